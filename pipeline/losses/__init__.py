@@ -1,0 +1,14 @@
+"""Training methods: one file each, found by name."""
+
+from pipeline.losses.interface import MethodLoss
+from serving.registry import Registry
+
+LOSSES: Registry[type[MethodLoss]] = Registry(
+    "loss",
+    {
+        "cross_entropy": "pipeline.losses.cross_entropy:CrossEntropy",
+        "pixel_contrast": "pipeline.losses.pixel_contrast:PixelContrast",
+        "contextrast": "pipeline.losses.contextrast:Contextrast",
+        "contextrast_pp": "pipeline.losses.contextrast_pp:ContextrastPlusPlus",
+    },
+)
