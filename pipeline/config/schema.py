@@ -102,7 +102,9 @@ def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str, proble
     else:
         problems.add(where, f"expected {len(arguments)} values, got {_shown(list(value))}")
         return None
-    return tuple(convert(hint, item, f"{where}[{i}]", problems) for i, (hint, item) in enumerate(zip(hints, value, strict=True)))
+    return tuple(
+        convert(hint, item, f"{where}[{i}]", problems) for i, (hint, item) in enumerate(zip(hints, value, strict=True))
+    )
 
 
 def _convert_scalar(hint: Any, value: object, where: str, problems: Problems) -> Any:

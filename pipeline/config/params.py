@@ -1,0 +1,142 @@
+"""params.yaml as one frozen, validated object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from pipeline.config.artifacts import ArtifactConfig, DeployConfig, TargetConfig
+from pipeline.config.benchmark import BenchmarkConfig
+from pipeline.config.certify import CertifyConfig
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.gate import GateConfig
+from pipeline.config.methods import MatrixConfig, MethodConfig, build_methods
+from pipeline.config.model import ModelConfig
+from pipeline.config.prepare import PrepareConfig
+from pipeline.config.schema import Problems, build, convert
+from pipeline.config.train import TrainConfig
+from pipeline.config.verify import VerifyConfig
+from serving.errors import UserError, did_you_mean
+
+PARAMS_PATH = Path("params.yaml")
+
+Profile = Literal["quick", "release"]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Every tunable, one section per stage. Stages pass sections on, never the whole.
+
+    Attributes:
+        profile: `quick` measures briefly and is labelled so in every table; `release` keeps to the full minima.
+    """
+
+    profile: Profile
+    prepare: PrepareConfig
+    model: ModelConfig
+    train: TrainConfig
+    methods: dict[str, MethodConfig]
+    matrix: MatrixConfig
+    evaluate: EvaluateConfig
+    artifacts: dict[str, ArtifactConfig]
+    targets: dict[str, TargetConfig]
+    deploy: DeployConfig
+    verify: VerifyConfig
+    benchmark: BenchmarkConfig
+    certify: CertifyConfig
+    gate: GateConfig
+
+
+SECTIONS: dict[str, Any] = {
+    "profile": Profile,
+    "prepare": PrepareConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "matrix": MatrixConfig,
+    "evaluate": EvaluateConfig,
+    "artifacts": dict[str, ArtifactConfig],
+    "targets": dict[str, TargetConfig],
+    "deploy": DeployConfig,
+    "verify": VerifyConfig,
+    "benchmark": BenchmarkConfig,
+    "certify": CertifyConfig,
+    "gate": GateConfig,
+}
+
+
+def load_params(path: Path = PARAMS_PATH) -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        UserError: the file is missing or not YAML, or holds problems; all of them are listed.
+    """
+    return validate_params(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises UserError when the file is missing or is not one."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the root of the checkout") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        raise UserError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
+    return dict(values)
+
+
+def validate_params(values: Mapping[str, Any], source: str) -> Params:
+    """Build Params from what YAML gave. Raises UserError listing every problem, each prefixed with `source`."""
+    problems = Problems()
+    known = [*SECTIONS, "methods"]
+    for key in values:
+        if key not in known:
+            problems.add(str(key), f"unknown section{did_you_mean(str(key), known)}")
+    defaults = {"profile": "quick", "artifacts": {}, "targets": {}}
+    sections: dict[str, Any] = {}
+    for name, hint in SECTIONS.items():
+        value = values.get(name, defaults.get(name))
+        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+            sections[name] = build(hint, value, name, problems)
+        else:
+            sections[name] = convert(hint, value, name, problems)
+    train = sections["train"]
+    sections["methods"] = build_methods(values.get("methods"), train.iterations if train else None, problems)
+    _check_references(sections, values, problems)
+    if problems:
+        listed = "\n".join(f"  {source}: {problem}" for problem in problems)
+        raise UserError(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {source}:\n{listed}")
+    return Params(**sections)
+
+
+def _check_references(sections: Mapping[str, Any], values: Mapping[str, Any], problems: Problems) -> None:
+    """Names in one section that must exist in another."""
+    methods = values.get("methods")
+    method_names = list(methods) if isinstance(methods, Mapping) else []
+    if matrix := sections["matrix"]:
+        for name in matrix.methods:
+            if name not in method_names:
+                problems.add(
+                    "matrix.methods", f"no method {name!r} in the section 'methods'{did_you_mean(name, method_names)}"
+                )
+        deploy = sections["deploy"]
+        if deploy and deploy.method not in matrix.methods:
+            problems.add(
+                "deploy.method",
+                f"{deploy.method!r} is not in matrix.methods{did_you_mean(deploy.method, matrix.methods)}",
+            )
+    artifacts = sections["artifacts"] or {}
+    for name, target in (sections["targets"] or {}).items():
+        if target and target.artifact not in artifacts:
+            problems.add(
+                f"targets.{name}.artifact", f"no artifact {target.artifact!r}{did_you_mean(target.artifact, artifacts)}"
+            )
+    gate = sections["gate"]
+    for name in getattr(gate, "required", ()) if gate else ():
+        if name not in (sections["targets"] or {}):
+            problems.add("gate.required", f"no target {name!r}{did_you_mean(name, sections['targets'] or {})}")
