@@ -62,7 +62,7 @@ def build_methods(values: object, iterations: int | None, problems: Problems) ->
 
     Args:
         values: what YAML gave.
-        iterations: length of the training, or None when it is not known; a schedule without a contrast step is a problem.
+        iterations: length of the training, where known; a schedule that leaves no contrast step is a problem.
         problems: every problem found is added here.
     """
     if not isinstance(values, Mapping) or not values:
@@ -93,7 +93,7 @@ def build_methods(values: object, iterations: int | None, problems: Problems) ->
         if start is not None and iterations is not None and start >= iterations:
             problems.add(
                 f"{where}.warmup_fraction",
-                f"{config.warmup_fraction} of {iterations} iterations leaves no step with contrast; lower it or train longer",
+                f"{config.warmup_fraction} of {iterations} iterations leaves no contrast step; lower it or train longer",
             )
         methods[str(name)] = method
     return methods

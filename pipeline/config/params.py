@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from pipeline.config.artifacts import ArtifactConfig, DeployConfig, TargetConfig
-from pipeline.config.benchmark import BenchmarkConfig
-from pipeline.config.certify import CertifyConfig
-from pipeline.config.evaluate import EvaluateConfig
-from pipeline.config.gate import GateConfig
-from pipeline.config.methods import MatrixConfig, MethodConfig, build_methods
-from pipeline.config.model import ModelConfig
-from pipeline.config.prepare import PrepareConfig
 from pipeline.config.schema import Problems, build, convert
-from pipeline.config.train import TrainConfig
-from pipeline.config.verify import VerifyConfig
 from serving.errors import UserError, did_you_mean
+from serving.registry import Registry
+
+# Sections are imported when params.yaml is read, not when this module is: a stage depends on the files of the sections
+# that it uses, and a new key for the export does not retrain.
+if TYPE_CHECKING:
+    from pipeline.config.artifacts import ArtifactConfig, DeployConfig, TargetConfig
+    from pipeline.config.benchmark import BenchmarkConfig
+    from pipeline.config.certify import CertifyConfig
+    from pipeline.config.evaluate import EvaluateConfig
+    from pipeline.config.gate import GateConfig
+    from pipeline.config.methods import MatrixConfig, MethodConfig
+    from pipeline.config.model import ModelConfig
+    from pipeline.config.prepare import PrepareConfig
+    from pipeline.config.train import TrainConfig
+    from pipeline.config.verify import VerifyConfig
 
 PARAMS_PATH = Path("params.yaml")
 
@@ -51,21 +56,25 @@ class Params:
     gate: GateConfig
 
 
-SECTIONS: dict[str, Any] = {
-    "profile": Profile,
-    "prepare": PrepareConfig,
-    "model": ModelConfig,
-    "train": TrainConfig,
-    "matrix": MatrixConfig,
-    "evaluate": EvaluateConfig,
-    "artifacts": dict[str, ArtifactConfig],
-    "targets": dict[str, TargetConfig],
-    "deploy": DeployConfig,
-    "verify": VerifyConfig,
-    "benchmark": BenchmarkConfig,
-    "certify": CertifyConfig,
-    "gate": GateConfig,
-}
+SECTIONS: Registry[Any] = Registry(
+    "section",
+    {
+        "prepare": "pipeline.config.prepare:PrepareConfig",
+        "model": "pipeline.config.model:ModelConfig",
+        "train": "pipeline.config.train:TrainConfig",
+        "methods": "pipeline.config.methods:build_methods",
+        "matrix": "pipeline.config.methods:MatrixConfig",
+        "evaluate": "pipeline.config.evaluate:EvaluateConfig",
+        "artifacts": "pipeline.config.artifacts:ArtifactConfig",
+        "targets": "pipeline.config.artifacts:TargetConfig",
+        "deploy": "pipeline.config.artifacts:DeployConfig",
+        "verify": "pipeline.config.verify:VerifyConfig",
+        "benchmark": "pipeline.config.benchmark:BenchmarkConfig",
+        "certify": "pipeline.config.certify:CertifyConfig",
+        "gate": "pipeline.config.gate:GateConfig",
+    },
+)
+MAPS = ("artifacts", "targets")  # sections that map names of the user's to settings of one kind
 
 
 def load_params(path: Path = PARAMS_PATH) -> Params:
@@ -93,19 +102,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def validate_params(values: Mapping[str, Any], source: str) -> Params:
     """Build Params from what YAML gave. Raises UserError listing every problem, each prefixed with `source`."""
     problems = Problems()
-    known = [*SECTIONS, "methods"]
+    known = ["profile", *SECTIONS]
     for key in values:
         if key not in known:
             problems.add(str(key), f"unknown section{did_you_mean(str(key), known)}")
-    defaults = {"profile": "quick", "artifacts": {}, "targets": {}}
-    sections: dict[str, Any] = {}
-    for name, hint in SECTIONS.items():
-        value = values.get(name, defaults.get(name))
-        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-            sections[name] = build(hint, value, name, problems)
-        else:
-            sections[name] = convert(hint, value, name, problems)
+    sections: dict[str, Any] = {"profile": convert(Profile, values.get("profile", "quick"), "profile", problems)}
+    for name in SECTIONS:
+        config = SECTIONS.resolve(name)
+        if name in MAPS:
+            sections[name] = convert(dict[str, config], values.get(name, {}), name, problems)
+        elif name != "methods":
+            sections[name] = build(config, values.get(name), name, problems)
     train = sections["train"]
+    build_methods = SECTIONS.resolve("methods")
     sections["methods"] = build_methods(values.get("methods"), train.iterations if train else None, problems)
     _check_references(sections, values, problems)
     if problems:

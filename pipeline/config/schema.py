@@ -26,8 +26,9 @@ class Problems(list[str]):
 def build(cls: type[T], values: object, where: str, problems: Problems) -> T | None:
     """Build the dataclass `cls` from `values`.
 
-    Supports nested dataclasses, `bool`, `int`, `float` (an int is taken), `str`, `Literal`, `X | None`, `tuple[X, ...]`,
-    fixed tuples, `dict[str, X]` and `Mapping[str, object]`. A `ValueError` from `__post_init__` is one problem per line.
+    Supports nested dataclasses, `bool`, `int`, `float` (an int is taken), `str`, `Literal`, `X | None`,
+    `tuple[X, ...]`, fixed tuples, `dict[str, X]` and `Mapping[str, object]`. A `ValueError` from `__post_init__` is
+    one problem per line.
 
     Args:
         cls: a frozen dataclass.

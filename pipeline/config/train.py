@@ -70,7 +70,6 @@ class TrainConfig:
             (normalised to a mean of 1 over the classes, at most 5).
         auxiliary_weight: weight of auxiliary classifiers where the architecture has one.
         validate_every: iterations between validations; the last iteration is always validated.
-        validate_images: images of a validation in between (the last always sees them all); null for all.
         checkpoint: which checkpoint ships: `best` by validation mIoU, or `last`.
         workers: processes that read and augment; 0 does it in the training process.
     """
@@ -87,7 +86,6 @@ class TrainConfig:
     class_weights: Literal["none", "inverse_sqrt"] = "none"
     auxiliary_weight: float = 0.4
     validate_every: int = 100
-    validate_images: int | None = None
     checkpoint: Literal["best", "last"] = "best"
     workers: int = 0
 
@@ -99,6 +97,4 @@ class TrainConfig:
         require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
         if self.gradient_clip_norm is not None:
             require(self.gradient_clip_norm > 0, f"gradient_clip_norm: expected above 0, got {self.gradient_clip_norm}")
-        if self.validate_images is not None:
-            require(self.validate_images >= 1, f"validate_images: expected at least 1, got {self.validate_images}")
         require.done()
