@@ -26,7 +26,8 @@ from pipeline.config.schema import Problems, build
 from pipeline.losses import LOSSES
 from pipeline.losses.interface import ContrastConfig, MethodLoss
 from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.models.trainee import Trainee, build_trainee
+from pipeline.models.streams import random_stream
+from pipeline.models.trainee import Trainee, build_trainee, tapped_channels
 from pipeline.training import Progress
 from serving.errors import UserError
 
@@ -57,16 +58,16 @@ def build_method(config: MethodConfig, *, num_classes: int, ignore_index: int, t
     return loss(config.settings, num_classes=num_classes, ignore_index=ignore_index, training_images=training_images)
 
 
-def attach_training_heads(
-    segmentor: Segmentor, method: MethodLoss, *, auxiliary: bool, seed: int, num_layers: int | None = None
-) -> Trainee:
+def attach_training_heads(segmentor: Segmentor, method: MethodLoss, *, auxiliary: bool, seed: int) -> Trainee:
     """The trainee of a segmentor and a method, training heads freshly initialised from `seed`."""
     embedding_dim = method.config.embedding_dim if isinstance(method.config, ContrastConfig) else 0
+    with random_stream("method heads", seed):
+        method_heads = method.build_heads(len(tapped_channels(segmentor, method.taps)))
     return build_trainee(
         segmentor,
         taps=method.taps,
         embedding_dim=embedding_dim,
-        method_heads=method.build_heads,
+        method_heads=method_heads,
         auxiliary=auxiliary,
         seed=seed,
     )

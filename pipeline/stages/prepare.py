@@ -1,0 +1,29 @@
+"""Check the dataset and write what training reads: `python -m pipeline.stages.prepare [--strict]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pipeline.artifacts import PREPARED_DIR
+from pipeline.config.params import load_params
+from pipeline.data.preparation import prepare
+from serving.errors import run_command
+
+
+def main() -> int:
+    """Prepare the dataset."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.prepare", description=__doc__)
+    parser.add_argument("--strict", action="store_true", help="fail on what is otherwise only warned of")
+    arguments = parser.parse_args()
+    params = load_params()
+    done = prepare(params.prepare, PREPARED_DIR, strict=arguments.strict, progress=True)
+    for warning in done.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    counts = ", ".join(f"{count} {split}" for split, count in done.pairs.items())
+    sys.stdout.write(f"{done.folder}: {counts} pairs, sha256 {done.sha256[:12]}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
