@@ -1,0 +1,24 @@
+"""Datasets: label files on disk -> train ids (uint8, 255 outside every class)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serving.registry import Registry
+
+if TYPE_CHECKING:
+    from pipeline.data.interface import Dataset
+
+DATASETS: Registry[type[Dataset]] = Registry(
+    "dataset",
+    {
+        "streets": "pipeline.data.streets:Streets",
+        "camvid": "pipeline.data.camvid:CamVid",
+        "camvid32": "pipeline.data.camvid32:CamVid32",
+        "folder": "pipeline.data.folder:Folder",
+        "cityscapes": "pipeline.data.cityscapes:Cityscapes",
+        "ade20k": "pipeline.data.ade20k:ADE20K",
+        "pascal_context": "pipeline.data.pascal_context:PascalContext",
+        "coco_stuff": "pipeline.data.coco_stuff:CocoStuff",
+    },
+)

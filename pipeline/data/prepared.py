@@ -1,0 +1,199 @@
+"""What `prepare` leaves for the later stages, and how they read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from serving.image_io import read_image
+
+from pipeline.data import DATASETS
+from pipeline.data.interface import SPLITS, Colour, Dataset
+from serving.errors import UserError
+
+SCHEMA = 1
+FILE_NAME = "dataset.json"
+
+_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pair as prepared; paths are relative to the dataset's root, with `/`."""
+
+    name: str
+    image: str
+    label: str
+    image_sha256: str
+    label_sha256: str
+    height: int
+    width: int
+    sequence: str | None
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The pairs of one split, read one at a time: memory does not grow with what was read.
+
+    Attributes:
+        dataset: decodes the labels.
+        root: folder that the entries' paths are relative to.
+        entries: the pairs, sorted by name.
+    """
+
+    dataset: Dataset
+    root: Path
+    entries: tuple[Entry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def name(self, index: int) -> str:
+        """What reports call pair `index`."""
+        return self.entries[index].name
+
+    def sequence(self, index: int) -> str | None:
+        """The recording that pair `index` is from, or None where the dataset does not say."""
+        return self.entries[index].sequence
+
+    def image_path(self, index: int) -> Path:
+        """The image file of pair `index`."""
+        return self.root / self.entries[index].image
+
+    def label_path(self, index: int) -> Path:
+        """The label file of pair `index`."""
+        return self.root / self.entries[index].label
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of pair `index` in pixels."""
+        return self.entries[index].height, self.entries[index].width
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """The image of pair `index`: `[H,W,3]` uint8 RGB. Raises UserError when the file is gone or damaged."""
+        return read_image(self.image_path(index))
+
+    def read_label(self, index: int) -> NDArray[np.uint8]:
+        """The label of pair `index`: `[H,W]` uint8 train ids, 255 outside every class.
+
+        Raises:
+            UserError: the file is gone or damaged, or holds ids that the dataset does not have.
+        """
+        return self.dataset.decode_label(self.label_path(index))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared dataset.
+
+    Attributes:
+        dataset_name: its name in `DATASETS`.
+        class_names: C names; the index is the train id.
+        palette: C colours, RGB.
+        ignore_index: label outside every class (255).
+        class_frequencies: C shares of the labelled training pixels; they sum to 1.
+        class_pixels: split -> C numbers of pixels.
+        sha256: hash of everything that identifies the data: classes, options, and the bytes of every file.
+        splits: name -> pairs.
+    """
+
+    dataset_name: str
+    class_names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    ignore_index: int
+    class_frequencies: tuple[float, ...]
+    class_pixels: Mapping[str, tuple[int, ...]]
+    sha256: str
+    splits: Mapping[str, PreparedSplit] = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.class_names)
+
+    def split(self, name: str) -> PreparedSplit:
+        """The split `name` ("train", "val", "test"). Raises UserError when the dataset has no pairs in it."""
+        if name not in self.splits:
+            raise UserError(f"unknown split {name!r}; expected one of {', '.join(SPLITS)}")
+        split = self.splits[name]
+        if not len(split):
+            have = ", ".join(known for known, value in self.splits.items() if len(value))
+            raise UserError(
+                f"the dataset {self.dataset_name} has no labelled images in its split {name!r}; it has: {have}"
+            )
+        return split
+
+
+def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
+    """Open what `prepare` wrote.
+
+    Args:
+        prepared_dir: the folder with `dataset.json`.
+        root: the dataset's folder (`resolve_root(config.root)`); None for a generated dataset, whose files are in
+            `prepared_dir` itself.
+
+    Raises:
+        UserError: no prepared dataset there, a damaged or edited one, or a missing root.
+    """
+    path = prepared_dir / FILE_NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["schema"] != SCHEMA:
+            raise UserError(f"{path}: schema {content['schema']}, expected {SCHEMA}; run prepare again")
+        if content["sha256"] != content_sha256(content):
+            raise UserError(f"{path}: its sha256 does not fit its content: it was edited or damaged; run prepare again")
+        dataset_class = DATASETS.resolve(content["dataset"])
+        if dataset_class.generated:
+            root = prepared_dir / content["dataset"]
+        dataset = dataset_class(root, content["options"])
+        base = dataset.root
+        splits = {
+            name: PreparedSplit(dataset, base, tuple(Entry(**entry) for entry in entries))
+            for name, entries in content["splits"].items()
+        }
+        prepared = Prepared(
+            dataset_name=content["dataset"],
+            class_names=tuple(content["class_names"]),
+            palette=tuple((red, green, blue) for red, green, blue in content["palette"]),
+            ignore_index=content["ignore_index"],
+            class_frequencies=tuple(content["class_frequencies"]),
+            class_pixels={name: tuple(pixels) for name, pixels in content["class_pixels"].items()},
+            sha256=content["sha256"],
+            splits=splits,
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no prepared dataset; run the stage prepare first") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a prepared dataset ({error}); run prepare again") from error
+    return prepared
+
+
+def content_sha256(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content of dataset.json without its own `sha256`."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def resolve_root(text: str | None) -> Path | None:
+    """The dataset's folder from `prepare.root`: environment variables and `~` expanded; None stays None.
+
+    Raises:
+        UserError: a variable that is not set or empty; the message lists all of them.
+    """
+    if text is None:
+        return None
+    names = [match.group(1).strip("{}") for match in _VARIABLE.finditer(text)]
+    unset = [name for name in names if not os.environ.get(name)]
+    if unset:
+        raise UserError(
+            f"prepare.root is {text!r}, but the environment variable {' and '.join(unset)} is not set; "
+            f"set it to the dataset's folder: export {unset[0]}=/path/to/dataset"
+        )
+    return Path(_VARIABLE.sub(lambda match: os.environ[match.group(1).strip("{}")], text)).expanduser()
