@@ -25,7 +25,7 @@ from serving.errors import UserError, run_command
 
 BRANCHES_PATH = Path("branches.yaml")
 
-# DVC interpolates strings, not lists, into `deps`: each list has a fixed number of slots, the rest filled with the first.
+# DVC interpolates strings, not lists, into `deps`: each list has this number of slots, the rest filled with the first.
 SLOTS = 12
 
 TRAIN_MODULES = ("pipeline.stages.train",)
@@ -35,7 +35,11 @@ HEADER = "# Generated from params.yaml by `make branches`; do not edit.\n"
 
 
 def branches(params: Params, root: Path) -> dict[str, Any]:
-    """The content of branches.yaml: `branches` (name -> method, seed, sources) and `dataset_sources`."""
+    """The content of branches.yaml: what the DAG loops over.
+
+    `branches`: name -> method, seed, sources. `exports`: branch and artifact -> the same with the artifact.
+    `dataset_sources`: files of the dataset.
+    """
     dataset = [DATASETS.module_of(params.prepare.dataset)]
     common = closure(TRAIN_MODULES, root)
     found = {}
@@ -44,8 +48,13 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
         sources = _slots(closure(modules, root) - common, modules[0], root)
         for seed in params.matrix.seeds:
             found[branch_name(method, seed)] = {"method": method, "seed": seed, "sources": sources}
+    exports = {
+        f"{branch}-{artifact}": {"branch": branch, "artifact": artifact, **settings}
+        for branch, settings in found.items()
+        for artifact in params.artifacts
+    }
     dataset_sources = closure(dataset, root) - closure(PREPARE_MODULES, root)
-    return {"branches": found, "dataset_sources": _slots(dataset_sources, dataset[0], root)}
+    return {"branches": found, "exports": exports, "dataset_sources": _slots(dataset_sources, dataset[0], root)}
 
 
 def _slots(paths: Iterable[Path], module: str, root: Path) -> list[str]:

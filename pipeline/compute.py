@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import torch
@@ -33,9 +32,3 @@ def autocast_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.dev
 def use_threads(count: int) -> None:
     """Bound torch's CPU threads; results are bit-reproducible only at a fixed count."""
     torch.set_num_threads(count)
-
-
-def stream_seed(seed: int, name: str) -> int:
-    """Seed of the independent random stream `name`, in [0, 2**63): streams do not shift when another one draws more."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

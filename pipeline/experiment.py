@@ -20,7 +20,7 @@ from pipeline.checkpoints import (
     settings_of,
     write_record,
 )
-from pipeline.compute import select_device, stream_seed, use_threads
+from pipeline.compute import select_device, use_threads
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.methods import MethodConfig
 from pipeline.config.model import ModelConfig
@@ -29,6 +29,7 @@ from pipeline.data.batches import TrainingBatches
 from pipeline.data.prepared import Prepared
 from pipeline.evaluation import evaluate, segmentor_predictor
 from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.models.streams import stream_seed
 from pipeline.optimization import build_optimizer
 from pipeline.training import Progress, TrainResult, train
 from pipeline.watching import TrainingWatcher
@@ -72,10 +73,8 @@ def train_branch(
         ignore_index=prepared.ignore_index,
         training_images=len(training),
     ).to(device)
-    segmentor = build_segmentor(model_config, num_classes, seed=stream_seed(seed, "segmentor"))
-    trainee = attach_training_heads(
-        segmentor, method, auxiliary=config.auxiliary_weight > 0, seed=stream_seed(seed, "training heads")
-    )
+    segmentor = build_segmentor(model_config, num_classes, seed=seed)
+    trainee = attach_training_heads(segmentor, method, auxiliary=config.auxiliary_weight > 0, seed=seed)
     trainee = trainee.to(device, memory_format=torch.channels_last)
     record = TraineeRecord(
         segmentor=_describe(name, seed, method_config, model_config, config, evaluation, prepared),
@@ -98,7 +97,7 @@ def train_branch(
         config.augment,
         batch_size=config.batch_size,
         iterations=config.iterations,
-        seed=stream_seed(seed, "batches"),
+        seed=stream_seed("batches", seed),
         start_iteration=progress.iteration,
         workers=config.workers,
     )

@@ -11,12 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.compute import autocast_dtype, stream_seed
+from pipeline.compute import autocast_dtype
 from pipeline.config.methods import MethodConfig
 from pipeline.config.train import TrainConfig
 from pipeline.losses.cross_entropy import segmentation_loss
 from pipeline.losses.interface import MethodLoss, MethodLossOutput
 from pipeline.models.segmentor import Segmentor
+from pipeline.models.streams import stream_seed
 from pipeline.models.trainee import Trainee
 from pipeline.optimization import build_optimizer, learning_rate_factor, set_learning_rates
 from serving.errors import UserError
@@ -153,7 +154,7 @@ def train(
         )
         means.add("cross_entropy", loss)
         if contrast:
-            generator.manual_seed(stream_seed(seed, f"anchors/{progress.iteration}"))
+            generator.manual_seed(stream_seed(f"anchors of iteration {progress.iteration}", seed))
             term: MethodLossOutput = method(output, labels, heads=trainee.method_heads, generator=generator)
             loss = loss + method_config.settings.weight * term.loss
             means.add("contrast", term.loss)

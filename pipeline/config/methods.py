@@ -19,12 +19,10 @@ class MatrixConfig:
 
     Attributes:
         methods: names from the section `methods`.
-        baseline: the method that the others are compared with.
         seeds: one branch per seed.
     """
 
     methods: tuple[str, ...] = ("cross_entropy", "pixel_contrast")
-    baseline: str = "cross_entropy"
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
@@ -34,7 +32,6 @@ class MatrixConfig:
         require(len(set(self.methods)) == len(self.methods), f"methods: named twice in {list(self.methods)}")
         require(len(set(self.seeds)) == len(self.seeds), f"seeds: named twice in {list(self.seeds)}")
         require(all(seed >= 0 for seed in self.seeds), f"seeds: expected at least 0, got {list(self.seeds)}")
-        require(self.baseline in self.methods, f"baseline: {self.baseline!r} is not among methods {list(self.methods)}")
         require.done()
 
 

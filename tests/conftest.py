@@ -1,0 +1,35 @@
+"""Fixtures that every room uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# One thread: a busy machine makes spinning threads crawl, and results must not depend on the machine's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def camvid_root() -> Path:
+    """CamVid's folder, where CONTRAIL_CAMVID names it; else the test is skipped."""
+    root = os.environ.get("CONTRAIL_CAMVID")
+    if not root:
+        pytest.skip("CONTRAIL_CAMVID is not set: no CamVid on this machine")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> Iterator[None]:
+    import torch
+
+    torch.set_num_threads(1)
+    yield
