@@ -155,7 +155,7 @@ class SegmentorInfo:
     palette: tuple[tuple[int, int, int], ...]
     ignore_index: int
     resize: tuple[int, int] | None = None
-    provenance: dict[str, str | int] = field(default_factory=dict)
+    provenance: dict[str, object] = field(default_factory=dict)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
