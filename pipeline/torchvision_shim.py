@@ -2,8 +2,8 @@
 
 The wheels of torchvision on the Python package index are linked against the CUDA build of torch: beside a CPU-only
 torch their C++ library cannot be loaded, the operators `torchvision::nms` and `torchvision::qnms` stay undefined, and
-the import fails when torchvision registers their meta kernels. Nothing in this project calls either operator, so defining
-their schemas is enough. Where torchvision loads by itself this module changes nothing.
+the import fails when torchvision registers their meta kernels. Nothing in this project calls either operator, so
+defining their schemas is enough. Where torchvision loads by itself this module changes nothing.
 """
 
 from __future__ import annotations

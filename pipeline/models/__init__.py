@@ -17,7 +17,21 @@ BACKBONES: Registry[BackboneSpec] = Registry(
         "mobilenetv2_100": "pipeline.models.catalog:MOBILENETV2_100",
         "mobilenetv3_large_100": "pipeline.models.catalog:MOBILENETV3_LARGE_100",
         "mobilenetv3_small_100": "pipeline.models.catalog:MOBILENETV3_SMALL_100",
+        "resnet50": "pipeline.models.catalog:RESNET50",
+        "resnet101": "pipeline.models.catalog:RESNET101",
+        "hrnet_w18_small_v2": "pipeline.models.catalog:HRNET_W18_SMALL_V2",
+        "hrnet_w18": "pipeline.models.catalog:HRNET_W18",
+        "hrnet_w48": "pipeline.models.catalog:HRNET_W48",
     },
 )
 
-HEADS: Registry[type[Head]] = Registry("head", {"light": "pipeline.models.heads.light:LightHead"})
+HEADS: Registry[type[Head]] = Registry(
+    "head",
+    {
+        "light": "pipeline.models.heads.light:LightHead",
+        "fcn": "pipeline.models.heads.fcn:FCNHead",
+        "deeplabv3": "pipeline.models.heads.deeplabv3:DeepLabV3Head",
+        "hrnet": "pipeline.models.heads.hrnet:HRNetHead",
+        "ocr": "pipeline.models.heads.ocr:OCRHead",
+    },
+)

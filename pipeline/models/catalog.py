@@ -47,3 +47,10 @@ TF_EFFICIENTNET_LITE0 = BackboneSpec(
 MOBILENETV2_100 = BackboneSpec("mobilenetv2_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_LARGE_100 = BackboneSpec("mobilenetv3_large_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_SMALL_100 = BackboneSpec("mobilenetv3_small_100", Family.MOBILE, dense_output_stride=16)
+RESNET50 = BackboneSpec("resnet50", Family.RESNET)
+RESNET101 = BackboneSpec("resnet101", Family.RESNET)
+# An empty location gives the plain branches; timm's default would widen them by modules made for classification.
+_BRANCHES = {"feature_location": ""}
+HRNET_W18_SMALL_V2 = BackboneSpec("hrnet_w18_small_v2", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)
+HRNET_W18 = BackboneSpec("hrnet_w18", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)
+HRNET_W48 = BackboneSpec("hrnet_w48", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)

@@ -10,14 +10,19 @@ from torch import Tensor, nn
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of `[B,C,h,w]` to `[B,C,*size]`, pixel centres aligned (`align_corners=False`).
 
-    The one interpolation of the project: heads, evaluation and the exported graph all use it.
+    The one interpolation of the project: evaluation and the exported graph use it, heads through `enlarge`.
     """
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
-def resize_like(features: Tensor, reference: Tensor) -> Tensor:
-    """Bilinear resize of `[B,C,h,w]` to the height and width of `reference` `[B,*,H,W]`."""
-    return upsample(features, (reference.shape[2], reference.shape[3]))
+def enlarge(features: Tensor, factor: int) -> Tensor:
+    """Bilinear upsampling of `[B,C,h,w]` to `[B,C,factor*h,factor*w]`, equal to `upsample` to that size.
+
+    Given a factor the exported graph holds one Resize with constant scales; given a size it would compute shapes.
+    """
+    if factor == 1:
+        return features
+    return F.interpolate(features, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 def global_mean(features: Tensor) -> Tensor:

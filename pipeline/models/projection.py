@@ -30,7 +30,8 @@ class ProjectionHead(nn.Module):
 class AuxiliaryHead(nn.Sequential):
     """A small FCN classifier: conv3x3 (C -> C/4), batch normalisation, ReLU, conv1x1 (C/4 -> classes).
 
-    For the auxiliary loss on an inner stage, as in PSPNet (Zhao et al. 2017, section 3.3) and torchvision; `[B,C,h,w]` -> logits `[B,num_classes,h,w]`.
+    For the auxiliary loss on an inner stage, as in PSPNet (Zhao et al. 2017, section 3.3) and torchvision;
+    `[B,C,h,w]` -> logits `[B,num_classes,h,w]`.
     """
 
     def __init__(self, channels: int, num_classes: int) -> None:

@@ -9,6 +9,7 @@ from pipeline.config.model import ModelConfig
 from pipeline.models import BACKBONES, HEADS
 from pipeline.models.backbone import Backbone
 from pipeline.models.interface import SegmentorFeatures
+from pipeline.models.layers import enlarge as enlarge
 from pipeline.models.layers import upsample as upsample
 from pipeline.models.streams import random_stream
 

@@ -15,10 +15,10 @@ from pipeline.models.interface import Head, HeadOutput
 from pipeline.models.layers import (
     ConvNormAct,
     SeparableConv,
+    enlarge,
     global_mean,
     initialise,
     initialise_classifier,
-    resize_like,
 )
 
 
@@ -50,7 +50,7 @@ class LightHead(Head):
     """
 
     Config: ClassVar[type[LightHeadConfig]] = LightHeadConfig
-    families: ClassVar[frozenset[Family]] = frozenset(Family)
+    families: ClassVar[frozenset[Family]] = frozenset({Family.MOBILE, Family.RESNET})
 
     def __init__(
         self, config: LightHeadConfig, *, channels: Sequence[int], strides: Sequence[int], num_classes: int
@@ -71,8 +71,6 @@ class LightHead(Head):
         """See `Head.forward`; logits at the stride of the shallowest stage."""
         fused = self.laterals[-1](stages[-1]) * torch.sigmoid(self.gate(global_mean(stages[-1])))
         for index in range(len(stages) - 2, -1, -1):
-            refined = self.refinements[index + 1](fused)
-            if self.strides[index] != self.strides[index + 1]:
-                refined = resize_like(refined, stages[index])
+            refined = enlarge(self.refinements[index + 1](fused), self.strides[index + 1] // self.strides[index])
             fused = refined + self.laterals[index](stages[index])
         return HeadOutput(self.classifier(self.refinements[0](fused)), fused)
