@@ -1,0 +1,227 @@
+"""InfoNCE over labelled anchors and keys, with the gradient formed in the forward pass."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+# Logits held at a time. Small enough to be served from a warm cache and from memory the allocator already owns (fresh
+# pages cost more than the arithmetic on them), large enough for matrix products to run at full speed.
+CHUNK_BYTES = 16 * 2**20
+
+
+class Selector(Protocol):
+    """Chooses, for a chunk of anchors, which keys take part."""
+
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Select among the candidates.
+
+        Args:
+            similarities: `[n,M]` float, `a . k / temperature`.
+            positives: `[n,M]` bool, keys of the anchor's class.
+            negatives: `[n,M]` bool, keys of other classes.
+
+        Returns:
+            `[n,M]` bool; what it selects beyond the candidates is ignored.
+        """
+
+
+def info_nce(
+    anchors: Tensor,
+    anchor_labels: Tensor,
+    keys: Tensor | None = None,
+    key_labels: Tensor | None = None,
+    *,
+    temperature: float,
+    base_temperature: float,
+    selection: Tensor | Selector | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Tensor:
+    """Multi-positive InfoNCE with one positive per denominator (Wang et al. 2021, eq. 3).
+
+    With L_rj = a_r . k_j / temperature, P(r) the keys of the anchor's class and N(r) those of the other classes,
+
+        loss = temperature / base_temperature * mean over anchors r with P(r) not empty of
+               mean over j in P(r) of [ logaddexp(L_rj, logsumexp over k in N(r) of L_rk) - L_rj ]
+
+    Each anchor row is visited once: the gradient is formed beside the loss in chunks of rows and only `[N,D]` (and
+    `[M,D]` where keys need it) is kept for the backward pass. Computed in float32, or float64 if an input is, whatever
+    autocast says. Differentiable once.
+
+    Args:
+        anchors: `[N,D]` float, unit norm over D.
+        anchor_labels: `[N]` integers.
+        keys: `[M,D]` float, unit norm over D; None contrasts the anchors with each other, each one left out of its
+            own keys.
+        key_labels: `[M]` integers; given exactly when `keys` is. A negative label marks a key that is no key at all.
+        temperature: tau, above 0.
+        base_temperature: tau_base, above 0.
+        selection: which keys take part for each anchor: `[N,M]` bool, or a `Selector` asked chunk by chunk; None for
+            all of them.
+        chunk_bytes: size of the similarities held at a time (a few temporaries of that size exist beside them).
+
+    Returns:
+        Scalar; exactly 0, with a gradient, when no anchor has a positive, or no negative stands against any.
+
+    Raises:
+        ValueError: shapes do not fit together, or a temperature is not above 0.
+    """
+    own_keys = keys is None
+    if keys is None or key_labels is None:
+        if keys is not None or key_labels is not None:
+            raise ValueError("keys and key_labels: expected both or neither")
+        keys, key_labels = anchors, anchor_labels
+    _check_shapes(anchors, anchor_labels, keys, key_labels, selection)
+    if not (temperature > 0 and base_temperature > 0):
+        raise ValueError(f"temperatures: expected above 0, got {temperature} and {base_temperature}")
+    dtype = torch.promote_types(torch.promote_types(anchors.dtype, keys.dtype), torch.float32)
+    with torch.autocast(anchors.device.type, enabled=False):
+        anchors = anchors.to(dtype)
+        keys = anchors if own_keys else keys.to(dtype)
+        settings = _Settings(
+            temperature=temperature,
+            base_temperature=base_temperature,
+            own_keys=own_keys,
+            chunk_rows=max(1, chunk_bytes // max(1, len(keys) * dtype.itemsize)),
+            anchor_gradient=torch.is_grad_enabled() and anchors.requires_grad,
+            key_gradient=torch.is_grad_enabled() and keys.requires_grad,
+        )
+        loss: Tensor = _InfoNCE.apply(anchors, anchor_labels, keys, key_labels, selection, settings)[0]  # type: ignore[no-untyped-call]
+        return loss
+
+
+class _Settings(NamedTuple):
+    temperature: float
+    base_temperature: float
+    own_keys: bool  # keys are the anchors themselves
+    chunk_rows: int
+    anchor_gradient: bool
+    key_gradient: bool
+
+
+class _InfoNCE(Function):
+    """Loss and gradients in one pass; the backward pass only scales what the forward pass has formed."""
+
+    @staticmethod
+    def forward(
+        anchors: Tensor,
+        anchor_labels: Tensor,
+        keys: Tensor,
+        key_labels: Tensor,
+        selection: Tensor | Selector | None,
+        settings: _Settings,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        scaled = anchors / settings.temperature
+        anchor_gradient = torch.zeros_like(anchors) if settings.anchor_gradient else None
+        key_gradient = torch.zeros_like(keys) if settings.key_gradient else None
+        total = anchors.new_zeros(())
+        eligible = anchors.new_zeros(())
+        is_key = key_labels >= 0
+        for start in range(0, len(anchors), settings.chunk_rows):
+            rows = slice(start, min(start + settings.chunk_rows, len(anchors)))
+            similarities = scaled[rows] @ keys.T
+            negatives = anchor_labels[rows, None] != key_labels
+            positives = ~negatives
+            negatives &= is_key
+            positives &= is_key
+            if settings.own_keys:
+                positives.diagonal(start).fill_(False)
+            if selection is not None:
+                chosen = (
+                    selection[rows] if isinstance(selection, Tensor) else selection(similarities, positives, negatives)
+                )
+                positives &= chosen
+                negatives &= chosen
+            chunk = contrast_rows(similarities, positives, negatives)
+            total += chunk.loss.sum()
+            eligible += chunk.eligible.sum()
+            if anchor_gradient is not None:
+                torch.mm(chunk.gradient, keys, out=anchor_gradient[rows])
+            if key_gradient is not None:
+                key_gradient.addmm_(chunk.gradient.T, scaled[rows])
+        # d loss / d L and L = a . k / tau: the temperature of the prefactor cancels that of L for the anchors.
+        count = eligible.clamp(min=1) * settings.base_temperature
+        if anchor_gradient is not None:
+            anchor_gradient /= count
+        if key_gradient is not None:
+            key_gradient *= settings.temperature / count
+        return total * settings.temperature / count, anchor_gradient, key_gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None, Tensor | None]) -> None:
+        _, anchor_gradient, key_gradient = output
+        ctx.mark_non_differentiable(*[gradient for gradient in (anchor_gradient, key_gradient) if gradient is not None])
+        ctx.save_for_backward(anchor_gradient, key_gradient)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        anchor_gradient, key_gradient = ctx.saved_tensors
+        return (
+            None if anchor_gradient is None else anchor_gradient * loss_gradient,
+            None,
+            None if key_gradient is None else key_gradient * loss_gradient,
+            None,
+            None,
+            None,
+        )
+
+
+class RowContrast(NamedTuple):
+    """InfoNCE of some anchors.
+
+    Attributes:
+        loss: `[n]`, the anchor's mean over its positives; 0 where it has none.
+        eligible: `[n]` bool, whether the anchor has a positive.
+        gradient: `[n,M]`, d loss[r] / d similarities[r].
+    """
+
+    loss: Tensor
+    eligible: Tensor
+    gradient: Tensor
+
+
+def contrast_rows(similarities: Tensor, positives: Tensor, negatives: Tensor) -> RowContrast:
+    """The loss of each row and its gradient with respect to the similarities.
+
+    With S = logsumexp over negatives, one positive's term is softplus(S - L_j): stable for every S, and an exact 0 for
+    S = -inf (no negatives). Its derivatives: -sigmoid(S - L_j) by L_j, and sigmoid(S - L_j) * softmax over negatives.
+
+    Args:
+        similarities: `[n,M]` float.
+        positives: `[n,M]` bool.
+        negatives: `[n,M]` bool, disjoint from `positives`.
+    """
+    gradient = similarities.masked_fill(~negatives, -torch.inf)
+    maximum = gradient.amax(dim=1, keepdim=True) if gradient.shape[1] else gradient.sum(dim=1, keepdim=True)
+    maximum = maximum.where(maximum > -torch.inf, 0)  # a row without negatives: exp(-inf - 0) = 0, not NaN
+    gradient = gradient.sub_(maximum).exp_()
+    partition = gradient.sum(dim=1, keepdim=True)
+    count = positives.sum(dim=1, keepdim=True)
+    weight = 1 / count.clamp(min=1).to(similarities.dtype)
+    logits = (maximum + partition.log()) - similarities
+    loss = -(F.logsigmoid(-logits) * weight).where(positives, 0).sum(dim=1)
+    pull = (logits.sigmoid_() * weight).where(positives, 0)
+    # pull sums to 0 in a row without negatives, whose partition is 0 as well
+    push = pull.sum(dim=1, keepdim=True) / partition.where(partition > 0, 1)
+    gradient = gradient.mul_(push).sub_(pull)
+    return RowContrast(loss, count.squeeze(1) > 0, gradient)
+
+
+def _check_shapes(
+    anchors: Tensor, anchor_labels: Tensor, keys: Tensor, key_labels: Tensor, selection: Tensor | Selector | None
+) -> None:
+    if anchors.ndim != 2 or keys.ndim != 2 or anchors.shape[1] != keys.shape[1]:
+        raise ValueError(
+            f"anchors and keys: expected [N,D] and [M,D], got {list(anchors.shape)} and {list(keys.shape)}"
+        )
+    for name, labels, rows in (("anchor_labels", anchor_labels, anchors), ("key_labels", key_labels, keys)):
+        if labels.shape != rows.shape[:1]:
+            raise ValueError(f"{name}: expected [{len(rows)}], one per row, got {list(labels.shape)}")
+    if isinstance(selection, Tensor) and selection.shape != (len(anchors), len(keys)):
+        raise ValueError(f"selection: expected [{len(anchors)},{len(keys)}], got {list(selection.shape)}")
