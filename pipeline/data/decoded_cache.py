@@ -1,0 +1,64 @@
+"""Decoded images and labels in memory that forked worker processes share."""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.prepared import PreparedSplit
+
+
+class DecodedCache:
+    """Reads the pairs of a split, keeping as many decoded ones as fit into a fixed number of bytes.
+
+    Which pairs are kept is settled beforehand (the first ones that fit): an epoch visits every pair once, and a cache
+    that evicted the least recently used pair would evict each one just before it is needed. The memory is an
+    anonymous shared mapping, so that what one forked worker has decoded the others need not; pages are taken only when
+    they are first written.
+
+    Args:
+        split: the pairs.
+        capacity_bytes: bound on the decoded size; a pair of H x W pixels takes 4 H W bytes.
+    """
+
+    def __init__(self, split: PreparedSplit, capacity_bytes: int) -> None:
+        self._split = split
+        self._offsets: dict[int, int] = {}
+        end = 0
+        for index in range(len(split)):
+            height, width = split.size(index)
+            if end + 4 * height * width <= capacity_bytes:
+                self._offsets[index] = end
+                end += 4 * height * width
+        self._buffer = np.frombuffer(mmap.mmap(-1, max(1, end)), dtype=np.uint8)
+        self._filled = np.frombuffer(mmap.mmap(-1, max(1, len(split))), dtype=np.bool_)
+        # Guards the flags only: a pair is written before its flag is set, and two processes that decode the same pair
+        # write the same bytes.
+        self._lock = multiprocessing.get_context("fork").Lock()
+
+    def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Image `[H,W,3]` and label `[H,W]` of pair `index`, uint8, not to be written to.
+
+        Raises:
+            UserError: a file is gone or damaged.
+        """
+        offset = self._offsets.get(index)
+        if offset is None:
+            return self._split.read_image(index), self._split.read_label(index)
+        height, width = self._split.size(index)
+        pixels = height * width
+        image = self._buffer[offset : offset + 3 * pixels].reshape(height, width, 3)
+        label = self._buffer[offset + 3 * pixels : offset + 4 * pixels].reshape(height, width)
+        with self._lock:
+            filled = bool(self._filled[index])
+        if not filled:
+            decoded, ids = self._split.read_image(index), self._split.read_label(index)
+            if decoded.shape != image.shape or ids.shape != label.shape:
+                return decoded, ids  # changed since prepare; the caller judges it
+            image[:], label[:] = decoded, ids
+            with self._lock:
+                self._filled[index] = True
+        return image, label
