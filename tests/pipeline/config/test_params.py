@@ -1,0 +1,65 @@
+"""params.yaml as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.params import load_params, read_yaml, validate_params
+from pipeline.recipes import merge
+from serving.errors import UserError
+
+
+@pytest.fixture
+def values(repository: Path) -> dict[str, Any]:
+    return read_yaml(repository / "params.yaml")
+
+
+def test_the_committed_file_is_valid(repository: Path) -> None:
+    params = load_params(repository / "params.yaml")
+    assert params.profile == "quick"
+    assert params.methods["pixel_contrast"].contrast_start(800) == 100
+    assert params.methods["cross_entropy"].contrast_start(800) is None
+
+
+def test_all_problems_are_listed_at_once(values: dict[str, Any]) -> None:
+    wrong = {
+        "trian": {},
+        "profile": "fast",
+        "train": {"iterations": "many"},
+        "methods": {"pixel_contrast": {"tau": 0.1}, "bad-name": {"loss": "x"}, "other": {"loss": "pixel_contrst"}},
+        "matrix": {"methods": ["cross_entropy", "pixel_contrats"]},
+        "targets": {"ort_fp32": {"artifact": "onnx_fp23"}},
+    }
+    merge(values, wrong)
+    with pytest.raises(UserError) as caught:
+        validate_params(values, "params.yaml")
+    message = str(caught.value)
+    for expected in [
+        "trian: unknown section; did you mean 'train'?",
+        "profile: expected one of quick, release, got str 'fast'",
+        "train.iterations: expected a whole number, got str 'many'",
+        "methods.pixel_contrast.tau: unknown key; ",
+        "methods.bad-name: a method's name",
+        "methods.other.loss: unknown loss 'pixel_contrst'; did you mean 'pixel_contrast'?",
+        "matrix.methods: no method 'pixel_contrats' in the section 'methods'; did you mean 'pixel_contrast'?",
+        "targets.ort_fp32.artifact: no artifact 'onnx_fp23'; did you mean 'onnx_fp32'?",
+    ]:
+        assert expected in message, message
+
+
+def test_a_schedule_without_a_contrast_step_is_refused(values: dict[str, Any]) -> None:
+    merge(values, {"train": {"iterations": 1}, "methods": {"pixel_contrast": {"warmup_fraction": 0.9}}})
+    with pytest.raises(UserError, match="leaves no contrast step"):
+        validate_params(values, "params.yaml")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa", b"a: [", b"- 1\n", b""])
+def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "params.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        load_params(path)

@@ -1,0 +1,67 @@
+"""Recipes: overlays merged into params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config.params import read_yaml, validate_params
+from pipeline.recipes import apply, differences, merge, recipe_names, summary
+from serving.errors import UserError
+
+
+@pytest.fixture
+def params_path(repository: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(repository / "params.yaml", tmp_path / "params.yaml"))
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.yaml").write_text(text)
+
+
+def test_every_recipe_is_valid_and_says_what_it_is(repository: Path) -> None:
+    names = recipe_names(repository / "recipes")
+    assert "camvid-cpu" in names
+    for name in names:
+        values = read_yaml(repository / "params.yaml")
+        merge(values, read_yaml(repository / "recipes" / f"{name}.yaml"))
+        validate_params(values, name)
+        assert summary(repository / "recipes" / f"{name}.yaml"), name
+
+
+def test_applying_one_keeps_comments_and_names_the_differences(params_path: Path, tmp_path: Path) -> None:
+    write(tmp_path, "mine", "# Mine.\ntrain: {batch_size: 3}\nprepare: {options: {train: 5}}\n")
+    lines = apply("mine", params_path, tmp_path)
+    assert "train.batch_size: 8 -> 3" in lines
+    text = params_path.read_text()
+    assert "# cuda where torch sees it" in text
+    values = yaml.safe_load(text)
+    assert values["train"]["batch_size"] == 3
+    assert values["prepare"]["options"] == {"train": 5}, "options are replaced whole"
+    assert apply("mine", params_path, tmp_path) == []
+
+
+def test_an_unknown_recipe_lists_the_known(params_path: Path, tmp_path: Path) -> None:
+    write(tmp_path, "mine", "train: {}\n")
+    before = params_path.read_text()
+    with pytest.raises(UserError, match=r"(?s)no recipe 'mnie'.*did you mean 'mine'.*  mine"):
+        apply("mnie", params_path, tmp_path)
+    assert params_path.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["train: {batchsize: 3}\n", "- a\n", "train: {batch_size: 0}\n", "a: [\n", "\xff"])
+def test_a_bad_recipe_changes_nothing(params_path: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_bytes(text.encode("latin-1"))
+    before = params_path.read_text()
+    with pytest.raises(UserError):
+        apply("bad", params_path, tmp_path)
+    assert params_path.read_text() == before
+
+
+def test_differences_are_by_setting() -> None:
+    before = {"a": {"b": 1, "c": [1]}, "d": 2}
+    after = {"a": {"b": 1, "c": [2]}, "e": 3}
+    assert list(differences(before, after)) == ["a.c: [1] -> [2]", "d: 2 -> (removed)", "e: (default) -> 3"]
