@@ -122,17 +122,18 @@ def measure_comparisons(
     opened_first = {comparison.name: _balanced(plan.looks[-1], generator) for comparison in comparisons}
     done = 0
     for look in plan.looks:
-        for round_index in range(done, look):
-            for index in generator.permutation(len(comparisons)):
-                comparison = comparisons[int(index)]
-                variant = round_index % len(comparison.variants)
-                first = bool(opened_first[comparison.name][round_index])
-                pair = _measure_pair(
-                    comparison.variants[variant], batches, plan, first, variant, generator=generator, clock=clock
-                )
-                result[comparison.name].append(pair)
-            if progress is not None:
-                progress(round_index + 1, look)
+        with quiet():
+            for round_index in range(done, look):
+                for index in generator.permutation(len(comparisons)):
+                    comparison = comparisons[int(index)]
+                    variant = round_index % len(comparison.variants)
+                    first = bool(opened_first[comparison.name][round_index])
+                    pair = _measure_pair(
+                        comparison.variants[variant], batches, plan, first, variant, generator=generator, clock=clock
+                    )
+                    result[comparison.name].append(pair)
+                if progress is not None:
+                    progress(round_index + 1, look)
         done = look
         if decided(result):
             break
@@ -209,8 +210,7 @@ def _measure_pair(
             warm_up(partial(session.infer, batches[0]), clock=clock, max_seconds=plan.max_warm_up_seconds)
             for session in (baseline, other)
         ]
-        with quiet():
-            latencies, baseline_first = _measure_blocks(baseline, other, batches, plan, generator, clock)
+        latencies, baseline_first = _measure_blocks(baseline, other, batches, plan, generator, clock)
     finally:
         for session in sessions:
             if session is not None:
