@@ -73,7 +73,11 @@ class InputSpec:
             require(self.dtype != "uint8", f"{label}: a uint8 input is not normalised outside the graph; leave it out")
             require(all(map(math.isfinite, values)), f"{label}: expected finite numbers, got {list(values)}")
         if self.std is not None:
-            require(all(value > 0 for value in self.std), f"std: expected above 0, got {list(self.std)}")
+            # Published values are often for 0..1 images: applied to 0..255 they would saturate the network in silence.
+            require(
+                all(value >= 1 for value in self.std),
+                f"std: expected in 0..255 units (0.229 of 0..1 images is 58.395), got {list(self.std)}",
+            )
         require.done()
 
 
@@ -156,6 +160,10 @@ class Manifest:
         require(0 <= self.ignore_index <= 255, f"ignore_index: expected in 0..255, got {self.ignore_index}")
         masks = [output.name for output in self.outputs if output.content != "confidence"]
         require(len(masks) == 1, f"outputs: expected exactly one that gives the mask, got {masks or 'none'}")
+        require(
+            count == 2 or all(output.content != "sigmoid" for output in self.outputs),
+            f"class_names: a sigmoid output tells background from foreground; expected 2 names, got {count}",
+        )
         output_names = [output.name for output in self.outputs]
         require(len(set(output_names)) == len(output_names), f"outputs: each name once, got {output_names}")
         sha256 = self.sha256

@@ -110,7 +110,7 @@ def test_all_problems_are_listed_at_once():
         (damaged(class_names=["road", "\x1b[2Jsky"]), "printable"),
         (damaged(outputs=[]), "exactly one that gives the mask, got none"),
         (damaged(input={"dtype": "uint8", "mean": [1, 2, 3]}), "a uint8 input is not normalised outside the graph"),
-        (damaged(input={"dtype": "float32", "std": [1, 0, 3]}), "std: expected above 0"),
+        (damaged(input={"dtype": "float32", "std": [1, 0, 3]}), "std: expected in 0..255 units"),
         (damaged(input={"dtype": "float32", "mean": [1, float("nan"), 3]}), "mean: expected finite"),
         (damaged(input={"stride": 0}), "stride: expected in 1..4096, got 0"),
         (damaged(input={"resize": [0, 5]}), "resize: expected height and width"),

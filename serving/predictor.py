@@ -1,0 +1,203 @@
+"""From an image to its mask: geometry, runtime, geometry back."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import UserError
+from serving.geometry import Placement, place, restore, tile, untile
+from serving.manifest import Manifest, read_sidecar, verify_hash
+from serving.runtimes import RUNTIMES
+from serving.tensors import to_confidences, to_input, to_masks
+
+UInt8 = NDArray[np.uint8]
+
+DEFAULT_RUNTIME = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What an engine says of one image.
+
+    Attributes:
+        mask: `[H,W]` uint8 class indices.
+        confidence: `[H,W]` uint8, 0..255, of the class in the mask; None where the engine gives none.
+    """
+
+    mask: UInt8
+    confidence: UInt8 | None = None
+
+
+class Predictor:
+    """An engine ready for images. Use as a context manager; not for two threads at once.
+
+    Args:
+        engine_path: the engine file.
+        runtime: name in `RUNTIMES`; None takes the usual one of the file's kind.
+        options: of the runtime.
+        manifest: what the engine is, for files from elsewhere; None reads `manifest.json` beside the file.
+        check: whether the file must be the one its manifest was written for (by SHA-256, before it is deserialised).
+        tile: (height, width) of the windows that larger images are cut into; None runs every image whole.
+        overlap: pixels that neighbouring windows share.
+
+    Attributes:
+        manifest: of the engine.
+        timings_ms: of the last call, in milliseconds: `preprocess`, `engine`, `postprocess`.
+
+    Raises:
+        UserError: the engine or its manifest is missing, changed or corrupt, or the runtime cannot run it.
+
+    Example:
+        with Predictor(Path("artifacts/pixel_contrast-s0/onnx_fp32/model.onnx")) as predictor:
+            mask = predictor.predict(read_image(Path("street.jpg")))
+    """
+
+    def __init__(
+        self,
+        engine_path: Path | str,
+        *,
+        runtime: str | None = None,
+        options: Mapping[str, object] | None = None,
+        manifest: Manifest | None = None,
+        check: bool = True,
+        tile: tuple[int, int] | None = None,
+        overlap: int = 64,
+    ) -> None:
+        engine_path = Path(engine_path)
+        if manifest is None:
+            manifest = read_sidecar(engine_path)
+            if check and manifest.sha256 is None:
+                verify_hash(engine_path, manifest)
+        # The runtime compares the hash that its manifest names, right before it loads the file: once.
+        opened = manifest if check else dataclasses.replace(manifest, sha256=None)
+        self.manifest = manifest
+        self.timings_ms: dict[str, float] = {}
+        self._tile, self._overlap = tile, overlap
+        if tile is not None and manifest.input.resize is not None:
+            raise UserError(f"tile: this engine resizes every image to {list(manifest.input.resize)}; leave tiles out")
+        if tile is not None and not 0 <= overlap < min(tile):
+            raise UserError(f"overlap: expected in 0..{min(tile) - 1} (less than a tile), got {overlap}")
+        self.runtime = RUNTIMES.resolve(runtime or DEFAULT_RUNTIME[manifest.kind]).open(
+            engine_path, opened, options or {}
+        )
+
+    def predict(self, image: UInt8) -> UInt8:
+        """The mask of one image.
+
+        Args:
+            image: `[H,W,3]` uint8 RGB.
+
+        Returns:
+            `[H,W]` uint8 class indices.
+
+        Raises:
+            UserError: not such an image, or the engine failed on it.
+        """
+        return self.segment([image])[0].mask
+
+    def predict_batch(self, images: Sequence[UInt8]) -> list[UInt8]:
+        """The masks of several images; those of equal size run together.
+
+        Args:
+            images: `[H,W,3]` uint8 RGB each, of any sizes.
+
+        Returns:
+            `[H,W]` uint8 class indices each, in the same order.
+
+        Raises:
+            UserError: not such images, or the engine failed on them.
+        """
+        return [segmentation.mask for segmentation in self.segment(images)]
+
+    def segment(self, images: Sequence[UInt8]) -> list[Segmentation]:
+        """Mask and, where the engine gives it, confidence of several images; see `predict_batch`."""
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise UserError(f"image: expected uint8 [H,W,3], got {image.dtype} {list(image.shape)}")
+        self.timings_ms = {"preprocess": 0.0, "engine": 0.0, "postprocess": 0.0}
+        if self._tile is None:
+            return self._segment_whole(images)
+        return [self._segment_tiles(image, self._tile) for image in images]
+
+    def _segment_tiles(self, image: UInt8, size: tuple[int, int]) -> Segmentation:
+        """One image through overlapping windows, one at a time: memory is that of a window."""
+        tiles = tile(*image.shape[:2], tile_height=size[0], tile_width=size[1], overlap=self._overlap)
+        parts = [self._segment_whole([image[each.top : each.bottom, each.left : each.right]])[0] for each in tiles]
+        confidences = [part.confidence for part in parts if part.confidence is not None]
+        return Segmentation(
+            untile([part.mask for part in parts], tiles), untile(confidences, tiles) if confidences else None
+        )
+
+    def _segment_whole(self, images: Sequence[UInt8]) -> list[Segmentation]:
+        with _Stopwatch(self.timings_ms, "preprocess"):
+            spec = self.manifest.input
+            placed = [place(image, stride=spec.stride, resize=spec.resize) for image in images]
+            groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+            for index, (image, _) in enumerate(placed):
+                groups[image.shape].append(index)
+        results: dict[int, Segmentation] = {}
+        _, most = self.runtime.batch_range
+        for indices in groups.values():
+            step = most or len(indices)
+            for start in range(0, len(indices), step):
+                chosen = indices[start : start + step]
+                segmented = self._run([placed[index] for index in chosen])
+                results.update(zip(chosen, segmented, strict=True))
+        return [results[index] for index in range(len(images))]
+
+    def _run(self, placed: Sequence[tuple[UInt8, Placement]]) -> list[Segmentation]:
+        """One call of the engine on images of one size."""
+        with _Stopwatch(self.timings_ms, "preprocess"):
+            least, _ = self.runtime.batch_range
+            stack = [image for image, _ in placed]
+            stack += stack[-1:] * (least - len(stack))  # an engine made for a fixed batch gets it full
+            images = stack[0][None] if len(stack) == 1 else np.stack(stack)
+            batch = to_input(images, self.manifest.input)
+        with _Stopwatch(self.timings_ms, "engine"):
+            outputs = self.runtime.infer(batch)
+        with _Stopwatch(self.timings_ms, "postprocess"):
+            size = images.shape[1], images.shape[2]
+            masks = to_masks(outputs, self.manifest, size)
+            confidences = to_confidences(outputs, self.manifest, size)
+            return [
+                Segmentation(
+                    restore(masks[index], placement),
+                    None if confidences is None else restore(confidences[index], placement),
+                )
+                for index, (_, placement) in enumerate(placed)
+            ]
+
+    def close(self) -> None:
+        """Free the engine; closing twice does nothing."""
+        self.runtime.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Stopwatch:
+    """Adds the time spent inside to one entry of `timings_ms`."""
+
+    def __init__(self, timings_ms: dict[str, float], name: str) -> None:
+        self._timings_ms, self._name = timings_ms, name
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter_ns()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings_ms[self._name] += (time.perf_counter_ns() - self._start) / 1e6

@@ -1,0 +1,197 @@
+"""ONNX Runtime, on the CPU or on a GPU, with the execution provider asserted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+
+from serving.errors import UserError
+from serving.manifest import Manifest
+from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
+from serving.schema import Require
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_OPTIMIZATION = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeOptions:
+    """Options of ONNX Runtime.
+
+    Attributes:
+        provider: execution provider; what runs instead is an error, never a fallback.
+        threads: within one operator; None leaves it to ONNX Runtime (one per core).
+        spinning: whether threads spin while they wait: lower latency on an idle machine, far worse on a busy one.
+        optimization: graph optimisation level.
+        device_id: GPU, counted from 0.
+        io_binding: keep input and output buffers on the device between calls; None means on a GPU only.
+        provider_options: handed to the provider as they are (names as in ONNX Runtime's documentation).
+    """
+
+    provider: Literal["cpu", "cuda"] = "cpu"
+    threads: int | None = None
+    spinning: bool = True
+    optimization: Literal["none", "basic", "extended", "all"] = "all"
+    device_id: int = 0
+    io_binding: bool | None = None
+    provider_options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(self.threads is None or self.threads >= 1, f"threads: expected at least 1, got {self.threads}")
+        require(self.device_id >= 0, f"device_id: expected at least 0, got {self.device_id}")
+        require.done()
+
+
+class OnnxRuntime(Runtime):
+    """An ONNX file in an ONNX Runtime session."""
+
+    name: ClassVar[str] = "onnxruntime"
+    kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, options: OnnxRuntimeOptions, fixed_batch: int | None
+    ) -> None:
+        super().__init__()
+        self._session: Any = session
+        self._options = options
+        self._input_name: str = session.get_inputs()[0].name
+        self._output_names: list[str] = [output.name for output in session.get_outputs()]
+        if fixed_batch is not None:
+            self.batch_range = (fixed_batch, fixed_batch)
+        bound = options.io_binding if options.io_binding is not None else options.provider != "cpu"
+        self._binding: Any = session.io_binding() if bound else None
+        self._device_input: Any = None
+
+    @classmethod
+    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
+        parsed = parse_options(OnnxRuntimeOptions, options, cls.name)
+        ort, errors = _import()
+        provider = _PROVIDERS[parsed.provider]
+        if provider not in ort.get_available_providers():
+            raise UserError(
+                f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}; "
+                "for a GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu (the two overwrite each other)"
+            )
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 4  # what fails arrives as an exception; warnings would mix into our own output
+        settings.graph_optimization_level = getattr(
+            ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[parsed.optimization]}"
+        )
+        settings.intra_op_num_threads = parsed.threads or 0
+        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(parsed.spinning)))
+        provider_options = {key: str(value) for key, value in parsed.provider_options.items()}
+        if parsed.provider != "cpu":
+            provider_options.setdefault("device_id", str(parsed.device_id))
+            ort.preload_dlls()  # CUDA and cuDNN from pip packages, where the system has none
+        try:
+            session = ort.InferenceSession(str(engine_path), settings, providers=[(provider, provider_options)])
+        except errors as error:
+            raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
+        running = session.get_providers()
+        if running[0] != provider:
+            raise UserError(
+                f"runtime onnxruntime: asked for {provider}, but it would run on {running[0]}: check the GPU driver, "
+                "CUDA and cuDNN against the ONNX Runtime release (onnxruntime.ai, CUDA execution provider)"
+            )
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        check_io(
+            engine_path,
+            manifest,
+            {each.name: _found(each) for each in inputs},
+            {each.name: _found(each) for each in outputs},
+        )
+        batch = inputs[0].shape[0] if inputs[0].shape else None
+        return cls(session, parsed, batch if isinstance(batch, int) and batch > 0 else None)
+
+    def infer(self, batch: Array) -> dict[str, Array]:
+        _, errors = _import()
+        start = time.perf_counter_ns()
+        try:
+            values = self._infer_bound(batch) if self._binding is not None else self._infer_plain(batch)
+        except errors as error:
+            raise UserError(f"ONNX Runtime, on an input of shape {list(batch.shape)}: {one_line(error)}") from error
+        self.last_timings_ms["engine"] = (time.perf_counter_ns() - start) / 1e6
+        return dict(zip(self._output_names, values, strict=True))
+
+    def _infer_plain(self, batch: Array) -> list[Array]:
+        values: list[Array] = self._session.run(None, {self._input_name: batch})
+        self.last_timings_ms = {}
+        return values
+
+    def _infer_bound(self, batch: Array) -> list[Array]:
+        """Upload into a buffer that stays on the device, run, download; each part timed."""
+        ort, _ = _import()
+        device = "cpu" if self._options.provider == "cpu" else "cuda"
+        begin = time.perf_counter_ns()
+        held = self._device_input
+        if held is not None and tuple(held.shape()) == batch.shape and held.data_type() == _tensor_type(batch):
+            held.update_inplace(np.ascontiguousarray(batch))
+        else:
+            held = self._device_input = ort.OrtValue.ortvalue_from_numpy(batch, device, self._options.device_id)
+            self._binding.clear_binding_inputs()
+            self._binding.bind_ortvalue_input(self._input_name, held)
+        # Outputs anew every time: their shapes follow the input's.
+        self._binding.clear_binding_outputs()
+        for name in self._output_names:
+            self._binding.bind_output(name, device, self._options.device_id)
+        self._binding.synchronize_inputs()
+        uploaded = time.perf_counter_ns()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+        ran = time.perf_counter_ns()
+        values = [np.array(value, copy=device == "cpu") for value in self._binding.copy_outputs_to_cpu()]
+        self.last_timings_ms = {
+            "upload": (uploaded - begin) / 1e6,
+            "enqueue": (ran - uploaded) / 1e6,
+            "download": (time.perf_counter_ns() - ran) / 1e6,
+        }
+        return values
+
+    def describe(self) -> dict[str, object]:
+        ort, _ = _import()
+        return {
+            "runtime": self.name,
+            "version": ort.__version__,
+            "provider": self._session.get_providers()[0],
+            "threads": self._options.threads,
+            "spinning": self._options.spinning,
+            "optimization": self._options.optimization,
+            "io_binding": self._binding is not None,
+        }
+
+    def close(self) -> None:
+        self._device_input = self._binding = self._session = None
+
+
+def _import() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The library, imported when first used, and the exceptions that it raises (they share no base but Exception)."""
+    try:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+    except ImportError as error:
+        raise UserError(
+            f"runtime onnxruntime: not installed ({one_line(error)}); pip install onnxruntime (or onnxruntime-gpu)"
+        ) from error
+    errors = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]
+    return onnxruntime, (*errors, RuntimeError, ValueError)
+
+
+def _found(tensor: Any) -> tuple[str, int | None]:
+    """(dtype as numpy names it, rank) of a session's input or output."""
+    dtype = _DTYPES.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
+    return dtype, len(tensor.shape) if tensor.shape else None
+
+
+def _tensor_type(batch: Array) -> str:
+    names = {np.dtype(np.float32): "float", np.dtype(np.float16): "float16", np.dtype(np.uint8): "uint8"}
+    return f"tensor({names.get(batch.dtype, batch.dtype.name)})"
