@@ -147,10 +147,11 @@ def jitter_colour(image: Tensor, draw: Draw) -> Tensor:
         uint8 `[3,h,w]`, contiguous.
     """
     if (draw.brightness, draw.contrast, draw.saturation) != (1, 1, 1):
-        sums = image.sum((1, 2), dtype=torch.int64).tolist()
+        image = image.contiguous()
+        sums = image.sum(2, dtype=torch.int32).sum(1, dtype=torch.int64).tolist()  # int32 is fast and holds any row
         mean_grey = sum(weight * total for weight, total in zip(_LUMA, sums, strict=True)) / image[0].numel()
         a, b, c = _linear(draw, mean_grey)
-        values = image.to(torch.float32, memory_format=torch.contiguous_format)
+        values = image.float()
         grey = values[0] * _LUMA[0]
         grey.add_(values[1] * _LUMA[1]).add_(values[2] * _LUMA[2])
         grey.mul_(b).add_(c + 0.5)  # the conversion to uint8 truncates

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -69,14 +70,18 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`."""
-        batches = map(self._source.__getitem__, self._iterations) if self._workers == 0 else self._from_workers()
-        for batch in batches:
-            if isinstance(batch, str):
-                raise UserError(batch)
-            images, labels = batch
-            yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
+        with closing(self._here() if self._workers == 0 else self._from_workers()) as batches:  # ends the workers
+            for batch in batches:
+                if isinstance(batch, str):
+                    raise UserError(batch)
+                images, labels = batch
+                yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
 
-    def _from_workers(self) -> Iterator[tuple[Tensor, Tensor] | str]:
+    def _here(self) -> Generator[tuple[Tensor, Tensor] | str]:
+        for iteration in self._iterations:
+            yield self._source[iteration]
+
+    def _from_workers(self) -> Generator[tuple[Tensor, Tensor] | str]:
         loader = DataLoader(
             self._source,
             batch_size=None,  # an item is a whole batch
