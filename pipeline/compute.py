@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from serving.errors import UserError
 
@@ -32,3 +35,20 @@ def autocast_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.dev
 def use_threads(count: int) -> None:
     """Bound torch's CPU threads; results are bit-reproducible only at a fixed count."""
     torch.set_num_threads(count)
+
+
+def keep_large_depthwise_in_float32(model: nn.Module) -> None:
+    """Run depthwise convolutions of 5x5 and larger in fp32 under bf16 autocast on the CPU.
+
+    Their bf16 backward in oneDNN takes 3 to 4 times as long as the fp32 one, and they dominate the step of an
+    EfficientNet: a third of it is saved (`python -m benchmarks.training`). Instances are changed, not the class; a
+    stripped segmentor is built anew and knows nothing of it.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels and min(module.kernel_size) >= 5:
+            module.forward = functools.partial(_float32_forward, module.forward)  # type: ignore[method-assign]
+
+
+def _float32_forward(forward: Callable[[Tensor], Tensor], features: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return forward(features.float())

@@ -20,7 +20,7 @@ from pipeline.checkpoints import (
     settings_of,
     write_record,
 )
-from pipeline.compute import select_device, use_threads
+from pipeline.compute import autocast_dtype, keep_large_depthwise_in_float32, select_device, use_threads
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.methods import MethodConfig
 from pipeline.config.model import ModelConfig
@@ -76,6 +76,8 @@ def train_branch(
     segmentor = build_segmentor(model_config, num_classes, seed=seed)
     trainee = attach_training_heads(segmentor, method, auxiliary=config.auxiliary_weight > 0, seed=seed)
     trainee = trainee.to(device, memory_format=torch.channels_last)
+    if device.type == "cpu" and autocast_dtype(config.precision, device) is torch.bfloat16:
+        keep_large_depthwise_in_float32(trainee)
     record = TraineeRecord(
         segmentor=_describe(name, seed, method_config, model_config, config, evaluation, prepared),
         loss=method_config.loss,
@@ -171,7 +173,7 @@ def _describe(
             "seed": seed,
             "backbone": model.backbone,
             "head": model.head,
-            "dataset": prepared.name,
+            "dataset": prepared.dataset_name,
             "dataset_sha256": prepared.sha256,
             "params_sha256": _sha256(settings),
         },

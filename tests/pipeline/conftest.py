@@ -1,0 +1,42 @@
+"""A tiny real dataset on disk, prepared by the real stage function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config.prepare import PrepareConfig
+from pipeline.data.preparation import prepare
+from pipeline.data.prepared import Prepared, load_prepared
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten 64x96 images of a floor, a wall and a box, in the layout of `folder`."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    (root / "classes.txt").write_text("floor\nwall\nbox\n")
+    random = np.random.default_rng(0)
+    for index in range(10):
+        label = np.zeros((64, 96), np.uint8)
+        label[:30] = 1
+        top, left = random.integers(10, 30), random.integers(5, 60)
+        label[top : top + 24, left : left + 28] = 2
+        label[:2] = 255
+        colours = np.array([[90, 80, 70], [150, 160, 170], [120, 60, 60]], np.int16)
+        image = colours[np.minimum(label, 2)] + random.integers(-30, 30, (64, 96, 3))
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / "images" / f"{index}.png")
+        Image.fromarray(label).save(root / "labels" / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The same, prepared."""
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    prepare(PrepareConfig(dataset="folder", root=str(tiny_root)), folder)
+    return load_prepared(folder, tiny_root)
