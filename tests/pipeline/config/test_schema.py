@@ -103,7 +103,9 @@ def test_hostile_values_are_problems_not_crashes(values: object) -> None:
 
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["count", "inner", "rate", "x"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["count", "inner", "rate", "x"]), inner)
+    ),
     max_leaves=8,
 )
 
