@@ -94,7 +94,12 @@ class OnnxRuntime(Runtime):
             provider_options.setdefault("device_id", str(parsed.device_id))
             ort.preload_dlls()  # CUDA and cuDNN from pip packages, where the system has none
         try:
-            session = ort.InferenceSession(str(engine_path), settings, providers=[(provider, provider_options)])
+            session = ort.InferenceSession(
+                str(engine_path),
+                settings,
+                providers=[(provider, provider_options)],
+                enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
+            )
         except errors as error:
             raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
         running = session.get_providers()

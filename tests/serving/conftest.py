@@ -33,14 +33,13 @@ class Graph:
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10, producer_name="tests"
         )
-        for key, value in (metadata or {}).items():
-            helper.set_model_props(model, {key: value})
+        helper.set_model_props(model, metadata or {})
         onnx.checker.check_model(model)
         return model
 
 
 def network_model(metadata=None, confidence=False):
-    """uint8 [B,H,W,3] -> mask uint8 [B,H,W], three classes: normalise, transpose, two convolutions, upsample, argmax."""
+    """uint8 [B,H,W,3] -> mask uint8 [B,H,W]: normalise, transpose, two convolutions, upsample, argmax of 3."""
     rng = np.random.default_rng(0)
     g = Graph()
     x = g.add("Cast", ["image"], "float", to=TensorProto.FLOAT)

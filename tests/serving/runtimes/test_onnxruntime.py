@@ -1,0 +1,169 @@
+"""ONNX Runtime: what really runs is what was asked for, and every refusal is one clear message."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from serving.errors import UserError
+from serving.manifest import InputSpec, OutputSpec
+from serving.runtimes.onnxruntime import OnnxRuntime
+
+
+def opened(path, manifest, **options):
+    return OnnxRuntime.open(path, manifest, options)
+
+
+def test_it_says_what_runs(engine, manifest):
+    with opened(engine, manifest, threads=1, spinning=False) as runtime:
+        described = runtime.describe()
+    assert described["provider"] == "CPUExecutionProvider"
+    assert described["version"] == onnxruntime.__version__
+    assert (described["threads"], described["spinning"]) == (1, False)
+
+
+def test_io_binding_gives_the_same_and_keeps_its_buffer_while_the_shape_stays(engine, manifest, photo):
+    with opened(engine, manifest) as plain, opened(engine, manifest, io_binding=True) as bound:
+        kept = []
+        for seed, (count, height) in enumerate([(1, 32), (1, 32), (2, 32), (2, 64), (1, 32)]):
+            batch = np.stack([photo(height, 64, seed + i) for i in range(count)])
+            expected, got = plain.infer(batch)["mask"], bound.infer(batch)["mask"]
+            np.testing.assert_array_equal(got, expected)
+            kept.append((got, expected))
+            assert set(bound.last_timings_ms) == {"upload", "enqueue", "download", "engine"}
+        for got, expected in kept:  # later calls do not write into earlier results
+            np.testing.assert_array_equal(got, expected)
+        assert bound.describe()["io_binding"] is True
+
+
+def test_every_output_of_the_file_comes_back(tmp_path, models, manifest, photo):
+    path = tmp_path / "model.onnx"
+    onnx.save(models["network"](confidence=True), path)
+    with opened(path, manifest) as runtime:
+        assert set(runtime.infer(photo(32, 32)[None])) == {"mask", "confidence"}
+
+
+def test_a_provider_that_is_not_there_is_refused_with_what_to_install(engine, manifest):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(UserError, match=r"CUDAExecutionProvider is not in the installed.*pip install onnxruntime-gpu"):
+        opened(engine, manifest, provider="cuda")
+
+
+def test_a_silent_fallback_to_the_cpu_is_an_error(engine, manifest, monkeypatch):
+    """A GPU build without a working GPU lists CUDA as available, then runs on the CPU and says nothing."""
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    session = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, settings, providers, **_: session(path, settings, ["CPUExecutionProvider"]),
+    )
+    with pytest.raises(UserError, match="asked for CUDAExecutionProvider, but it would run on CPUExecutionProvider"):
+        opened(engine, manifest, provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"thread": 1}, "options of onnxruntime.thread: unknown key; did you mean 'threads'?"),
+        ({"threads": 0}, "threads: expected at least 1, got 0"),
+        ({"threads": "two"}, "expected a whole number"),
+        ({"provider": "gpu"}, "expected one of cpu, cuda"),
+    ],
+)
+def test_bad_options_are_refused(engine, manifest, options, expected):
+    with pytest.raises(UserError, match=re.escape(expected)):
+        OnnxRuntime.open(engine, manifest, options)
+
+
+def test_io_that_is_not_what_the_manifest_says_is_refused_all_at_once(engine, manifest):
+    other = dataclasses.replace(
+        manifest, input=InputSpec("pixels"), outputs=(OutputSpec("mask", "logits", "NCHW", "float32"),)
+    )
+    with pytest.raises(UserError) as caught:
+        opened(engine, other)
+    message = str(caught.value)
+    assert "manifest names 'pixels', the engine has ['image']" in message
+    assert "output 'mask': manifest says float32, the engine has uint8" in message
+    assert "output 'mask': manifest says 4 axes, the engine has 3" in message
+    other = dataclasses.replace(manifest, outputs=(OutputSpec("masks"),))
+    with pytest.raises(UserError, match=r"output 'masks': not in the engine, which has \['mask'\]"):
+        opened(engine, other)
+
+
+def test_a_graph_that_onnxruntime_cannot_run_is_one_line(tmp_path, models, manifest):
+    model = models["network"]()
+    model.graph.node[0].op_type = "NoSuchOperator"
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="ONNX Runtime cannot open it") as caught:
+        opened(tmp_path / "model.onnx", manifest)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shape_that_the_engine_does_not_take_is_one_line(engine, manifest):
+    with opened(engine, manifest) as runtime, pytest.raises(UserError, match=r"on an input of shape \[1, 32, 32, 4\]"):
+        runtime.infer(np.zeros((1, 32, 32, 4), np.uint8))
+
+
+def test_weights_outside_the_file_are_refused(tmp_path, models, manifest):
+    path = tmp_path / "model.onnx"
+    onnx.save(models["network"](), path, save_as_external_data=True, size_threshold=0, location="weights.bin")
+    with pytest.raises(UserError, match="weights in other files"):
+        opened(path, manifest)
+
+
+def test_a_fixed_batch_says_so(tmp_path, models, manifest):
+    other = dataclasses.replace(
+        manifest,
+        input=InputSpec("pixels", "NCHW", "float32"),
+        outputs=(OutputSpec("result", "logits", "NCHW", "float32"),),
+    )
+    onnx.save(models["color"](batch=4), tmp_path / "model.onnx")
+    with opened(tmp_path / "model.onnx", other) as runtime:
+        assert runtime.batch_range == (4, 4)
+
+
+CORRUPT = """
+import sys, pathlib
+from serving.errors import UserError
+from serving.manifest import read_manifest
+from serving.runtimes.onnxruntime import OnnxRuntime
+import numpy as np
+path = pathlib.Path(sys.argv[1])
+manifest = read_manifest(path.with_name("described.json"))
+whole = path.read_bytes()
+rng = np.random.default_rng(0)
+refused = 0
+for _ in range(60):
+    content = bytearray(whole)
+    for position in rng.integers(0, len(whole), 4):
+        content[position] = rng.integers(256)
+    damaged = path.with_name("damaged.onnx")
+    damaged.write_bytes(content)
+    try:
+        with OnnxRuntime.open(damaged, manifest, {"threads": 1}) as runtime:
+            runtime.infer(np.zeros((1, 32, 32, 3), np.uint8))
+    except UserError:
+        refused += 1
+print(refused)
+"""
+
+
+def test_corrupt_files_never_take_the_process_down(engine, manifest):
+    engine.with_name("described.json").write_text(manifest.to_json())
+    done = subprocess.run([sys.executable, "-c", CORRUPT, str(engine)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
+def test_a_missing_package_is_one_line(engine, manifest, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"runtime onnxruntime: not installed.*pip install onnxruntime"):
+        opened(engine, manifest)
