@@ -25,12 +25,14 @@ class Runtime(ABC):
     Attributes:
         name: in the registry.
         kinds: of engine files that it opens.
+        Options: its options, the dataclass that params.yaml and the command line are checked against.
         last_timings_ms: parts of the last `infer`, in milliseconds; `engine` is the whole of it.
         batch_range: images that one `infer` takes, at least and at most (None: any number).
     """
 
     name: ClassVar[str]
     kinds: ClassVar[frozenset[str]]
+    Options: ClassVar[type[Any]]
 
     def __init__(self) -> None:
         self.last_timings_ms: dict[str, float] = {}

@@ -57,6 +57,7 @@ class OnnxRuntime(Runtime):
 
     name: ClassVar[str] = "onnxruntime"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    Options: ClassVar[type[OnnxRuntimeOptions]] = OnnxRuntimeOptions
 
     def __init__(
         self, session: onnxruntime.InferenceSession, options: OnnxRuntimeOptions, fixed_batch: int | None
