@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 from serving.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.data.interface import Dataset
 
 DATASETS: Registry[type[Dataset]] = Registry(
@@ -21,4 +26,10 @@ DATASETS: Registry[type[Dataset]] = Registry(
         "pascal_context": "pipeline.data.pascal_context:PascalContext",
         "coco_stuff": "pipeline.data.coco_stuff:CocoStuff",
     },
+)
+
+# What a generated dataset's files are drawn by: used by `prepare` alone.
+GENERATORS: Registry[Callable[[tuple[int, ...], int, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]] = Registry(
+    "generator",
+    {"streets": "pipeline.data.street_scenes.render:render_street"},
 )
