@@ -12,6 +12,7 @@ from pipeline.models.interface import SegmentorFeatures
 from pipeline.models.layers import enlarge as enlarge
 from pipeline.models.layers import upsample as upsample
 from pipeline.models.streams import random_stream
+from serving.errors import UserError
 
 
 class Segmentor(nn.Module):
@@ -68,18 +69,27 @@ class Segmentor(nn.Module):
 
         Raises:
             ValueError: H or W is not a multiple of `stride`.
+            UserError: training on one image of one deepest pixel, on which batch normalisation is undefined.
         """
         # Python sizes only: under torch.export the sizes are symbols and a check would become a constraint on them.
         if not torch.compiler.is_exporting():
-            height, width = images.shape[2:]
-            if height % self.stride or width % self.stride or not height or not width:
-                raise ValueError(
-                    f"images: expected height and width in multiples of {self.stride}, got {height}x{width}; "
-                    "pad them first (serving.geometry.place)"
-                )
+            self._check_size(images)
         stages = self.backbone(images)
         output = self.head(stages)
         return SegmentorFeatures(output.logits, stages, output.input, output.auxiliary_logits)
+
+    def _check_size(self, images: Tensor) -> None:
+        batch, _, height, width = images.shape
+        if height % self.stride or width % self.stride or not height or not width:
+            raise ValueError(
+                f"images: expected height and width in multiples of {self.stride}, got {height}x{width}; "
+                "pad them first (serving.geometry.place)"
+            )
+        if self.training and batch == 1 and height == width == self.stride:
+            raise UserError(
+                f"train: one {height}x{width} image per step leaves a single pixel at stride {self.stride}, on which "
+                "batch normalisation cannot train; raise train.batch_size or the crop"
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[B,C,h,w]` at `output_stride` of normalised images `[B,3,H,W]`. Raises as `features` does."""

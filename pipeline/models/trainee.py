@@ -174,6 +174,7 @@ def _rebuild(trained: Segmentor) -> Segmentor:
         # Assigned, not copied into: the memory format (channels_last) decides which kernels run, and so the last bits.
         stripped.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
-        raise StripError(f"the trained segmentor is not the one that its configuration describes: {error}") from None
+        detail = " ".join(str(error).split())
+        raise StripError(f"the trained segmentor is not the one that its configuration describes: {detail}") from None
     stripped.config = trained.config
     return stripped.to(trained.mean.device).eval()

@@ -60,7 +60,8 @@ class ImagePooling(nn.Module):
                 "at least 2 images per step, got 1; raise it, or set model.head_options.image_pooling: false"
             )
         pooled: Tensor = self.project(global_mean(features))
-        return pooled.expand(-1, -1, features.shape[2], features.shape[3])
+        # Spread by adding zeros: `expand` to a size exports as arithmetic on shapes that hinders folding batch norms.
+        return pooled + torch.zeros_like(features[:, :1])
 
 
 class DeepLabV3Head(Head):

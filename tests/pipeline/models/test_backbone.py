@@ -95,7 +95,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_missing_package_is_one_clear_error() -> None:
     spec = dataclasses.replace(TF_EFFICIENTNET_LITE0, weights_package="no_such_package_of_weights")
-    with pytest.raises(UserError, match="no_such_package_of_weights.*is not installed.*pretrained: false"):
+    with pytest.raises(UserError, match=r"no_such_package_of_weights.*is not installed.*pretrained: false"):
         Backbone(spec, output_stride=32, pretrained=True)
 
 
