@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# Logits held at a time. Small enough to be served from a warm cache and from memory the allocator already owns (fresh
-# pages cost more than the arithmetic on them), large enough for matrix products to run at full speed.
+# Similarities held at a time by one matrix product: large enough to run at full speed.
 CHUNK_BYTES = 16 * 2**20
+# On a CPU what follows the product goes through smaller pieces: they stay in the core's cache, and the allocator
+# serves them from pages it already owns (a fresh page costs more than the arithmetic on it).
+CACHE_BYTES = 2**20
 
 
 class Selector(Protocol):
@@ -49,7 +51,7 @@ def info_nce(
         loss = temperature / base_temperature * mean over anchors r with P(r) not empty of
                mean over j in P(r) of [ logaddexp(L_rj, logsumexp over k in N(r) of L_rk) - L_rj ]
 
-    Each anchor row is visited once: the gradient is formed beside the loss in chunks of rows and only `[N,D]` (and
+    Each anchor row is visited once: the gradient is formed beside the loss in chunks of rows, and only `[N,D]` (and
     `[M,D]` where keys need it) is kept for the backward pass. Computed in float32, or float64 if an input is, whatever
     autocast says. Differentiable once.
 
@@ -63,7 +65,7 @@ def info_nce(
         base_temperature: tau_base, above 0.
         selection: which keys take part for each anchor: `[N,M]` bool, or a `Selector` asked chunk by chunk; None for
             all of them.
-        chunk_bytes: size of the similarities held at a time (a few temporaries of that size exist beside them).
+        chunk_bytes: size of the similarities held at a time (a selector's temporaries have that size too).
 
     Returns:
         Scalar; exactly 0, with a gradient, when no anchor has a positive, or no negative stands against any.
@@ -71,35 +73,34 @@ def info_nce(
     Raises:
         ValueError: shapes do not fit together, or a temperature is not above 0.
     """
-    own_keys = keys is None
-    if keys is None or key_labels is None:
-        if keys is not None or key_labels is not None:
-            raise ValueError("keys and key_labels: expected both or neither")
-        keys, key_labels = anchors, anchor_labels
-    _check_shapes(anchors, anchor_labels, keys, key_labels, selection)
+    _check(anchors, anchor_labels, keys, key_labels, selection)
     if not (temperature > 0 and base_temperature > 0):
         raise ValueError(f"temperatures: expected above 0, got {temperature} and {base_temperature}")
-    dtype = torch.promote_types(torch.promote_types(anchors.dtype, keys.dtype), torch.float32)
+    dtype = torch.promote_types(anchors.dtype, torch.float32)
+    if keys is not None:
+        dtype = torch.promote_types(keys.dtype, dtype)
+        keys = keys.to(dtype)
+    anchors = anchors.to(dtype)
+    row_bytes = max(1, len(anchors if keys is None else keys)) * dtype.itemsize
+    settings = _Settings(
+        temperature=temperature,
+        base_temperature=base_temperature,
+        chunk_rows=max(1, chunk_bytes // row_bytes),
+        cache_rows=max(1, CACHE_BYTES // row_bytes) if anchors.device.type == "cpu" else max(1, len(anchors)),
+        anchor_gradient=torch.is_grad_enabled() and anchors.requires_grad,
+        key_gradient=torch.is_grad_enabled() and keys is not None and keys.requires_grad,
+    )
     with torch.autocast(anchors.device.type, enabled=False):
-        anchors = anchors.to(dtype)
-        keys = anchors if own_keys else keys.to(dtype)
-        settings = _Settings(
-            temperature=temperature,
-            base_temperature=base_temperature,
-            own_keys=own_keys,
-            chunk_rows=max(1, chunk_bytes // max(1, len(keys) * dtype.itemsize)),
-            anchor_gradient=torch.is_grad_enabled() and anchors.requires_grad,
-            key_gradient=torch.is_grad_enabled() and keys.requires_grad,
-        )
-        loss: Tensor = _InfoNCE.apply(anchors, anchor_labels, keys, key_labels, selection, settings)[0]  # type: ignore[no-untyped-call]
-        return loss
+        outputs = _InfoNCE.apply(anchors, anchor_labels, keys, key_labels, selection, settings)  # type: ignore[no-untyped-call]
+    loss: Tensor = outputs[0]
+    return loss
 
 
 class _Settings(NamedTuple):
     temperature: float
     base_temperature: float
-    own_keys: bool  # keys are the anchors themselves
     chunk_rows: int
+    cache_rows: int
     anchor_gradient: bool
     key_gradient: bool
 
@@ -111,46 +112,54 @@ class _InfoNCE(Function):
     def forward(
         anchors: Tensor,
         anchor_labels: Tensor,
-        keys: Tensor,
-        key_labels: Tensor,
+        keys: Tensor | None,
+        key_labels: Tensor | None,
         selection: Tensor | Selector | None,
         settings: _Settings,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        own_keys = keys is None or key_labels is None
+        keys, key_labels = (anchors, anchor_labels) if keys is None or key_labels is None else (keys, key_labels)
         scaled = anchors / settings.temperature
         anchor_gradient = torch.zeros_like(anchors) if settings.anchor_gradient else None
         key_gradient = torch.zeros_like(keys) if settings.key_gradient else None
-        total = anchors.new_zeros(())
-        eligible = anchors.new_zeros(())
+        total, eligible = anchors.new_zeros(()), anchors.new_zeros(())
         is_key = key_labels >= 0
         for start in range(0, len(anchors), settings.chunk_rows):
             rows = slice(start, min(start + settings.chunk_rows, len(anchors)))
             similarities = scaled[rows] @ keys.T
-            negatives = anchor_labels[rows, None] != key_labels
-            positives = ~negatives
-            negatives &= is_key
-            positives &= is_key
-            if settings.own_keys:
-                positives.diagonal(start).fill_(False)
-            if selection is not None:
-                chosen = (
-                    selection[rows] if isinstance(selection, Tensor) else selection(similarities, positives, negatives)
-                )
-                positives &= chosen
-                negatives &= chosen
-            chunk = contrast_rows(similarities, positives, negatives)
-            total += chunk.loss.sum()
-            eligible += chunk.eligible.sum()
-            if anchor_gradient is not None:
-                torch.mm(chunk.gradient, keys, out=anchor_gradient[rows])
+            for first in range(start, rows.stop, settings.cache_rows):
+                piece = slice(first, min(first + settings.cache_rows, rows.stop))
+                negatives = anchor_labels[piece, None] != key_labels
+                positives = ~negatives & is_key
+                negatives &= is_key
+                if own_keys:
+                    positives.diagonal(first).fill_(False)
+                part = similarities[first - start : piece.stop - start]
+                if selection is not None:
+                    chosen = (
+                        selection[piece] if isinstance(selection, Tensor) else selection(part, positives, negatives)
+                    )
+                    positives &= chosen
+                    negatives &= chosen
+                contrast = contrast_rows(part, positives, negatives)
+                total += contrast.loss.sum()
+                eligible += contrast.eligible.sum()
+                part.copy_(contrast.gradient)
+            if own_keys and anchor_gradient is not None and len(similarities) == len(anchors):
+                # each anchor is row and column: both roles in one product
+                anchor_gradient.addmm_(similarities + similarities.T, keys)
+            elif anchor_gradient is not None:
+                anchor_gradient[rows] += similarities @ keys
+                if own_keys:
+                    anchor_gradient.addmm_(similarities.T, anchors[rows])
             if key_gradient is not None:
-                key_gradient.addmm_(chunk.gradient.T, scaled[rows])
-        # d loss / d L and L = a . k / tau: the temperature of the prefactor cancels that of L for the anchors.
-        count = eligible.clamp(min=1) * settings.base_temperature
-        if anchor_gradient is not None:
-            anchor_gradient /= count
-        if key_gradient is not None:
-            key_gradient *= settings.temperature / count
-        return total * settings.temperature / count, anchor_gradient, key_gradient
+                key_gradient.addmm_(similarities.T, anchors[rows])
+        # d L / d a = k / temperature cancels the temperature that the loss is multiplied by
+        scale = 1 / (eligible.clamp(min=1) * settings.base_temperature)
+        for gradient in (anchor_gradient, key_gradient):
+            if gradient is not None:
+                gradient *= scale
+        return total * scale * settings.temperature, anchor_gradient, key_gradient
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None, Tensor | None]) -> None:
@@ -190,32 +199,47 @@ def contrast_rows(similarities: Tensor, positives: Tensor, negatives: Tensor) ->
     """The loss of each row and its gradient with respect to the similarities.
 
     With S = logsumexp over negatives, one positive's term is softplus(S - L_j): stable for every S, and an exact 0 for
-    S = -inf (no negatives). Its derivatives: -sigmoid(S - L_j) by L_j, and sigmoid(S - L_j) * softmax over negatives.
+    S = -inf (no negatives). Its derivatives: -sigmoid(S - L_j) by L_j, and sigmoid(S - L_j) softmax_k by L_k.
 
     Args:
         similarities: `[n,M]` float.
         positives: `[n,M]` bool.
         negatives: `[n,M]` bool, disjoint from `positives`.
     """
-    gradient = similarities.masked_fill(~negatives, -torch.inf)
-    maximum = gradient.amax(dim=1, keepdim=True) if gradient.shape[1] else gradient.sum(dim=1, keepdim=True)
-    maximum = maximum.where(maximum > -torch.inf, 0)  # a row without negatives: exp(-inf - 0) = 0, not NaN
-    gradient = gradient.sub_(maximum).exp_()
+    if not similarities.numel():
+        nothing = similarities.sum(dim=1)
+        return RowContrast(nothing, nothing > 0, torch.zeros_like(similarities))
+    lowest = torch.finfo(similarities.dtype).min  # stands for the maximum of no negatives: exp(-inf - lowest) = 0
+    gradient = similarities.where(negatives, -torch.inf)
+    maximum = gradient.amax(dim=1, keepdim=True).clamp_(min=lowest)
+    gradient.sub_(maximum).exp_()
     partition = gradient.sum(dim=1, keepdim=True)
-    count = positives.sum(dim=1, keepdim=True)
-    weight = 1 / count.clamp(min=1).to(similarities.dtype)
-    logits = (maximum + partition.log()) - similarities
-    loss = -(F.logsigmoid(-logits) * weight).where(positives, 0).sum(dim=1)
-    pull = (logits.sigmoid_() * weight).where(positives, 0)
-    # pull sums to 0 in a row without negatives, whose partition is 0 as well
+    against = (maximum + partition.log()) - similarities  # S - L
+    pull = positives.to(similarities.dtype)  # as numbers: a product is several times faster than a mask
+    count = pull.sum(dim=1, keepdim=True)
+    share = 1 / count.clamp(min=1)
+    loss = softplus(against).mul_(pull).sum(dim=1) * share.squeeze(1)
+    pull.mul_(against.sigmoid_()).mul_(share)
     push = pull.sum(dim=1, keepdim=True) / partition.where(partition > 0, 1)
-    gradient = gradient.mul_(push).sub_(pull)
-    return RowContrast(loss, count.squeeze(1) > 0, gradient)
+    return RowContrast(loss, count.squeeze(1) > 0, gradient.mul_(push).sub_(pull))
 
 
-def _check_shapes(
-    anchors: Tensor, anchor_labels: Tensor, keys: Tensor, key_labels: Tensor, selection: Tensor | Selector | None
+def softplus(values: Tensor) -> Tensor:
+    """log(1 + exp(x)), exact to the last digits of float64: above 40 the sum is x itself (the default stops at 20)."""
+    return F.softplus(values, threshold=40)
+
+
+def _check(
+    anchors: Tensor,
+    anchor_labels: Tensor,
+    keys: Tensor | None,
+    key_labels: Tensor | None,
+    selection: Tensor | Selector | None,
 ) -> None:
+    if (keys is None) != (key_labels is None):
+        raise ValueError("keys and key_labels: expected both or neither")
+    keys = anchors if keys is None else keys
+    key_labels = anchor_labels if key_labels is None else key_labels
     if anchors.ndim != 2 or keys.ndim != 2 or anchors.shape[1] != keys.shape[1]:
         raise ValueError(
             f"anchors and keys: expected [N,D] and [M,D], got {list(anchors.shape)} and {list(keys.shape)}"
