@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from export.accuracy import PairedAccuracy, _overlaps, accuracy_section, paired_difference
-from export.intervals import tail_probability
+from export.accuracy import PairedAccuracy, accuracy_section
 
 CLASSES = ("road", "sky", "car")
 
@@ -54,24 +53,9 @@ def test_numbers_are_those_of_the_pooled_confusion_matrix():
     assert section["baseline_miou"] == pytest.approx(mean_iou(baseline.sum(0)))
     assert section["difference"] == pytest.approx(section["miou"] - section["baseline_miou"])
     assert section["ci95"][0] < section["difference"] < section["ci95"][1]
-    assert section["resampled"] == "12 images"
+    assert section["rests_on"] == "12 images"
     assert [row["class"] for row in section["per_class"]] == list(CLASSES)
     assert (section["baseline_boundary_iou"], section["boundary_iou"]) == (1.0, 0.5)
-
-
-def test_interval_is_that_of_a_loop_over_resamples():
-    generator = np.random.default_rng(1)
-    baseline, other = confusions(generator, 9, 0.7), confusions(generator, 9, 0.75)
-    groups = np.array([0, 0, 1, 1, 1, 2, 3, 3, 4])
-    got = paired_difference(
-        _overlaps(baseline[None]), _overlaps(other[None]), groups, resamples=400, generator=np.random.default_rng(2)
-    )
-    draws = []
-    for counts in np.random.default_rng(2).multinomial(5, np.full(5, 0.2), size=400):
-        weights = counts[groups][:, None, None]
-        draws.append(mean_iou((weights * other).sum(0)) - mean_iou((weights * baseline).sum(0)))
-    tail = tail_probability(5)
-    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(draws, [tail, 1 - tail])))
 
 
 def test_pairing_makes_hard_images_harmless():
@@ -95,14 +79,7 @@ def test_sequences_are_resampled_whole():
     single = accuracy_section(paired([baseline], [other]), resamples=2000, seed=0)
     assert as_sequences["ci95"] == pytest.approx(single["ci95"])
     assert as_images["ci95"][1] - as_images["ci95"][0] < 0.5 * (single["ci95"][1] - single["ci95"][0])
-    assert as_sequences["resampled"] == "6 sequences"
-
-
-def test_one_sequence_has_no_interval():
-    generator = np.random.default_rng(5)
-    values = confusions(generator, 4, 0.7)[None]
-    section = accuracy_section(paired(values, values, sequences=["one"] * 4), resamples=1000, seed=0)
-    assert section["ci95"] is None and section["difference"] == 0.0
+    assert as_sequences["rests_on"] == "6 sequences"
 
 
 def test_class_that_occurs_nowhere_does_not_count():
@@ -122,21 +99,20 @@ def test_spread_of_seeds_widens_the_interval():
     wide = accuracy_section(paired(baseline, lucky), resamples=1000, seed=0)
     assert wide["ci95"][1] - wide["ci95"][0] > 3 * (narrow["ci95"][1] - narrow["ci95"][0])
     assert [row["seed"] for row in wide["seeds"]] == [0, 1, 2]
-    assert wide["resampled"] == "40 images and 3 seeds"
+    assert wide["rests_on"] == "40 images and 3 seeds"
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [2, 3])
 def test_interval_covers_the_true_difference(seeds):
     """Differences of the same two distributions of networks and images: 0 must be covered in about 95 % of the runs."""
     generator = np.random.default_rng(7)
-    hits, trials = 0, 120
+    hits, trials = 0, 150
     for _ in range(trials):
         hardness = generator.uniform(0, 0.3, 20)
-        luck = generator.normal(0, 0.02, (2, seeds)) if seeds > 1 else np.zeros((2, 1))
-        sides = [[confusions(generator, 20, 0.85 + value, hardness) for value in row] for row in luck]
-        overlaps = [_overlaps(np.asarray(side)) for side in sides]
-        interval = paired_difference(*overlaps, np.arange(20), resamples=300, generator=generator)
-        hits += interval.low <= 0 <= interval.high
+        luck = generator.normal(0, 0.02, (2, seeds))
+        baseline, other = ([confusions(generator, 20, 0.85 + value, hardness) for value in row] for row in luck)
+        low, high = accuracy_section(paired(baseline, other), resamples=200, seed=0)["ci95"]
+        hits += low <= 0 <= high
     assert 0.89 <= hits / trials <= 0.995
 
 
