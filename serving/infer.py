@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from statistics import median
+
+import numpy as np
 
 from serving.described import add_arguments, manifest_from, parse_size
 from serving.errors import UserError, run_command
@@ -134,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write_legend(legend, predictor.manifest)
         timings, failed = run_jobs(jobs, predictor, opacity=arguments.opacity)
     if timings:
-        medians = {part: median(timing[part] for timing in timings) for part in timings[0]}
+        medians = {part: np.median([timing[part] for timing in timings]) for part in timings[0]}
         parts = ", ".join(f"{part} {milliseconds:.1f}" for part, milliseconds in medians.items())
         sys.stdout.write(f"{len(timings)} of {len(jobs)} images in {arguments.output}; median ms per image: {parts}\n")
     return 1 if failed else 0

@@ -1,0 +1,158 @@
+"""Time and memory of the first mask: `python -m serving.infer` in a fresh process, beside the least that could do it.
+
+Every run is a new interpreter, from its start to its exit, with one image. The floor is a bare script: ONNX Runtime and
+Pillow, no checks, no options, no geometry. Both take turns, so that a busy moment hits both; medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from serving.errors import UserError, run_command
+
+LIMIT_SECONDS, LIMIT_MEGABYTES = 0.5, 200.0
+
+FLOOR = """
+import sys
+import numpy
+import onnxruntime
+from PIL import Image
+engine, source, target = sys.argv[1:]
+image = numpy.asarray(Image.open(source).convert("RGB"))
+session = onnxruntime.InferenceSession(engine, providers=["CPUExecutionProvider"])
+mask = Image.fromarray(session.run(None, {"image": image[None]})[0][0])
+mask.putpalette([value for index in range(256) for value in (index, 255 - index, index)])
+mask.save(target)
+"""
+
+# Written by another process, so that this one stays small: on Linux a child's peak begins with its parent's memory.
+PICTURE = """
+import sys
+import numpy
+from PIL import Image
+height, width = int(sys.argv[2]), int(sys.argv[3])
+blocks = numpy.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), dtype=numpy.uint8)
+Image.fromarray(blocks.repeat(16, 0).repeat(16, 1)).save(sys.argv[1])
+"""
+
+
+def run_once(command: list[str]) -> tuple[float, float]:
+    """Run a command to its end.
+
+    Returns:
+        Wall seconds from its start to its exit and its peak resident memory in MB (10^6 bytes).
+
+    Raises:
+        UserError: it failed.
+    """
+    with tempfile.TemporaryFile() as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            message = output.read().decode(errors="replace").strip()
+            raise UserError(f"{' '.join(command[:3])} ended with {process.returncode}: {message[-500:]}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return seconds, usage.ru_maxrss * unit / 1e6
+
+
+def measure(engine: Path, *, height: int, width: int, runs: int) -> dict[str, object]:
+    """Alternate the command and the floor in fresh processes.
+
+    Args:
+        engine: an ONNX file with its manifest beside it.
+        height, width: of the image, multiples of the engine's stride (the floor pads nothing).
+        runs: of each, after one that is not counted.
+
+    Returns:
+        What `--json` prints.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        picture, results = str(Path(folder, "picture.png")), Path(folder, "masks")
+        run_once([sys.executable, "-c", PICTURE, picture, str(height), str(width)])
+        commands = {
+            "infer": [
+                *(sys.executable, "-m", "serving.infer", picture),
+                *("--engine", str(engine), "--output", str(results)),
+            ],
+            "floor": [sys.executable, "-c", FLOOR, str(engine), picture, str(Path(folder, "floor.png"))],
+        }
+        taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for run in range(runs + 1):
+            for name, command in commands.items():
+                result = run_once(command)
+                if run > 0:  # the first one fills the file cache and writes bytecode
+                    taken[name].append(result)
+    report: dict[str, object] = {
+        "engine": str(engine),
+        "engine_bytes": engine.stat().st_size,
+        "sha256": hashlib.sha256(engine.read_bytes()).hexdigest(),
+        "image": [height, width],
+        "runs": runs,
+        "cpus": os.cpu_count(),
+        "load_1min": os.getloadavg()[0],
+    }
+    for name, results_of in taken.items():
+        report[name] = {
+            "seconds": median(seconds for seconds, _ in results_of),
+            "resident_mb": median(megabytes for _, megabytes in results_of),
+            "all_seconds": [round(seconds, 4) for seconds, _ in results_of],
+        }
+    report["seconds_over_floor"] = median(
+        infer[0] - floor[0] for infer, floor in zip(taken["infer"], taken["floor"], strict=True)
+    )
+    report["limits"] = {"seconds": LIMIT_SECONDS, "resident_mb": LIMIT_MEGABYTES}
+    report["within_limits"] = (
+        median(seconds for seconds, _ in taken["infer"]) <= LIMIT_SECONDS
+        and median(megabytes for _, megabytes in taken["infer"]) < LIMIT_MEGABYTES
+    )
+    return report
+
+
+def find_engine() -> Path:
+    """An exported fp32 engine of this checkout; raises UserError when there is none."""
+    engines = sorted(Path("artifacts").glob("*/onnx_fp32/model.onnx"))
+    if not engines:
+        raise UserError("no artifacts/*/onnx_fp32/model.onnx here: `dvc repro` exports them, or name one with --engine")
+    return engines[0]
+
+
+def main() -> int:
+    """The command; returns its exit status: 1 with `--check` when a limit is passed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_cold", description=__doc__)
+    parser.add_argument("--engine", type=Path, help="ONNX file with its manifest (default: the first under artifacts/)")
+    parser.add_argument("--height", type=int, default=384)
+    parser.add_argument("--width", type=int, default=480)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit is passed")
+    arguments = parser.parse_args()
+    report = measure(
+        arguments.engine or find_engine(), height=arguments.height, width=arguments.width, runs=arguments.runs
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        for name in ("infer", "floor"):
+            row = report[name]
+            assert isinstance(row, dict)
+            sys.stdout.write(
+                f"{name}: {row['seconds']:.3f} s, {row['resident_mb']:.0f} MB (median of {report['runs']})\n"
+            )
+    return 1 if arguments.check and not report["within_limits"] else 0
+
+
+if __name__ == "__main__":
+    run_command(main)
