@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.compute import autocast_dtype
 from pipeline.config.methods import MethodConfig
@@ -142,7 +143,10 @@ def train(
         labels = labels.to(device, non_blocking=True)
         set_learning_rates(optimizer, learning_rate_factor(progress.iteration, config.iterations, config.schedule))
         optimizer.zero_grad(set_to_none=True)
-        normalised = trainee.segmentor.normalise(images).contiguous(memory_format=torch.channels_last)
+        normalised, labels = pad_to_stride(
+            trainee.segmentor.normalise(images), labels, stride=trainee.segmentor.stride, ignore_index=ignore_index
+        )
+        normalised = normalised.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             output = trainee(normalised, embed=contrast)
         loss = segmentation_loss(
@@ -189,6 +193,20 @@ def train(
         mean_anchors=progress.anchors / progress.contrast_steps if progress.contrast_steps else 0.0,
         seconds=time.perf_counter() - started,
     )
+
+
+def pad_to_stride(images: Tensor, labels: Tensor, *, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Pad at the bottom and right to multiples of `stride`: the papers' 360x480 crops are not multiples of 32.
+
+    Args:
+        images: `[B,3,H,W]` normalised; padded with 0, the mean colour.
+        labels: `[B,H,W]`; padded with `ignore_index`, so that the padding counts nowhere.
+    """
+    height, width = labels.shape[-2:]
+    padding = (0, -width % stride, 0, -height % stride)
+    if not any(padding):
+        return images, labels
+    return F.pad(images, padding), F.pad(labels, padding, value=ignore_index)
 
 
 def _require_finite(values: dict[str, float], iteration: int) -> None:

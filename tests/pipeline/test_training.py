@@ -24,7 +24,7 @@ from pipeline.losses.cross_entropy import CrossEntropy
 from pipeline.losses.pixel_contrast import PixelContrast, PixelContrastConfig
 from pipeline.models.segmentor import build_segmentor
 from pipeline.models.trainee import strip
-from pipeline.training import TrainResult
+from pipeline.training import TrainResult, pad_to_stride
 from serving.errors import UserError
 
 MODEL = ModelConfig(pretrained=False)
@@ -223,3 +223,13 @@ def test_the_best_checkpoint_is_kept_beside_the_last(run: Callable[..., TrainRes
     best, last = (load_tensors(tmp_path / "a" / f"{name}.safetensors", made_by="train") for name in ("best", "last"))
     same = all(torch.equal(best[name], last[name]) for name in best)
     assert same == (result.best_iteration == 4)
+
+
+def test_crops_are_padded_to_the_stride_where_the_padding_counts_nowhere() -> None:
+    images, labels = torch.rand(2, 3, 36, 50) + 1, torch.ones(2, 36, 50, dtype=torch.long)
+    padded, padded_labels = pad_to_stride(images, labels, stride=32, ignore_index=255)
+    assert padded.shape == (2, 3, 64, 64)
+    assert torch.equal(padded[..., :36, :50], images)
+    assert padded[..., 36:, :].abs().max() == 0
+    assert (padded_labels == 255).sum() == 2 * (64 * 64 - 36 * 50)
+    assert pad_to_stride(padded, padded_labels, stride=32, ignore_index=255)[0] is padded
