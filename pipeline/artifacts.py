@@ -67,6 +67,11 @@ def verify_metrics_path(method: str, seed: int) -> Path:
     return METRICS_DIR / "verify" / f"{branch_name(method, seed)}.json"
 
 
+def verify_dir(method: str, seed: int) -> Path:
+    """What `verify` records of one branch: `report.json`, and one `<target>.npz` of per-image counts per target."""
+    return REPORTS_DIR / "verify" / branch_name(method, seed)
+
+
 def train_timing_path(method: str, seed: int) -> Path:
     """How long the training took on this machine; never a cached output, since it differs from run to run."""
     return REPORTS_DIR / "timing" / f"{branch_name(method, seed)}.json"
