@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.losses.groups import count_members, first_true, runs
+
 # A 64-bit sort key holds, from the top: image (15 bits), class (16 bits), one bit for easy, random bits (30).
 _CLASS_BITS = 16
 _RANDOM_BITS = 30
@@ -79,11 +81,12 @@ def sample_anchors(
     key |= torch.randint(2**_RANDOM_BITS, labels.shape, generator=generator, device=labels.device)
     key, order = key.where(grouped, _NO_GROUP).flatten().sort()
 
-    group = _runs(key >> (_RANDOM_BITS + 1))
-    size, hard_size = _count(group, key != _NO_GROUP), _count(group, (key >> _RANDOM_BITS) & 1 == 0)
+    group = runs(key >> (_RANDOM_BITS + 1))
+    size = count_members(group, key != _NO_GROUP, len(group))
+    hard_size = count_members(group, (key >> _RANDOM_BITS) & 1 == 0, len(group))
     eligible = size > max_views
     groups = int(eligible.sum())  # the one host synchronisation
-    chosen = _first(eligible, groups)
+    chosen = first_true(eligible, groups)
     if groups > max_samples:
         chosen = chosen[torch.randperm(groups, generator=generator, device=labels.device)[:max_samples]]
     views = max(1, min(max_samples // max(1, groups), max_views))
@@ -97,22 +100,3 @@ def sample_anchors(
     return AnchorSample(
         image=index // max(1, pixels), pixel=index % max(1, pixels), label=labels.flatten()[index], hard=hard.flatten()
     )
-
-
-def _runs(values: Tensor) -> Tensor:
-    """Number each run of equal values in a sorted `[P]`: 0, 0, 1, 2, 2, ..."""
-    starts = torch.ones_like(values)
-    starts[1:] = values[1:] != values[:-1]
-    return starts.cumsum(0) - 1
-
-
-def _count(group: Tensor, members: Tensor) -> Tensor:
-    """How many members each group has: `[P]`, since there may be as many groups as pixels."""
-    return torch.zeros_like(group).scatter_add_(0, group, members.long())
-
-
-def _first(mask: Tensor, count: int) -> Tensor:
-    """Positions of the `count` true entries of `mask [P]`, in order, without asking the device how many there are."""
-    rank = mask.cumsum(0) - 1
-    positions = torch.empty(count + 1, dtype=torch.int64, device=mask.device)
-    return positions.scatter_(0, rank.where(mask, count), torch.arange(len(mask), device=mask.device))[:count]

@@ -1,0 +1,45 @@
+"""Semi-hard selection of keys: at random among the hardest of an anchor (Wang et al. 2021, section 3.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class SemiHard:
+    """A `Selector` that takes, for every anchor, some of its hardest positives and negatives.
+
+    The pool of an anchor is the hardest `hardest` of its candidates (rounded up): the positives it is least similar to,
+    the negatives it is most similar to. From each pool the wanted number is drawn at random, without replacement; a
+    smaller pool is taken whole.
+
+    Args:
+        positives: positives wanted per anchor.
+        negatives: negatives wanted per anchor.
+        hardest: share of the candidates that make up a pool, in (0,1].
+        generator: source of the random choice, on the device of the similarities.
+    """
+
+    def __init__(self, *, positives: int, negatives: int, hardest: float, generator: torch.Generator) -> None:
+        self.positives = positives
+        self.negatives = negatives
+        self.hardest = hardest
+        self.generator = generator
+
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        """Select for one chunk of anchors; see `info_nce.Selector`."""
+        return self._draw(-similarities, positives, self.positives) | self._draw(
+            similarities, negatives, self.negatives
+        )
+
+    def _draw(self, hardness: Tensor, candidates: Tensor, wanted: int) -> Tensor:
+        longest = math.ceil(self.hardest * hardness.shape[1])
+        ranked = hardness.masked_fill(~candidates, -torch.inf).topk(longest, dim=1).indices
+        pool = (candidates.sum(dim=1, keepdim=True) * self.hardest).ceil()
+        random = torch.rand(ranked.shape, generator=self.generator, device=ranked.device)
+        random.masked_fill_(torch.arange(longest, device=ranked.device) >= pool, 2)  # behind everything drawn
+        drawn = random.topk(min(wanted, longest), dim=1, largest=False)
+        chosen = torch.zeros_like(candidates)
+        return chosen.scatter_(1, ranked.gather(1, drawn.indices), drawn.values < 2)
