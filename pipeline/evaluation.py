@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class Evaluation:
     def load(cls, path: Path) -> Evaluation:
         """Read what `save` wrote. Raises UserError when it is missing or something else."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaks a damaged file
                 pairs = zip(arrays["sequences"].tolist(), arrays["in_sequence"].tolist(), strict=True)
                 return cls(
                     confusions=arrays["confusions"],
@@ -119,7 +120,7 @@ class Evaluation:
                 )
         except FileNotFoundError:
             raise UserError(f"{path}: no such evaluation; run the stage that writes it first") from None
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{path}: not an evaluation ({error}); run the stage that writes it again") from error
 
 
