@@ -168,7 +168,8 @@ def structure_section(graphs: Sequence[GraphPair], missing: str | None = None) -
         unused = unused_initializers(pair.other)
         if unused:
             reasons.append(f"{len(unused)} initializers that no output needs, the first is {unused[0]!r}{where}")
-    reasons = [f"not the same graph: {differences[0]}"] * bool(differences) + reasons
+    if differences:
+        reasons.insert(0, f"not the same graph: {differences[0]}")
     first = graphs[0]
     return {
         "identical": not differences,
