@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from pipeline.artifacts import atomic_path, branch_name
 from pipeline.closure import closure
 from pipeline.config.params import PARAMS_PATH, Params, load_params
-from pipeline.data import DATASETS
+from pipeline.data import DATASETS, GENERATORS
 from pipeline.losses import LOSSES
 from pipeline.models import HEADS
 from serving.errors import UserError, run_command
@@ -26,10 +26,11 @@ from serving.errors import UserError, run_command
 BRANCHES_PATH = Path("branches.yaml")
 
 # DVC interpolates strings, not lists, into `deps`: each list has this number of slots, the rest filled with the first.
-SLOTS = 12
+SLOTS = 24
 
 TRAIN_MODULES = ("pipeline.stages.train",)
 PREPARE_MODULES = ("pipeline.stages.prepare",)
+EXPORT_MODULES = ("export.stages.export",)
 
 HEADER = "# Generated from params.yaml by `make branches`; do not edit.\n"
 
@@ -40,26 +41,35 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
     `branches`: name -> method, seed, sources. `exports`: branch and artifact -> the same with the artifact.
     `dataset_sources`: files of the dataset.
     """
-    dataset = [DATASETS.module_of(params.prepare.dataset)]
-    common = closure(TRAIN_MODULES, root)
+    dataset = params.prepare.dataset
+    head = [HEADS.module_of(params.model.head)]
     found = {}
     for method in params.matrix.methods:
-        modules = [LOSSES.module_of(params.methods[method].loss), HEADS.module_of(params.model.head), *dataset]
-        sources = _slots(closure(modules, root) - common, modules[0], root)
+        modules = [LOSSES.module_of(params.methods[method].loss), *head, DATASETS.module_of(dataset)]
+        sources = _slots(modules, TRAIN_MODULES, root)
         for seed in params.matrix.seeds:
             found[branch_name(method, seed)] = {"method": method, "seed": seed, "sources": sources}
     exports = {
-        f"{branch}-{artifact}": {"branch": branch, "artifact": artifact, **settings}
+        f"{branch}-{artifact}": {
+            "branch": branch,
+            "method": settings["method"],
+            "seed": settings["seed"],
+            "artifact": artifact,
+            "sources": _slots(head, EXPORT_MODULES, root),
+        }
         for branch, settings in found.items()
         for artifact in params.artifacts
     }
-    dataset_sources = closure(dataset, root) - closure(PREPARE_MODULES, root)
-    return {"branches": found, "exports": exports, "dataset_sources": _slots(dataset_sources, dataset[0], root)}
+    painters = [GENERATORS.module_of(dataset)] if dataset in GENERATORS else []
+    dataset_sources = _slots([DATASETS.module_of(dataset), *painters], PREPARE_MODULES, root)
+    return {"branches": found, "exports": exports, "dataset_sources": dataset_sources}
 
 
-def _slots(paths: Iterable[Path], module: str, root: Path) -> list[str]:
-    names = sorted(path.as_posix() for path in paths) or [sorted(closure([module], root))[0].as_posix()]
-    assert len(names) <= SLOTS, f"{len(names)} source files for {module}: raise SLOTS and the slots in dvc.yaml"
+def _slots(modules: Sequence[str], common: Sequence[str], root: Path) -> list[str]:
+    """Files of `modules` that the modules `common` to every branch do not use anyway, filled up to the slots."""
+    paths = closure(modules, root) - closure(common, root) or closure(modules[:1], root)
+    names = sorted(path.as_posix() for path in paths)
+    assert len(names) <= SLOTS, f"{len(names)} source files for {modules}: raise SLOTS and the slots in dvc.yaml"
     return names + names[:1] * (SLOTS - len(names))
 
 
@@ -72,7 +82,9 @@ class _NoAliases(yaml.SafeDumper):
 
 def rendered(params: Params, root: Path = Path()) -> str:
     """branches.yaml as text."""
-    return HEADER + yaml.dump(branches(params, root), Dumper=_NoAliases, sort_keys=True)
+    return HEADER + yaml.dump(
+        branches(params, root), Dumper=_NoAliases, sort_keys=True, default_flow_style=None, width=120
+    )
 
 
 def check_branches(params: Params) -> None:
