@@ -1,0 +1,204 @@
+"""`python -m benchmarks.study`: does the contrast improve the network? Every method, several seeds, one recipe.
+
+    python -m benchmarks.study run --recipe camvid-cpu --seeds 0 1 2       one JSON per run, resumable
+    python -m benchmarks.study run --recipe camvid-cpu --worker 0/2 &      two processes share the runs
+    python -m benchmarks.study test --recipe camvid-cpu                    the one look at the test split, recorded
+    python -m benchmarks.study table --recipe camvid-cpu                   docs/results/<recipe>.md from the JSONs
+
+A run that is there already is not repeated; delete its JSON to repeat it. Settings are chosen on val only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.study_table import write_table
+from pipeline.artifacts import branch_name, read_json, write_json
+from pipeline.checkpoints import load_trainee
+from pipeline.config.params import PARAMS_PATH, Params, read_yaml, validate_params
+from pipeline.data.preparation import prepare
+from pipeline.data.prepared import Prepared, load_prepared, resolve_root
+from pipeline.evaluation import Evaluation, evaluate, segmentor_predictor
+from pipeline.experiment import train_branch
+from pipeline.recipes import load_recipe, merge
+from serving.errors import UserError, run_command
+
+RESULTS_DIR = Path("docs/results")
+WORK_DIR = Path("runs/study")
+
+# Frames of one video are not independent: intervals resample blocks of this many consecutive frames of a recording.
+BLOCK_FRAMES = 10
+
+
+def study_params(recipe: str, methods: Sequence[str] | None, seeds: Sequence[int] | None) -> Params:
+    """params.yaml with the recipe, and with the study's methods and seeds."""
+    values = read_yaml(PARAMS_PATH)
+    merge(values, load_recipe(recipe))
+    if methods:
+        values["matrix"]["methods"] = list(methods)
+        values["deploy"]["method"] = methods[-1]
+    if seeds:
+        values["matrix"]["seeds"] = list(seeds)
+    return validate_params(values, f"{PARAMS_PATH} with recipe {recipe}")
+
+
+def open_prepared(params: Params, recipe: str) -> Prepared:
+    """The recipe's dataset, prepared once for all runs of the study."""
+    folder = WORK_DIR / recipe / "prepared"
+    root = resolve_root(params.prepare.root)
+    if not (folder / "dataset.json").exists():
+        prepare(params.prepare, folder, progress=sys.stderr.isatty())
+    return load_prepared(folder, root)
+
+
+def run_path(recipe: str, method: str, seed: int) -> Path:
+    """The JSON of one run."""
+    return RESULTS_DIR / recipe / f"{branch_name(method, seed)}.json"
+
+
+def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
+    """Hash of everything that determines a run besides its seed."""
+    values = {
+        "model": dataclasses.asdict(params.model),
+        "train": dataclasses.asdict(params.train),
+        "loss": params.methods[method].loss,
+        "settings": dataclasses.asdict(params.methods[method].settings),
+        "dataset": prepared.sha256,
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def blocks(evaluation: Evaluation) -> list[str]:
+    """A name per image: its recording and its block of consecutive frames there."""
+    seen: dict[str | None, int] = {}
+    named = []
+    for sequence in evaluation.sequences:
+        position = seen.get(sequence, 0)
+        seen[sequence] = position + 1
+        named.append(f"{sequence}/{position // BLOCK_FRAMES}")
+    return named
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as plain numbers: per class, and per block of frames for the bootstrap."""
+    named = blocks(evaluation)
+    by_block: dict[str, Any] = {}
+    for name, confusion in zip(named, evaluation.confusions, strict=True):
+        by_block[name] = by_block.get(name, 0) + confusion.astype("int64")
+    return {
+        "miou": evaluation.miou,
+        "boundary_iou": evaluation.boundary_iou,
+        "iou_per_class": evaluation.iou_per_class,
+        "boundary_iou_per_class": evaluation.boundary_iou_per_class,
+        "confusion_by_block": by_block,
+        "protocol": evaluation.protocol,
+    }
+
+
+def evaluate_split(folder: Path, split: str, params: Params, prepared: Prepared) -> dict[str, Any]:
+    """Evaluate the shipped part of a trained branch on `split`."""
+    trainee, _ = load_trainee(folder, params.train.checkpoint)
+    protocol = params.evaluate.protocol
+    predict = segmentor_predictor(
+        trainee.segmentor, torch.device("cpu"), resize=params.evaluate.resize, protocol=protocol
+    )
+    found = evaluate(
+        predict, prepared.split(split), len(prepared.class_names), prepared.ignore_index, protocol=str(protocol)
+    )
+    return summarise(found)
+
+
+def run(recipe: str, params: Params, worker: tuple[int, int]) -> None:
+    """Train and evaluate on val what is not there yet; this worker's share of the runs."""
+    prepared = open_prepared(params, recipe)
+    todo = [(method, seed) for seed in params.matrix.seeds for method in params.matrix.methods]
+    for method, seed in todo[worker[0] :: worker[1]]:
+        path = run_path(recipe, method, seed)
+        if path.exists():
+            continue
+        folder = WORK_DIR / recipe / branch_name(method, seed)
+        result = train_branch(
+            method,
+            seed,
+            method_config=params.methods[method],
+            model_config=params.model,
+            config=params.train,
+            evaluation=params.evaluate,
+            prepared=prepared,
+            folder=folder,
+            curves=folder / "curves",
+            resume_path=folder / "resume.safetensors",
+            resume=True,
+        )
+        final = read_json(folder / "curves" / "metrics.json", made_by="benchmarks.study run")
+        write_json(
+            path,
+            {
+                "recipe": recipe,
+                "method": method,
+                "seed": seed,
+                "settings_sha256": settings_sha256(params, method, prepared),
+                "settings": dataclasses.asdict(params.methods[method].settings),
+                "class_names": prepared.class_names,
+                "training": dataclasses.asdict(result),
+                "last_statistics": final,
+                "val": evaluate_split(folder, "val", params, prepared),
+            },
+        )
+        sys.stdout.write(f"{path}: val mIoU {result.miou:.4f} after {result.seconds:.0f} s\n")
+        sys.stdout.flush()
+
+
+def test(recipe: str, params: Params) -> None:
+    """Evaluate every finished run on the test split, once; the runs record that it was used."""
+    prepared = open_prepared(params, recipe)
+    for seed in params.matrix.seeds:
+        for method in params.matrix.methods:
+            path = run_path(recipe, method, seed)
+            values = read_json(path, made_by="benchmarks.study run")
+            if "test" in values:
+                continue
+            folder = WORK_DIR / recipe / branch_name(method, seed)
+            values["test"] = evaluate_split(folder, "test", params, prepared)
+            write_json(path, values)
+            sys.stdout.write(f"{path}: test mIoU {values['test']['miou']:.4f}\n")
+            sys.stdout.flush()
+
+
+def main() -> int:
+    """Run, look at test once, or write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__.partition("\n")[0])
+    parser.add_argument("command", choices=("run", "test", "table"))
+    parser.add_argument("--recipe", required=True)
+    parser.add_argument("--methods", nargs="+", help="default: matrix.methods")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: matrix.seeds")
+    parser.add_argument("--worker", default="0/1", help="K/N: take every N-th run, from the K-th on")
+    arguments = parser.parse_args()
+    params = study_params(arguments.recipe, arguments.methods, arguments.seeds)
+    if arguments.command == "run":
+        run(arguments.recipe, params, _worker(arguments.worker))
+    elif arguments.command == "test":
+        test(arguments.recipe, params)
+    else:
+        write_table(RESULTS_DIR / arguments.recipe, params.certify.baseline)
+    return 0
+
+
+def _worker(text: str) -> tuple[int, int]:
+    index, separator, count = text.partition("/")
+    if not (separator and index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--worker: expected K/N with K below N, such as 0/2, got {text!r}")
+    return int(index), int(count)
+
+
+if __name__ == "__main__":
+    run_command(main)
