@@ -1,0 +1,68 @@
+"""Numbers as text, the same in every table; a dash for what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+DASH = "\N{EN DASH}"
+
+
+def number(value: float | None, digits: int) -> str:
+    """With `digits` decimals."""
+    return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int) -> str:
+    """With a sign and `digits` decimals; a value that rounds to 0 has no sign."""
+    if value is None or math.isnan(value):
+        return DASH
+    text = f"{value:+.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None or math.isnan(value):
+        return DASH
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:.{digits}f}"
+
+
+def megabytes(size: int | None) -> str:
+    """In units of a million bytes."""
+    return DASH if size is None else f"{size / 1e6:.1f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as percent."""
+    return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
+
+
+def large(count: float | None) -> str:
+    """A count with K, M or G."""
+    if count is None:
+        return DASH
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if abs(count) >= limit:
+            return f"{count / limit:.2f} {letter}"
+    return f"{count:g}"
+
+
+def interval(bounds: Sequence[float] | None, digits: int, scale: float = 1.0) -> str:
+    """`low to high`."""
+    if bounds is None or any(bound is None or math.isnan(bound) for bound in bounds):
+        return DASH
+    return f"{scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """`48 s`, `3 min 20 s` or `2 h 5 min`."""
+    if seconds is None:
+        return DASH
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
