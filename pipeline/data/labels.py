@@ -104,14 +104,14 @@ class LabelTable:
         return train
 
     def _expected(self) -> str:
-        ids = sorted(self.train_ids)
-        if ids == list(range(ids[0], ids[-1] + 1)):
-            return f"{ids[0]} to {ids[-1]}"
-        void = [source for source in ids if self.train_ids[source] == IGNORE_INDEX]
-        classes = [source for source in ids if source not in void]
-        if classes == list(range(classes[0], classes[-1] + 1)):
-            return f"{classes[0]} to {classes[-1]}, or {_listed(map(str, void))} for void"
-        return f"one of {', '.join(map(str, ids))}"
+        """The known ids as ranges: `0 to 10, 255`."""
+        runs: list[list[int]] = []
+        for source in sorted(self.train_ids):
+            if runs and source == runs[-1][-1] + 1:
+                runs[-1].append(source)
+            else:
+                runs.append([source])
+        return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 class ColourTable:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from serving.image_io import read_image
 
 from pipeline.config.prepare import PrepareConfig
 from pipeline.data import DATASETS
@@ -26,6 +25,7 @@ from pipeline.data.labels import UnreadableError
 from pipeline.data.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
 from serving.errors import UserError
 from serving.files import file_sha256
+from serving.image_io import read_image
 
 MAX_LISTED = 1000
 """Lines shown per kind of problem; beyond that the rest is counted."""

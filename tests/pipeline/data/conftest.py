@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from PIL import Image
 
 WriteImage = Callable[..., Path]
 WriteLabel = Callable[[Path, object], Path]
+
+
+@pytest.fixture
+def camvid_root() -> Path:
+    """The folder of the real CamVid, named by the environment."""
+    root = os.environ.get("CONTRAIL_CAMVID")
+    if not root:
+        pytest.skip("CONTRAIL_CAMVID does not name a folder with CamVid")
+    return Path(root)
 
 
 @pytest.fixture

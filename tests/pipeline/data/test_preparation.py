@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -316,9 +315,8 @@ class TestResolveRoot:
             resolve_root("$DATA_A/${DATA_B}")
 
 
-@pytest.mark.skipif(not os.environ.get("CONTRAIL_CAMVID"), reason="CONTRAIL_CAMVID does not name a folder with CamVid")
 class TestRealCamVid:
-    def test_the_published_split(self, tmp_path: Path) -> None:
+    def test_the_published_split(self, camvid_root: Path, tmp_path: Path) -> None:
         config = PrepareConfig(dataset="camvid", root="$CONTRAIL_CAMVID")
         done = prepare(config, tmp_path / "prepared")
         assert done.pairs == {"train": 367, "val": 101, "test": 233}
