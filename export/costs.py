@@ -28,7 +28,7 @@ class Costs:
             elementwise operators, pooling and resizing are not counted.
         weight_bytes: bytes of all initializers and constants.
         peak_activation_bytes: the most bytes of inputs, outputs and intermediate tensors alive at once when the nodes
-            run in canonical order and a tensor lives from its producer to its last reader; no buffer is reused in place.
+            run in canonical order, each tensor lives from its producer to its last reader and none is overwritten.
         nodes: operators, without constants.
     """
 
@@ -75,7 +75,7 @@ def costs(model: ModelProto, shape: Sequence[int] | Mapping[str, Sequence[int]])
     unknown = [name for node in nodes for name in node.output if name and name not in types]
     if unknown:
         raise UserError(
-            f"the shapes of {len(unknown)} tensors do not follow from input shape {shape}, the first is {unknown[0]!r}; "
+            f"the shapes of {len(unknown)} tensors, such as {unknown[0]!r}, do not follow from input shape {shape}; "
             "expected a graph of standard operators whose shapes follow from the input's"
         )
     constants = [TensorType(TensorProto.DataType.Value(constant.dtype), constant.shape) for constant in graph.constants]
@@ -94,15 +94,21 @@ def costs(model: ModelProto, shape: Sequence[int] | Mapping[str, Sequence[int]])
     )
 
 
-def infer_types(model: ModelProto, shape: Sequence[int] | Mapping[str, Sequence[int]]) -> dict[str, TensorType]:
+def infer_types(
+    model: ModelProto, shape: Sequence[int] | Mapping[str, Sequence[int]], *, strict: bool = False
+) -> dict[str, TensorType]:
     """Concrete types of every tensor for which they follow from the input shape, initializers included.
 
     Shape inference alone stops at shapes that the graph computes (Shape, Gather, Concat, Reshape): those few small
     numbers are evaluated, put in as constants, and inference runs again until nothing new comes out.
+
+    Raises:
+        UserError: a shape does not fit the inputs.
+        onnx.shape_inference.InferenceError: in `strict` mode, where the shapes of an operator's inputs do not fit.
     """
     model = _with_input_shapes(model, shape)
     while True:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
         types = _known_types(inferred)
         if not _fold_shape_arithmetic(model, types):
             return types

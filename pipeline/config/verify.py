@@ -16,19 +16,14 @@ def _default_disagreements() -> dict[str, float]:
     return {"fp32": 1e-4, "fp16": 2e-3, "bf16": 1e-2, "int8": 5e-2}
 
 
-def _default_drops() -> dict[str, float]:
-    return {"fp32": 0.02, "fp16": 0.05, "bf16": 0.2, "int8": 0.5}
-
-
 @dataclass(frozen=True)
 class VerifyConfig:
-    """Settings of the checks.
+    """Settings of the checks. How far mIoU may drop is the gate's (`gate.max_miou_drop_points`).
 
     Attributes:
         images: validation images whose logits and masks are compared pixel by pixel; accuracy uses the whole split.
         max_logit_error: precision -> largest allowed difference of a logit, relative to the largest logit.
         max_disagreement: precision -> largest allowed share of pixels whose class differs on validation images.
-        max_miou_drop_points: precision -> largest allowed drop of mIoU against PyTorch, in percentage points.
         resamples: bootstrap resamples of the drop's interval.
         seed: of every random choice (synthetic images, bootstrap).
         max_side: sides of synthetic images are at most this many pixels.
@@ -37,7 +32,6 @@ class VerifyConfig:
     images: int = 8
     max_logit_error: Mapping[str, float] = field(default_factory=_default_logit_errors)
     max_disagreement: Mapping[str, float] = field(default_factory=_default_disagreements)
-    max_miou_drop_points: Mapping[str, float] = field(default_factory=_default_drops)
     resamples: int = 2000
     seed: int = 0
     max_side: int = 512
@@ -45,7 +39,7 @@ class VerifyConfig:
     def __post_init__(self) -> None:
         require = Require()
         require(self.images >= 1, f"images: expected at least 1, got {self.images}")
-        for name in ("max_logit_error", "max_disagreement", "max_miou_drop_points"):
+        for name in ("max_logit_error", "max_disagreement"):
             for precision, value in getattr(self, name).items():
                 require(value >= 0, f"{name}.{precision}: expected at least 0, got {value}")
         require(self.resamples >= 100, f"resamples: expected at least 100, got {self.resamples}")

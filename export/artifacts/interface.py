@@ -1,0 +1,78 @@
+"""The one interface of every exporter, and the manifest that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
+from pipeline.artifacts import SegmentorInfo
+from pipeline.models.segmentor import Segmentor
+from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
+
+MODEL_NAME = "model.onnx"
+
+
+@dataclass(frozen=True)
+class ExportContext:
+    """Where an artefact goes and what it is made of.
+
+    Attributes:
+        name: of the artefact, as in params.yaml.
+        folder: an existing folder for the engine file and its manifest.
+        info: what the segmentor is and where it comes from.
+    """
+
+    name: str
+    folder: Path
+    info: SegmentorInfo
+
+
+class Exporter(Protocol):
+    """Exports a segmentor. Equal inputs give equal bytes, in any process."""
+
+    def __call__(self, segmentor: Segmentor, context: ExportContext, options: Any) -> Path:
+        """Write the engine file and, beside it, its manifest.
+
+        Args:
+            segmentor: in evaluation mode, on the CPU; left as it is.
+            context: where to and what of.
+            options: an instance of the kind's class in `pipeline.config.artifacts.ARTIFACT_OPTIONS`.
+
+        Returns:
+            Path of the engine file.
+
+        Raises:
+            UserError: this network cannot be exported so.
+        """
+
+
+def describe(
+    context: ExportContext,
+    segmentor: Segmentor,
+    *,
+    kind: str,
+    precision: Precision,
+    output: OutputKind,
+    details: Mapping[str, object],
+) -> Manifest:
+    """The manifest of an engine with Contrail's own contract, without the hash of the file."""
+    info = context.info
+    outputs = [OutputSpec(MASK_NAME, "mask", "NHW", "uint8")]
+    if output == "mask+confidence":
+        outputs.append(OutputSpec(CONFIDENCE_NAME, "confidence", "NHW", "uint8"))
+    provenance = dict(info.provenance) | {"backbone": info.model.backbone, "head": info.model.head}
+    return Manifest(
+        name=context.name,
+        kind=kind,
+        precision=precision,
+        class_names=info.class_names,
+        palette=info.palette,
+        input=InputSpec(stride=segmentor.stride, resize=info.resize),
+        outputs=tuple(outputs),
+        ignore_index=info.ignore_index,
+        provenance=provenance,
+        details=dict(details),
+    )
