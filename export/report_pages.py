@@ -13,7 +13,7 @@ from export.formatting import DASH, duration, interval, megabytes, milliseconds,
 Report = Mapping[str, Any]
 
 FIGURES = {
-    "plots/certificate.png": "Latency relative to the baseline: every dot is one fresh pair of sessions, the bar is the "
+    "plots/certificate.png": "Latency relative to the baseline: every dot is a fresh pair of sessions, the bar is the "
     "interval of the median, the band is the margin. The control is the baseline against itself.",
     "plots/latency.png": "Latency of one image, by target: median with its 95 % interval over sessions, p90 and p99.",
     "plots/tradeoff.png": "Accuracy against median latency.",
