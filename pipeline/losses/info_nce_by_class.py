@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,22 +16,11 @@ _CPU_TILE_BYTES = 6 * 2**20
 _TILE_BYTES = 64 * 2**20
 
 
-class ClassKeys(NamedTuple):
-    """Keys stored slot by slot, each slot with room for one key of every class.
-
-    Attributes:
-        rows: `[S,C,D]` float, unit norm over D.
-        valid: `[S,C]` bool, whether there is a key.
-    """
-
-    rows: Tensor
-    valid: Tensor
-
-
 def info_nce_by_class(
     anchors: Tensor,
     anchor_labels: Tensor,
-    keys: Sequence[ClassKeys],
+    keys: Tensor,
+    valid: Tensor,
     *,
     temperature: float,
     base_temperature: float,
@@ -49,7 +37,8 @@ def info_nce_by_class(
     Args:
         anchors: `[N,D]` float, unit norm over D.
         anchor_labels: `[N]` int64 in [0,C).
-        keys: where the keys are; they receive no gradient.
+        keys: `[S,C,D]` float, unit norm over D: S slots, each with room for one key of every class. No gradient.
+        valid: `[S,C]` bool, whether there is a key.
         temperature: tau, above 0.
         base_temperature: tau_base, above 0.
         most_per_class: a bound on the anchors of any one class, where one is known without asking the device (it saves
@@ -64,7 +53,7 @@ def info_nce_by_class(
     settings = _Settings(temperature, base_temperature, min(len(anchors), most_per_class or len(anchors)), tile_bytes)
     anchors = anchors.to(torch.promote_types(anchors.dtype, torch.float32))
     with torch.autocast(anchors.device.type, enabled=False):
-        outputs = _InfoNCEByClass.apply(anchors, anchor_labels, tuple(keys), settings)  # type: ignore[no-untyped-call]
+        outputs = _InfoNCEByClass.apply(anchors, anchor_labels, keys, valid, settings)  # type: ignore[no-untyped-call]
     loss: Tensor = outputs[0]
     return loss
 
@@ -89,21 +78,20 @@ class _InfoNCEByClass(Function):
 
     @staticmethod
     def forward(
-        anchors: Tensor, anchor_labels: Tensor, keys: tuple[ClassKeys, ...], settings: _Settings
+        anchors: Tensor, anchor_labels: Tensor, keys: Tensor, valid: Tensor, settings: _Settings
     ) -> tuple[Tensor, Tensor]:
-        if not len(anchors) or not sum(len(part.rows) for part in keys):
+        if not len(anchors) or not len(keys):
             return anchors.new_zeros(()), torch.zeros_like(anchors)
-        sweep = _sweep(anchors / settings.temperature, anchor_labels, keys, settings)
+        sweep = _sweep(anchors / settings.temperature, anchor_labels, keys, valid, settings)
         pull = sweep.positives[: len(anchors)]
-        per_class = torch.stack([part.valid.sum(0) for part in keys]).sum(0)
-        count = per_class[anchor_labels, None]
+        count = valid.sum(0)[anchor_labels, None]
         share = 1 / count.clamp(min=1).to(anchors.dtype)
         against = (sweep.logsumexp - pull).masked_fill_(pull == -torch.inf, -torch.inf)  # S - L, see contrast_rows
         total = softplus(against).mul_(share).sum()
         torch.sigmoid(against, out=pull).mul_(share)
         gradient = pull.sum(dim=1, keepdim=True) * sweep.negative_mean
         gradient -= _positive_sums(sweep.positives, anchor_labels, keys, settings)
-        scale = 1 / ((count > 0).sum().clamp(min=1) * settings.base_temperature)
+        scale = 1 / ((count > 0).sum().clamp(min=1).to(anchors.dtype) * settings.base_temperature)
         return total * scale * settings.temperature, gradient.mul_(scale)
 
     @staticmethod
@@ -113,31 +101,31 @@ class _InfoNCEByClass(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss_gradient: Tensor, _: Any) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, loss_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * loss_gradient, None, None, None
+        return gradient * loss_gradient, None, None, None, None
 
 
-def _sweep(scaled: Tensor, labels: Tensor, keys: tuple[ClassKeys, ...], settings: _Settings) -> _Sweep:
+def _sweep(scaled: Tensor, labels: Tensor, keys: Tensor, valid: Tensor, settings: _Settings) -> _Sweep:
     """Visit every key once. `scaled [N,D]`: anchors divided by the temperature."""
-    anchors, classes = len(scaled), keys[0].rows.shape[1]
-    slots = sum(len(part.rows) for part in keys)
+    anchors, (slots, classes, _) = len(scaled), keys.shape
     per_tile = max(1, min(slots, settings.tile_bytes // (anchors * classes * scaled.dtype.itemsize)))
     buffer = scaled.new_empty(anchors * per_tile * classes)
     own_class = labels[:, None, None].expand(anchors, per_tile, 1)
+    barred = torch.zeros_like(valid, dtype=scaled.dtype).masked_fill_(~valid, -torch.inf)
     maximum = scaled.new_full((anchors, 1), torch.finfo(scaled.dtype).min)
     partition = scaled.new_zeros(anchors, 1)
     weighted = torch.zeros_like(scaled)
     positives = scaled.new_zeros(anchors + 1, slots)
-    for start, rows, valid in _tiles(keys, per_tile):
-        size = len(rows)
-        rows = rows.flatten(0, 1).to(scaled.dtype)
-        tile = buffer[: anchors * size * classes].view(anchors, -1)
+    for start in range(0, slots, per_tile):
+        stop = min(start + per_tile, slots)
+        rows = keys[start:stop].flatten(0, 1).to(scaled.dtype)
+        tile = buffer[: anchors * len(rows)].view(anchors, -1)
         torch.mm(scaled, rows.T, out=tile)
-        by_class = tile.view(anchors, size, classes)
-        by_class += torch.zeros_like(valid, dtype=tile.dtype).masked_fill_(~valid, -torch.inf)
-        own = own_class[:, :size]
-        positives[:-1, start : start + size] = by_class.gather(2, own).squeeze(2)
+        by_class = tile.view(anchors, stop - start, classes)
+        by_class += barred[start:stop]
+        own = own_class[:, : stop - start]
+        positives[:-1, start:stop] = by_class.gather(2, own).squeeze(2)
         by_class.scatter_(2, own, -torch.inf)
         raised = torch.maximum(maximum, tile.amax(dim=1, keepdim=True))
         tile.sub_(raised).exp_()
@@ -149,28 +137,21 @@ def _sweep(scaled: Tensor, labels: Tensor, keys: tuple[ClassKeys, ...], settings
     return _Sweep(maximum + partition.log(), mean, positives)
 
 
-def _positive_sums(weights: Tensor, labels: Tensor, keys: tuple[ClassKeys, ...], settings: _Settings) -> Tensor:
+def _positive_sums(weights: Tensor, labels: Tensor, keys: Tensor, settings: _Settings) -> Tensor:
     """Sum of each anchor's positives under `weights [N+1,S]` (last row 0): `[N,D]`.
 
     Anchors are laid out class by class, each class padded to one length by the last, empty row of the weights, so that
     one batched product serves all classes.
     """
-    anchors, classes, room = len(labels), keys[0].rows.shape[1], settings.most_per_class
+    anchors, (slots, classes, dim), room = len(labels), keys.shape, settings.most_per_class
     members = labels[:, None] == torch.arange(classes, device=labels.device)
     place = labels * room + (members.cumsum(0) - 1).gather(1, labels[:, None]).squeeze(1)
     padded = torch.full((classes * room,), anchors, device=labels.device)
     padded[place] = torch.arange(anchors, device=labels.device)
-    sums = weights.new_zeros(classes, room, keys[0].rows.shape[2])
-    for start, rows, _ in _tiles(keys, max(1, settings.tile_bytes // (classes * room * weights.dtype.itemsize))):
-        part = weights[:, start : start + len(rows)].index_select(0, padded).view(classes, room, -1)
-        sums.baddbmm_(part, rows.to(weights.dtype).transpose(0, 1))
+    sums = weights.new_zeros(classes, room, dim)
+    per_tile = max(1, settings.tile_bytes // (classes * room * weights.dtype.itemsize))
+    for start in range(0, slots, per_tile):
+        tile = slice(start, min(start + per_tile, slots))
+        part = weights[:, tile].index_select(0, padded).view(classes, room, -1)
+        sums.baddbmm_(part, keys[tile].to(weights.dtype).transpose(0, 1))
     return sums.flatten(0, 1)[place]
-
-
-def _tiles(keys: tuple[ClassKeys, ...], per_tile: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The keys in ranges of at most `per_tile` slots: position of the first, rows, validity."""
-    position = 0
-    for rows, valid in keys:
-        for start in range(0, len(rows), per_tile):
-            yield position + start, rows[start : start + per_tile], valid[start : start + per_tile]
-        position += len(rows)

@@ -6,19 +6,18 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.losses.class_sums import class_indicators, class_sums
 from pipeline.losses.distributed import gather_batch
 from pipeline.losses.groups import count_members
-from pipeline.losses.ring import ClassRing
+from pipeline.losses.ring import ClassRings
 
-Mode = Literal["pixel", "region", "both"]
-
+_REGION, _PIXEL = 0, 1
 _RANDOM_BITS = 30
 
 
-class MemoryBank(nn.Module):
+class MemoryBank(ClassRings):
     """Two ring buffers per class: mean embeddings of (image, class) regions, and single pixels.
 
     Nothing in it has a gradient. Its buffers belong in a training checkpoint and never in what ships.
@@ -34,40 +33,27 @@ class MemoryBank(nn.Module):
     def __init__(
         self, num_classes: int, dim: int, region_size: int, pixel_size: int, *, pixels_per_region: int = 10
     ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
+        super().__init__((region_size, pixel_size), num_classes, dim)
         self.pixels_per_region = pixels_per_region
-        self.region = ClassRing(region_size, num_classes, dim)
-        self.pixel = ClassRing(pixel_size, num_classes, dim)
 
-    def rings(self, mode: Mode) -> tuple[ClassRing, ...]:
-        """The ring buffers that `mode` stands for."""
-        if mode == "both":
-            return self.region, self.pixel
-        if mode not in ("region", "pixel"):
-            raise ValueError(f"mode: expected pixel, region or both, got {mode!r}")
-        return (self.region if mode == "region" else self.pixel,)
-
-    def keys(self, mode: Mode = "both") -> tuple[Tensor, Tensor]:
+    def keys(self, mode: Literal["pixel", "region", "both"] = "both") -> tuple[Tensor, Tensor]:
         """Every row written so far; rows never written are left out.
 
-        How many there are is asked of the device: code inside a training step reads `rings` instead.
+        How many there are is asked of the device; inside a training step use `rows` and `valid()` instead.
 
         Returns:
-            Keys `[M,D]` and their labels `[M]` int64.
-        """
-        keys, labels = [], []
-        for ring in self.rings(mode):
-            valid = ring.valid()
-            keys.append(ring.rows[valid])
-            labels.append(torch.arange(self.num_classes, device=valid.device).expand_as(valid)[valid])
-        return torch.cat(keys), torch.cat(labels)
+            Keys `[M,D]` float and their labels `[M]` int64.
 
-    def fill(self, mode: Mode = "both") -> Tensor:
-        """Share of the rows that have been written: 0-d float32 in [0,1]."""
-        rings = self.rings(mode)
-        written = torch.stack([ring.count.sum() for ring in rings]).sum()
-        return written / max(1, sum(ring.size for ring in rings) * self.num_classes)
+        Raises:
+            ValueError: `mode` is none of the three.
+        """
+        region_size = self.sizes[_REGION]
+        slots = {"region": slice(0, region_size), "pixel": slice(region_size, None), "both": slice(None)}
+        if mode not in slots:
+            raise ValueError(f"mode: expected pixel, region or both, got {mode!r}")
+        valid = self.valid()[slots[mode]]
+        labels = torch.arange(self.num_classes, device=valid.device).expand_as(valid)
+        return self.rows[slots[mode]][valid], labels[valid]
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, *, generator: torch.Generator) -> None:
@@ -90,14 +76,14 @@ class MemoryBank(nn.Module):
             )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.detach()
-            if self.region.size:
+            if self.sizes[_REGION]:
                 indicators = class_indicators(labels, self.num_classes, embeddings.dtype)
-                means = F.normalize(class_sums(embeddings, indicators), dim=2)
+                means = F.normalize(class_sums(embeddings, indicators).to(self.rows.dtype), dim=2)
                 present = indicators.amax(dim=2).long()
-                self.region.write(gather_batch(means[:, :, None]), gather_batch(present))
-            if self.pixel.size:
+                self.write(_REGION, gather_batch(means[:, :, None]), gather_batch(present))
+            if self.sizes[_PIXEL]:
                 rows, counts = self._random_pixels(embeddings, labels, generator)
-                self.pixel.write(gather_batch(rows), gather_batch(counts))
+                self.write(_PIXEL, gather_batch(rows), gather_batch(counts))
 
     def _random_pixels(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Up to K random pixels of each (image, class): `[B,C,K,D]`, of which the first `[B,C]` count."""

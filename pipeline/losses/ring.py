@@ -1,19 +1,22 @@
-"""A ring buffer of embeddings per class, written without a loop over classes and without asking the device anything."""
+"""Ring buffers of embeddings per class, written without a loop over classes and without asking the device anything."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 
-class ClassRing(nn.Module):
-    """The newest `size` rows of every class.
+class ClassRings(nn.Module):
+    """Several ring buffers per class, each holding the newest rows written to it.
 
-    Rows are stored slot by slot, `[size,C,D]`, so that any range of slots is one contiguous matrix. All state lies in
-    buffers and survives a resume; none of it is broadcast or averaged.
+    All rows lie in one buffer, slot by slot, `[S,C,D]`: the rings one after the other, each slot with room for one row
+    of every class, so that all keys are one contiguous matrix without copying. Every state lies in buffers and
+    survives a resume; in distributed training nothing of it is broadcast.
 
     Args:
-        size: rows kept per class; 0 keeps nothing.
+        sizes: rows per class of each ring; 0 for a ring that keeps nothing.
         num_classes: number of classes C.
         dim: D of a row.
     """
@@ -22,41 +25,52 @@ class ClassRing(nn.Module):
     count: Tensor
     pointer: Tensor
 
-    def __init__(self, size: int, num_classes: int, dim: int) -> None:
+    def __init__(self, sizes: Sequence[int], num_classes: int, dim: int) -> None:
         super().__init__()
-        self.size = size
+        self.sizes = tuple(sizes)
         self.num_classes = num_classes
-        self.register_buffer("rows", torch.zeros(size, num_classes, dim))
-        self.register_buffer("count", torch.zeros(num_classes, dtype=torch.int64))
-        self.register_buffer("pointer", torch.zeros(num_classes, dtype=torch.int64))
+        self.register_buffer("rows", torch.zeros(sum(sizes), num_classes, dim))
+        # rows written so far, up to the ring's size, and the slot that is written next, both counted within the ring
+        self.register_buffer("count", torch.zeros(len(sizes), num_classes, dtype=torch.int64))
+        self.register_buffer("pointer", torch.zeros(len(sizes), num_classes, dtype=torch.int64))
 
     def valid(self) -> Tensor:
-        """`[size,C]` bool: the slots that hold a row. A ring fills from its first slot, so the count says it all."""
-        return torch.arange(self.size, device=self.count.device)[:, None] < self.count
+        """`[S,C]` bool: the slots that hold a row. A ring fills from its first slot, so its count says it all."""
+        return torch.cat(
+            [
+                torch.arange(size, device=self.count.device)[:, None] < count
+                for size, count in zip(self.sizes, self.count, strict=True)
+            ]
+        )
+
+    def fill(self) -> Tensor:
+        """Share of the slots that hold a row: 0-d float32 in [0,1]."""
+        return self.count.sum() / max(1, len(self.rows) * self.num_classes)
 
     @torch.no_grad()
-    def write(self, rows: Tensor, counts: Tensor) -> None:
-        """Append rows, overwriting the oldest where a class has no room left.
+    def write(self, ring: int, rows: Tensor, counts: Tensor) -> None:
+        """Append rows to a ring, overwriting its oldest where a class has no room left.
 
         Args:
+            ring: index in `sizes`.
             rows: `[G,C,K,D]` float; of each group and class the first `counts` rows are written, groups in order.
             counts: `[G,C]` int64 in [0,K].
         """
         groups, _, most, _ = rows.shape
-        # Every class has as many turns as the fullest could need. A turn without a row writes back what its slot
-        # holds: slots of one class never coincide, since there are at most as many turns as slots.
-        turns = min(groups * most, self.size)
+        size = self.sizes[ring]
+        # Every class has as many turns as the fullest could need; a turn without a row writes back what its slot holds.
+        # No two turns of a class share a slot, since there are at most as many turns as slots.
+        turns = min(groups * most, size)
         if turns == 0:
             return
         ends = counts.cumsum(0)
         written = ends[-1]
         turn = torch.arange(turns, device=counts.device)[:, None] + (written - turns).clamp(min=0)  # [turns,C]
-        live = turn < written
         group = (turn[:, None] >= ends).sum(1).clamp(max=groups - 1)
         rank = (turn - (ends - counts).gather(0, group)).clamp(max=most - 1)
         classes = torch.arange(self.num_classes, device=counts.device)
-        slot = (self.pointer + turn) % self.size
+        slot = sum(self.sizes[:ring]) + (self.pointer[ring] + turn) % size
         new = rows[group, classes, rank].to(self.rows.dtype)
-        self.rows[slot, classes] = new.where(live[..., None], self.rows[slot, classes])
-        self.pointer.copy_((self.pointer + written) % self.size)
-        self.count.copy_((self.count + written).clamp(max=self.size))
+        self.rows[slot, classes] = new.where((turn < written)[..., None], self.rows[slot, classes])
+        self.pointer[ring] = (self.pointer[ring] + written) % size
+        self.count[ring] = (self.count[ring] + written).clamp(max=size)

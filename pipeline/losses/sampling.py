@@ -24,12 +24,14 @@ class AnchorSample:
         pixel: `[N]` int64, flat index y * w + x in that image.
         label: `[N]` int64, the anchor's class.
         hard: `[N]` bool, whether the prediction there differs from the class.
+        views: anchors per group, the same for every group.
     """
 
     image: Tensor
     pixel: Tensor
     label: Tensor
     hard: Tensor
+    views: int
 
     def __len__(self) -> int:
         return len(self.image)
@@ -98,5 +100,9 @@ def sample_anchors(
     rank = view.where(hard, view - hard_kept + hard_size[:, None])
     index = order[(start[:, None] + rank).flatten()]
     return AnchorSample(
-        image=index // max(1, pixels), pixel=index % max(1, pixels), label=labels.flatten()[index], hard=hard.flatten()
+        image=index // max(1, pixels),
+        pixel=index % max(1, pixels),
+        label=labels.flatten()[index],
+        hard=hard.flatten(),
+        views=views,
     )

@@ -19,25 +19,37 @@ class SemiHard:
         positives: positives wanted per anchor.
         negatives: negatives wanted per anchor.
         hardest: share of the candidates that make up a pool, in (0,1].
+        most_positives: a bound on any anchor's positives, where one is known without asking the device (it saves
+            work); None for the number of keys.
         generator: source of the random choice, on the device of the similarities.
     """
 
-    def __init__(self, *, positives: int, negatives: int, hardest: float, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        *,
+        positives: int,
+        negatives: int,
+        hardest: float,
+        generator: torch.Generator,
+        most_positives: int | None = None,
+    ) -> None:
         self.positives = positives
         self.negatives = negatives
         self.hardest = hardest
         self.generator = generator
+        self.most_positives = most_positives
 
     def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
         """Select for one chunk of anchors; see `info_nce.Selector`."""
-        return self._draw(-similarities, positives, self.positives) | self._draw(
-            similarities, negatives, self.negatives
-        )
+        keys = similarities.shape[1]
+        most_positives = keys if self.most_positives is None else min(keys, self.most_positives)
+        chosen = self._draw(-similarities, positives, self.positives, most_positives)
+        return chosen | self._draw(similarities, negatives, self.negatives, keys)
 
-    def _draw(self, hardness: Tensor, candidates: Tensor, wanted: int) -> Tensor:
-        longest = math.ceil(self.hardest * hardness.shape[1])
+    def _draw(self, hardness: Tensor, candidates: Tensor, wanted: int, most_candidates: int) -> Tensor:
+        longest = math.ceil(self.hardest * most_candidates)
         ranked = hardness.masked_fill(~candidates, -torch.inf).topk(longest, dim=1).indices
-        pool = (candidates.sum(dim=1, keepdim=True) * self.hardest).ceil()
+        pool = (candidates.sum(dim=1, keepdim=True).double() * self.hardest).ceil()
         random = torch.rand(ranked.shape, generator=self.generator, device=ranked.device)
         random.masked_fill_(torch.arange(longest, device=ranked.device) >= pool, 2)  # behind everything drawn
         drawn = random.topk(min(wanted, longest), dim=1, largest=False)

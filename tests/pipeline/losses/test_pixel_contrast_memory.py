@@ -1,0 +1,142 @@
+"""The method pixel_contrast with its memory bank."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.losses.info_nce import info_nce
+from pipeline.losses.pixel_contrast import PixelContrast, PixelContrastConfig
+from pipeline.losses.sampling import sample_anchors
+from pipeline.models.interface import TraineeOutput
+from serving.errors import UserError
+
+
+def batch(seed: int) -> tuple[TraineeOutput, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = F.normalize(torch.randn(2, 8, 8, 10, generator=generator), dim=1).requires_grad_()
+    labels = torch.randint(0, 3, (2, 32, 40), generator=generator)
+    labels[:, :4] = 255
+    return TraineeOutput(torch.randn(2, 3, 8, 10, generator=generator), (), (embeddings,)), labels
+
+
+def method_with(**config: object) -> PixelContrast:
+    config = {"max_views": 4, "max_samples": 64, "memory": "both", "embedding_dim": 8, **config}
+    return PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=10)
+
+
+def step(method: PixelContrast, seed: int):
+    output, labels = batch(seed)
+    return method(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(seed)), output
+
+
+@pytest.mark.parametrize("memory", ["region", "pixel", "both"])
+def test_contrasts_with_the_bank_as_it_was_before_the_batch(memory: str) -> None:
+    method = method_with(memory=memory)
+    first, output = step(method, 0)
+    assert first.loss.item() == 0  # nothing is stored yet
+    first.loss.backward()
+    assert torch.equal(output.embeddings[0].grad, torch.zeros_like(output.embeddings[0]))
+    assert first.statistics["bank_fill"].item() > 0
+
+    keys, key_labels = method.bank.keys(memory)
+    before = keys.clone()
+    result, output = step(method, 1)
+    output_again, labels = batch(1)
+    anchors = sample_anchors(
+        F.interpolate(labels[:, None].float(), size=(8, 10), mode="nearest-exact")[:, 0].long(),
+        output_again.logits.argmax(1),
+        max_samples=64,
+        max_views=4,
+        ignore_index=255,
+        generator=torch.Generator().manual_seed(1),
+    )
+    rows = output.embeddings[0].flatten(2)[anchors.image, :, anchors.pixel]
+    expected = info_nce(rows, anchors.label, before, key_labels, temperature=0.1, base_temperature=0.07)
+    torch.testing.assert_close(result.loss, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(result.loss, output.embeddings)[0], torch.autograd.grad(expected, output.embeddings)[0]
+    )
+
+
+def test_stores_what_the_labels_say_at_feature_resolution() -> None:
+    method = method_with(pixel_size=200)
+    step(method, 0)
+    output, labels = batch(0)
+    small = F.interpolate(labels[:, None].float(), size=(8, 10), mode="nearest-exact")[:, 0].long()
+    keys, key_labels = method.bank.keys("region")
+    for label in range(3):
+        means = [output.embeddings[0][image][:, small[image] == label].mean(1) for image in range(2)]
+        torch.testing.assert_close(keys[key_labels == label], F.normalize(torch.stack(means).detach(), dim=1))
+
+
+def test_an_ignore_index_below_the_number_of_classes_is_ignored_by_the_bank_too() -> None:
+    config = PixelContrastConfig(max_views=4, memory="both", embedding_dim=8)
+    method = PixelContrast(config, num_classes=3, ignore_index=0, training_images=10)
+    step(method, 0)
+    assert set(method.bank.keys()[1].tolist()) == {1, 2}
+
+
+def test_semi_hard_takes_the_hardest_and_fewer_keys_make_an_easier_loss() -> None:
+    whole, hard = method_with(), method_with(semi_hard=True, positives_per_anchor=3, negatives_per_anchor=4)
+    for method in (whole, hard):
+        step(method, 0)
+    result, output = step(hard, 1)
+    assert result.loss.item() > 0
+    assert result.loss.item() != step(whole, 1)[0].loss.item()
+    (gradient,) = torch.autograd.grad(result.loss, output.embeddings)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    everything = method_with(semi_hard=True, positives_per_anchor=999, negatives_per_anchor=999, hardest=1.0)
+    step(everything, 0)
+    torch.testing.assert_close(step(everything, 1)[0].loss, step(method_with_one_step(), 1)[0].loss)
+
+
+def method_with_one_step() -> PixelContrast:
+    method = method_with()
+    step(method, 0)
+    return method
+
+
+def test_a_resumed_method_goes_on_exactly() -> None:
+    straight, saved, resumed = method_with(), method_with(), method_with()
+    for method in (straight, saved):
+        step(method, 0)
+    resumed.load_state_dict(saved.state_dict())
+    assert torch.equal(step(straight, 1)[0].loss, step(resumed, 1)[0].loss)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("config", "images", "rows"),
+    [
+        ({}, 10, (10, 10)),
+        ({}, 20000, (5000, 5000)),
+        ({"region_size": 7, "pixel_size": 9}, 10, (7, 9)),
+        ({"memory": "region"}, 10, (10, 0)),
+        ({"memory": "pixel"}, 10, (0, 10)),
+    ],
+)
+def test_sizes(config: dict[str, object], images: int, rows: tuple[int, int]) -> None:
+    config = {"memory": "both", "embedding_dim": 2, **config}
+    method = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=images)
+    assert method.bank.sizes == rows
+
+
+def test_a_bank_too_large_is_refused_with_its_size() -> None:
+    with pytest.raises(UserError, match=r"150 classes x \(5000 region \+ 5000 pixel\).* = 1465 MiB, .* 1024 MiB"):
+        PixelContrast(PixelContrastConfig(memory="both"), num_classes=150, ignore_index=255, training_images=20000)
+
+
+def test_without_memory_there_is_no_state() -> None:
+    assert not method_with(memory="none").state_dict()
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="set memory to region, pixel or both"):
+        PixelContrastConfig(semi_hard=True)
+    with pytest.raises(ValueError, match="region_size: expected at least 1, got 0\nhardest"):
+        PixelContrastConfig(memory="both", region_size=0, hardest=2)
