@@ -24,6 +24,8 @@ from pipeline.losses.statistics import alignment_and_uniformity, class_share
 from pipeline.models.interface import Taps, TraineeOutput
 from serving.errors import UserError
 
+# Label of what belongs to no class, in this package's own maps: whatever number the dataset ignores, none collides.
+NO_CLASS = -1
 # Rows per class and ring where the config leaves it open: one per training image, at most the published code's 5000.
 DEFAULT_BANK_ROWS = 5000
 # A selector ranks whole rows of similarities: the keys are read once per chunk, so a few large chunks suit it.
@@ -122,12 +124,13 @@ class PixelContrast(MethodLoss):
         (embeddings,) = output.embeddings
         height, width = embeddings.shape[-2:]
         labels = nearest(labels, (height, width))
+        labels = labels.where(labels != self.ignore_index, NO_CLASS)
         anchors = sample_anchors(
             labels,
             predicted_classes(output.logits, (height, width)),
             max_samples=self.config.max_samples,
             max_views=self.config.max_views,
-            ignore_index=self.ignore_index,
+            ignore_index=NO_CLASS,
             generator=generator,
         )
         rows = gather_rows(embeddings, anchors.image, anchors.pixel)
@@ -146,7 +149,7 @@ class PixelContrast(MethodLoss):
             )
         else:
             loss = self._contrast_with(self.bank, rows, anchors, len(labels), generator)
-            self.bank.enqueue(embeddings, labels.where(labels != self.ignore_index, -1), generator=generator)
+            self.bank.enqueue(embeddings, labels, generator=generator)
             statistics["bank_fill"] = self.bank.fill()
         return MethodLossOutput(loss=loss, statistics=statistics)
 
@@ -177,7 +180,7 @@ class PixelContrast(MethodLoss):
             rows,
             anchors.label,
             bank.rows.flatten(0, 1),
-            classes.where(valid, -1).flatten(),
+            classes.where(valid, NO_CLASS).flatten(),
             temperature=config.temperature,
             base_temperature=config.base_temperature,
             selection=selection,
