@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
 
 from export.formatting import signed
 from pipeline.config.gate import GateConfig
@@ -44,9 +47,22 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
     return sorted(findings, key=lambda finding: not finding.fatal)
 
 
-def passed(findings: list[Finding]) -> bool:
+def passed(findings: Sequence[Finding]) -> bool:
     """Whether the run succeeds."""
     return not any(finding.fatal for finding in findings)
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """The findings as a table for the terminal."""
+    table = Table(show_lines=True)
+    for name in ("", "what", "must hold", "found"):
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        style = "red" if finding.fatal else "yellow"
+        label = finding.severity if finding.fatal else f"{finding.severity.lower()} (allowed)"
+        cells = (Text(label, style), Text(finding.subject), Text(finding.rule), Text(finding.found))
+        table.add_row(*cells)
+    return table
 
 
 def rules_judged(report: Report) -> int:

@@ -18,7 +18,10 @@ interference that lasts for a whole pair and hits the two engines differently wi
 
 from __future__ import annotations
 
+import dataclasses
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 
 from export.intervals import Interval, clustered_quantiles
 from export.latency import Batch, Clock, Opener, Session, WarmUp, quiet, warm_up
+from serving.errors import UserError
 
 _BALLAST_BYTES = 8 << 20
 _BALLAST_SMALL = 64
@@ -149,43 +153,60 @@ def median_ratio(
     return Interval(float(np.exp(interval.value)), float(np.exp(interval.low)), float(np.exp(interval.high)))
 
 
-def save_pairs(pairs: Mapping[str, Sequence[PairSamples]], path: Path) -> None:
-    """Write the raw samples as one compressed npz file: `NAME/INDEX/FIELD`."""
+def save_samples(
+    path: Path,
+    pairs: Mapping[str, Sequence[PairSamples]],
+    sessions: Mapping[str, Sequence[NDArray[np.int64]]] | None = None,
+) -> None:
+    """Write raw samples as one compressed npz file.
+
+    Args:
+        path: of the file.
+        pairs: comparison -> its session pairs, as `pairs/NAME/INDEX/FIELD`.
+        sessions: engine -> `[queries]` nanoseconds per session, as `engines/NAME/INDEX`.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for name, samples in pairs.items():
         for index, pair in enumerate(samples):
-            prefix = f"{name}/{index:04d}"
+            prefix = f"pairs/{name}/{index:04d}"
             arrays[f"{prefix}/latencies_ns"] = pair.latencies_ns
             arrays[f"{prefix}/baseline_first"] = pair.baseline_first
             arrays[f"{prefix}/session"] = np.asarray([pair.baseline_opened_first, pair.variant], dtype=np.int64)
-            arrays[f"{prefix}/warm_up"] = np.asarray(
-                [
-                    [warm.queries, warm.seconds, warm.stable, warm.spread]
-                    for warm in (pair.baseline_warm_up, pair.other_warm_up)
-                ],
-                dtype=np.float64,
-            )
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+            warm_ups = (pair.baseline_warm_up, pair.other_warm_up)
+            arrays[f"{prefix}/warm_up"] = np.asarray([dataclasses.astuple(each) for each in warm_ups], dtype=np.float64)
+    for name, latencies in (sessions or {}).items():
+        for index, values in enumerate(latencies):
+            arrays[f"engines/{name}/{index:04d}"] = values
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_pairs(path: Path) -> dict[str, list[PairSamples]]:
-    """Read what `save_pairs` wrote. Raises OSError, ValueError or KeyError when the file is missing or damaged."""
+    """The session pairs that `save_samples` wrote. Raises UserError when the file is missing or damaged."""
     result: dict[str, list[PairSamples]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        prefixes = sorted({key.rpartition("/")[0] for key in arrays.files})
-        for prefix in prefixes:
-            first, variant = arrays[f"{prefix}/session"]
-            warm_ups = [WarmUp(int(q), float(s), bool(ok), float(d)) for q, s, ok, d in arrays[f"{prefix}/warm_up"]]
-            pair = PairSamples(
-                latencies_ns=arrays[f"{prefix}/latencies_ns"],
-                baseline_first=arrays[f"{prefix}/baseline_first"],
-                baseline_opened_first=bool(first),
-                variant=int(variant),
-                baseline_warm_up=warm_ups[0],
-                other_warm_up=warm_ups[1],
-            )
-            result.setdefault(prefix.rpartition("/")[0], []).append(pair)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            prefixes = sorted({key.rpartition("/")[0] for key in arrays.files if key.startswith("pairs/")})
+            for prefix in prefixes:
+                result.setdefault(prefix.split("/", 1)[1].rpartition("/")[0], []).append(_load_pair(arrays, prefix))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected the output of `benchmark`: run it first") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path}: not the samples of a benchmark ({error}); run `benchmark` again") from None
     return result
+
+
+def _load_pair(arrays: Mapping[str, NDArray[Any]], prefix: str) -> PairSamples:
+    first, variant = arrays[f"{prefix}/session"]
+    warm_ups = [WarmUp(int(q), float(s), bool(stable), float(d)) for q, s, stable, d in arrays[f"{prefix}/warm_up"]]
+    return PairSamples(
+        latencies_ns=arrays[f"{prefix}/latencies_ns"],
+        baseline_first=arrays[f"{prefix}/baseline_first"],
+        baseline_opened_first=bool(first),
+        variant=int(variant),
+        baseline_warm_up=warm_ups[0],
+        other_warm_up=warm_ups[1],
+    )
 
 
 def _measure_pair(

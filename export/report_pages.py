@@ -68,9 +68,9 @@ def _origin(report: Report) -> str:
     dataset = report["dataset"]
     parts = []
     if dataset:
+        images = f"{dataset['images']} " if dataset["images"] else ""
         parts.append(
-            f"Accuracy on {dataset['images']} {dataset['split']} images of `{dataset['name']}`, at the resolution of "
-            "the labels."
+            f"Accuracy on {images}{dataset['split']} images of `{dataset['name']}`, at the resolution of the labels."
         )
     source = " ".join(
         part

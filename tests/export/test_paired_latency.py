@@ -9,7 +9,8 @@ import pytest
 
 from export.intervals import equivalence
 from export.latency import KnownDuration
-from export.paired_latency import Comparison, PairPlan, load_pairs, measure_comparisons, median_ratio, save_pairs
+from export.paired_latency import Comparison, PairPlan, load_pairs, measure_comparisons, median_ratio, save_samples
+from serving.errors import UserError
 
 BATCHES = [np.zeros((1, 2, 2, 3), dtype=np.uint8), np.ones((1, 2, 2, 3), dtype=np.uint8)]
 PLAN = PairPlan(looks=(8,), pair_seconds=0.0, min_blocks=6)
@@ -159,7 +160,7 @@ def test_samples_survive_the_file(tmp_path):
     machine = Machine(drift=0.01)
     pairs = run(machine, [compared(machine, name="control"), compared(machine, 10.0, 12.0)])
     path = tmp_path / "samples.npz"
-    save_pairs(pairs, path)
+    save_samples(path, pairs, {"baseline-s0/ort_fp32": [np.arange(5)]})
     loaded = load_pairs(path)
     assert list(loaded) == sorted(pairs)
     for name, samples in pairs.items():
@@ -168,6 +169,21 @@ def test_samples_survive_the_file(tmp_path):
             assert np.array_equal(before.baseline_first, after.baseline_first)
             assert before.baseline_opened_first == after.baseline_opened_first
             assert before.other_warm_up == after.other_warm_up
+    with np.load(path) as arrays:
+        assert arrays["engines/baseline-s0/ort_fp32/0000"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: b"not a zip file"])
+def test_damaged_file_is_refused(tmp_path, damage):
+    machine = Machine()
+    path = tmp_path / "samples.npz"
+    save_samples(path, run(machine, [compared(machine)]))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="run `benchmark` again"):
+        load_pairs(path)
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        load_pairs(path)
 
 
 @pytest.mark.parametrize(("other", "verdict"), [(0.3, "pass"), (0.33, "fail")])

@@ -1,0 +1,47 @@
+"""Measure the latency of every engine that works: `python -m export.stages.benchmark`."""
+
+from __future__ import annotations
+
+from rich.progress import Progress
+
+from export.benchmark import representative_images, run_benchmark
+from export.paired_latency import save_samples
+from export.results import (
+    BENCHMARK_PATH,
+    DEVICE_PATH,
+    SAMPLES_PATH,
+    expected_targets,
+    load_verified,
+    working_engines,
+)
+from pipeline.artifacts import PREPARED_DIR, atomic_path, read_json, write_json
+from pipeline.config.params import load_params
+from pipeline.data.prepared import load_prepared, resolve_root
+from serving.errors import run_command
+
+
+def main() -> int:
+    """Write reports/benchmark.json and the raw samples beside it. What is measured is judged by the gate."""
+    params = load_params()
+    expected = expected_targets(params.matrix, params.targets, params.deploy)
+    engines = working_engines(expected, load_verified(params.matrix), params.targets)
+    split = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)).split(params.evaluate.split)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("benchmark", total=None)
+        result = run_benchmark(
+            engines,
+            representative_images(split.read_image, len(split), params.benchmark.images),
+            config=params.benchmark,
+            profile_name=params.profile,
+            certify=params.certify,
+            hardware_sha256=read_json(DEVICE_PATH, made_by="device")["hardware_sha256"],
+            progress=lambda what, done, of: progress.update(task, description=what, completed=done, total=of),
+        )
+    with atomic_path(SAMPLES_PATH) as temporary:
+        save_samples(temporary, result.pairs, result.samples)
+    write_json(BENCHMARK_PATH, result.summary)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

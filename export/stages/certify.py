@@ -1,0 +1,36 @@
+"""Write the zero-cost certificate of every method: `python -m export.stages.certify`."""
+
+from __future__ import annotations
+
+from export.benchmark import CONTROL
+from export.certificate import LatencyRule, certify
+from export.certificate_page import certificate_page
+from export.document import to_markdown
+from export.paired_latency import load_pairs
+from export.results import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH, collect_evidence
+from pipeline.artifacts import atomic_path, read_json, write_json
+from pipeline.config.params import load_params
+from serving.errors import run_command
+
+
+def main() -> int:
+    """Write reports/certificate.json and certificate.md. The verdicts are the gate's to act on."""
+    params = load_params()
+    benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
+    config = params.certify
+    certificate = certify(
+        collect_evidence(params.matrix, params.targets, config, benchmark, pairs),
+        pairs.get(CONTROL, ()),
+        LatencyRule(config.margin, len(benchmark["settings"]["looks"]), config.resamples, config.seed),
+        baseline=config.baseline,
+        target=config.target,
+        profile=benchmark["profile"],
+    )
+    write_json(CERTIFICATE_PATH, certificate)
+    with atomic_path(CERTIFICATE_PATH.with_suffix(".md")) as temporary:
+        temporary.write_text(to_markdown(certificate_page(certificate)), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

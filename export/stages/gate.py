@@ -1,0 +1,28 @@
+"""Judge the report; exit 1 when anything in it fails: `python -m export.stages.gate`."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from export.compare import load_report
+from export.gate import findings_table, judge, passed, rules_judged
+from export.results import REPORT_PATH
+from pipeline.config.params import load_params
+from serving.errors import run_command
+
+
+def main() -> int:
+    """List everything that breaks a rule of section `gate`."""
+    report = load_report(REPORT_PATH)
+    findings = judge(report, load_params().gate)
+    console = Console()
+    if findings:
+        console.print(findings_table(findings))
+    opens = passed(findings)
+    label = " (profile quick: brief measurements)" if report["profile"] == "quick" else ""
+    console.print(f"gate: {'passed' if opens else 'FAILED'}: {rules_judged(report)} results judged{label}")
+    return 0 if opens else 1
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,41 @@
+"""Put everything together in report.json, report.md, report.html and plots: `python -m export.stages.report`."""
+
+from __future__ import annotations
+
+from export.document import to_html, to_markdown
+from export.plots import plots
+from export.report import build_report
+from export.report_pages import report_page
+from export.results import REPORT_PATH, load_report_inputs
+from pipeline.artifacts import atomic_path, read_json, write_json
+from pipeline.config.params import load_params
+from serving.errors import run_command
+
+
+def main() -> int:
+    """Write the report."""
+    params = load_params()
+    inputs = load_report_inputs(
+        profile=params.profile,
+        dataset={"name": params.prepare.dataset, "split": params.evaluate.split},
+        losses={name: params.methods[name].loss for name in params.matrix.methods},
+        matrix=params.matrix,
+        targets=params.targets,
+        deploy=params.deploy,
+        baseline=params.certify.baseline,
+    )
+    write_json(REPORT_PATH, build_report(inputs))
+    report = read_json(REPORT_PATH, made_by="report")  # pages show what the file says
+    images = plots(report)
+    blocks = report_page(report, tuple(images))
+    contents = {REPORT_PATH.parent / name: image for name, image in images.items()}
+    contents[REPORT_PATH.with_suffix(".md")] = to_markdown(blocks).encode()
+    contents[REPORT_PATH.with_suffix(".html")] = to_html(blocks, "Contrail report", images).encode()
+    for path, content in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
