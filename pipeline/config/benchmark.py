@@ -16,8 +16,8 @@ class ProfileConfig:
     """How thorough one profile measures.
 
     Attributes:
-        sessions: fresh sessions per target. Two sessions of one file differ for their whole life by up to 2 % (placement
-            in memory), so that more queries in one session cannot replace more sessions.
+        sessions: fresh sessions per target. Two sessions of one file differ for their whole life by up to 2 % (where
+            they landed in memory), so that more queries in one session cannot replace more sessions.
         min_seconds: measured time per target, over all its sessions, warm-up not counted.
         min_queries: measured queries per target, over all its sessions.
         max_seconds: a slow target stops here even short of `min_queries`, and is labelled so; None for no bound.
@@ -70,7 +70,7 @@ class QuickProfileConfig(ProfileConfig):
 
 @dataclass(frozen=True)
 class ReleaseProfileConfig(ProfileConfig):
-    """The full minima (those of MLPerf's single-stream scenario), and pairs are added until the comparison is decided."""
+    """The full minima (those of MLPerf's single-stream scenario); pairs are added until the comparison is decided."""
 
     sessions: int = 8
     min_seconds: float = MLPERF_MIN_SECONDS
