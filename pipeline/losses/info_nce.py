@@ -86,7 +86,7 @@ def info_nce(
         temperature=temperature,
         base_temperature=base_temperature,
         chunk_rows=max(1, chunk_bytes // row_bytes),
-        cache_rows=max(1, CACHE_BYTES // row_bytes) if anchors.device.type == "cpu" else max(1, len(anchors)),
+        cache_rows=_cache_rows(anchors, row_bytes),
         anchor_gradient=torch.is_grad_enabled() and anchors.requires_grad,
         key_gradient=torch.is_grad_enabled() and keys is not None and keys.requires_grad,
     )
@@ -181,6 +181,53 @@ class _InfoNCE(Function):
         )
 
 
+def info_nce_of_similarities(similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """InfoNCE where the keys of each anchor have roles of their own: a key may be positive, negative or neither.
+
+        mean over rows with a positive of
+        mean over its positives j of [ logaddexp(L_j, logsumexp over its negatives) - L_j ]
+
+    The gradient is formed in the forward pass and is all that is kept. Differentiable once.
+
+    Args:
+        similarities: `[n,M]` float32 or float64, divided by the temperature.
+        positives: `[n,M]` bool.
+        negatives: `[n,M]` bool, disjoint from `positives`.
+
+    Returns:
+        Scalar of the same dtype; an exact 0, with a gradient, when no row has a positive.
+    """
+    loss: Tensor = _InfoNCEOfSimilarities.apply(similarities, positives, negatives)[0]  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _InfoNCEOfSimilarities(Function):
+    @staticmethod
+    def forward(similarities: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = torch.empty_like(similarities)
+        total, eligible = similarities.new_zeros(()), similarities.new_zeros(())
+        rows = _cache_rows(similarities)
+        for start in range(0, len(similarities), rows):
+            piece = slice(start, start + rows)
+            contrast = contrast_rows(similarities[piece], positives[piece], negatives[piece])
+            total += contrast.loss.sum()
+            eligible += contrast.eligible.sum()
+            gradient[piece] = contrast.gradient
+        eligible.clamp_(min=1)
+        return total / eligible, gradient.div_(eligible)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * loss_gradient, None, None
+
+
 class RowContrast(NamedTuple):
     """InfoNCE of some anchors.
 
@@ -222,6 +269,13 @@ def contrast_rows(similarities: Tensor, positives: Tensor, negatives: Tensor) ->
     pull.mul_(against.sigmoid_()).mul_(share)
     push = pull.sum(dim=1, keepdim=True) / partition.where(partition > 0, 1)
     return RowContrast(loss, count.squeeze(1) > 0, gradient.mul_(push).sub_(pull))
+
+
+def _cache_rows(rows: Tensor, row_bytes: int | None = None) -> int:
+    """How many rows at a time stay in the cache of `rows`' device: all of them where there is no such cache."""
+    if rows.device.type != "cpu":
+        return max(1, len(rows))
+    return max(1, CACHE_BYTES // max(1, rows[:1].nbytes if row_bytes is None else row_bytes))
 
 
 def softplus(values: Tensor) -> Tensor:

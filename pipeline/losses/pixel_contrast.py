@@ -16,7 +16,7 @@ from pipeline.losses.info_nce import info_nce
 from pipeline.losses.info_nce_by_class import info_nce_by_class
 from pipeline.losses.interface import ContrastConfig, MethodLoss, MethodLossOutput
 from pipeline.losses.memory_bank import MemoryBank
-from pipeline.losses.resolution import nearest, predicted_classes
+from pipeline.losses.resolution import NO_CLASS, nearest, predicted_classes
 from pipeline.losses.rows import gather_rows
 from pipeline.losses.sampling import AnchorSample, sample_anchors
 from pipeline.losses.semi_hard import SemiHard
@@ -24,8 +24,6 @@ from pipeline.losses.statistics import alignment_and_uniformity, class_share
 from pipeline.models.interface import Taps, TraineeOutput
 from serving.errors import UserError
 
-# Label of what belongs to no class, in this package's own maps: whatever number the dataset ignores, none collides.
-NO_CLASS = -1
 # Rows per class and ring where the config leaves it open: one per training image, at most the published code's 5000.
 DEFAULT_BANK_ROWS = 5000
 # A selector ranks whole rows of similarities: the keys are read once per chunk, so a few large chunks suit it.
@@ -127,7 +125,7 @@ class PixelContrast(MethodLoss):
         labels = labels.where(labels != self.ignore_index, NO_CLASS)
         anchors = sample_anchors(
             labels,
-            predicted_classes(output.logits, (height, width)),
+            nearest(predicted_classes(output.logits), (height, width)),
             max_samples=self.config.max_samples,
             max_views=self.config.max_views,
             ignore_index=NO_CLASS,

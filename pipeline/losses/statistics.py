@@ -14,11 +14,11 @@ def alignment_and_uniformity(embeddings: Tensor, labels: Tensor) -> dict[str, Te
 
     alignment = mean over pairs of one class of |x - y|^2 (0: collapsed to a point, 2: unrelated);
     uniformity = log of the mean over all pairs of exp(-2 |x - y|^2) (0: collapsed, about -4: uniform on the sphere).
-    At most `MAX_ROWS` evenly spaced rows are used. Both are 0 when there is no such pair.
+    At most `MAX_ROWS` evenly spaced rows are used. Each is 0 when there is no such pair.
 
     Args:
         embeddings: `[N,D]` float, unit norm.
-        labels: `[N]` integers.
+        labels: `[N]` integers; rows with a negative label are left out.
 
     Returns:
         `alignment` and `uniformity`, detached 0-d float32.
@@ -27,12 +27,14 @@ def alignment_and_uniformity(embeddings: Tensor, labels: Tensor) -> dict[str, Te
     rows, labels = embeddings.detach()[::step].float(), labels[::step]
     with torch.autocast(rows.device.type, enabled=False):
         distances = (2 - 2 * rows @ rows.T).clamp(min=0)
-    pairs = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    pairs = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device) & (labels >= 0) & (labels >= 0)[:, None]
     same = pairs & (labels[:, None] == labels)
     alignment = distances.where(same, 0).sum() / same.sum().clamp(min=1)
-    if len(rows) < 2:
-        return {"alignment": alignment, "uniformity": alignment.new_zeros(())}
-    return {"alignment": alignment, "uniformity": ((-2 * distances).exp().where(pairs, 0).sum() / pairs.sum()).log()}
+    potential = (-2 * distances).exp().where(pairs, 0).sum()
+    number = pairs.sum()
+    # without a pair the sum is 0 as well: log 1
+    uniformity = (potential.where(number > 0, 1) / number.clamp(min=1)).log()
+    return {"alignment": alignment, "uniformity": uniformity}
 
 
 def class_share(anchor_labels: Tensor, labels: Tensor, *, num_classes: int) -> Tensor:

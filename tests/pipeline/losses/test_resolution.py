@@ -23,7 +23,6 @@ def test_takes_the_pixel_at_the_cells_centre() -> None:
 
 def test_predictions_are_the_largest_logits() -> None:
     logits = torch.randn(2, 5, 6, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    predictions = predicted_classes(logits, (6, 8))
+    predictions = predicted_classes(logits)
     assert torch.equal(predictions, logits.argmax(1))
     assert not predictions.requires_grad
-    assert predicted_classes(logits, (3, 4)).shape == (2, 3, 4)
