@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.artifacts import atomic_path, branch_name
+from pipeline.artifacts import ARTIFACTS_DIR, atomic_path, branch_name
 from pipeline.closure import closure
 from pipeline.config.params import PARAMS_PATH, Params, load_params
 from pipeline.data import DATASETS, GENERATORS
@@ -27,6 +27,7 @@ BRANCHES_PATH = Path("branches.yaml")
 
 # DVC interpolates strings, not lists, into `deps`: each list has this number of slots, the rest filled with the first.
 SLOTS = 24
+ARTIFACT_SLOTS = 8
 
 TRAIN_MODULES = ("pipeline.stages.train",)
 PREPARE_MODULES = ("pipeline.stages.prepare",)
@@ -38,7 +39,7 @@ HEADER = "# Generated from params.yaml by `make branches`; do not edit.\n"
 def branches(params: Params, root: Path) -> dict[str, Any]:
     """The content of branches.yaml: what the DAG loops over.
 
-    `branches`: name -> method, seed, sources. `exports`: branch and artifact -> the same with the artifact.
+    `branches`: name -> method, seed, sources, folders of its artefacts. `exports`: one entry per artefact of a branch.
     `dataset_sources`: files of the dataset.
     """
     dataset = params.prepare.dataset
@@ -49,17 +50,21 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
         sources = _slots(modules, TRAIN_MODULES, root)
         for seed in params.matrix.seeds:
             found[branch_name(method, seed)] = {"method": method, "seed": seed, "sources": sources}
-    exports = {
-        f"{branch}-{artifact}": {
-            "branch": branch,
-            "method": settings["method"],
-            "seed": settings["seed"],
-            "artifact": artifact,
-            "sources": _slots(head, EXPORT_MODULES, root),
-        }
-        for branch, settings in found.items()
-        for artifact in params.artifacts
-    }
+    exports = {}
+    for branch, settings in found.items():
+        targets = params.deploy.targets_of(settings["method"], params.targets)
+        artifacts = list(dict.fromkeys(target.artifact for target in targets.values()))
+        settings["artifacts"] = _padded(
+            [(ARTIFACTS_DIR / branch / name).as_posix() for name in artifacts], ARTIFACT_SLOTS
+        )
+        for name in artifacts:
+            exports[f"{branch}-{name}"] = {
+                "branch": branch,
+                "method": settings["method"],
+                "seed": settings["seed"],
+                "artifact": name,
+                "sources": _slots(head, EXPORT_MODULES, root),
+            }
     painters = [GENERATORS.module_of(dataset)] if dataset in GENERATORS else []
     dataset_sources = _slots([DATASETS.module_of(dataset), *painters], PREPARE_MODULES, root)
     return {"branches": found, "exports": exports, "dataset_sources": dataset_sources}
@@ -69,8 +74,14 @@ def _slots(modules: Sequence[str], common: Sequence[str], root: Path) -> list[st
     """Files of `modules` that the modules `common` to every branch do not use anyway, filled up to the slots."""
     paths = closure(modules, root) - closure(common, root) or closure(modules[:1], root)
     names = sorted(path.as_posix() for path in paths)
-    assert len(names) <= SLOTS, f"{len(names)} source files for {modules}: raise SLOTS and the slots in dvc.yaml"
-    return names + names[:1] * (SLOTS - len(names))
+    return _padded(names, SLOTS)
+
+
+def _padded(names: list[str], slots: int) -> list[str]:
+    """`names` filled up with the first."""
+    if len(names) > slots:
+        raise UserError(f"{len(names)} entries for {slots} slots, {names[0]} first: raise the number in {__file__}")
+    return names + names[:1] * (slots - len(names))
 
 
 class _NoAliases(yaml.SafeDumper):

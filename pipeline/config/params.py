@@ -139,6 +139,9 @@ def _check_references(sections: Mapping[str, Any], values: Mapping[str, Any], pr
                 "deploy.method",
                 f"{deploy.method!r} is not in matrix.methods{did_you_mean(deploy.method, matrix.methods)}",
             )
+        for name in deploy.everywhere if deploy else ():
+            if name not in (sections["targets"] or {}):
+                problems.add("deploy.everywhere", f"no target {name!r}{did_you_mean(name, sections['targets'] or {})}")
     artifacts = sections["artifacts"] or {}
     for name, target in (sections["targets"] or {}).items():
         if target and target.artifact not in artifacts:
