@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -18,6 +21,16 @@ from serving.schema import Require
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HINT = {"fp16": "f16", "bf16": "bf16"}
+
+# Run by a child process: open a file and nothing else.
+_PROBE = """
+import json, sys
+sys.modules["openvino_telemetry"] = None
+import openvino
+core = openvino.Core()
+core.compile_model(core.read_model(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))
+"""
+_PROBE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class OpenVino(Runtime):
     @classmethod
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
         parsed = parse_options(OpenVinoOptions, options, cls.name)
-        openvino = _import()
+        openvino = import_openvino()
         core = openvino.Core()
         device = parsed.device.upper()
         if device.partition(".")[0] not in {each.partition(".")[0] for each in core.available_devices}:
@@ -87,10 +100,12 @@ class OpenVino(Runtime):
             settings["INFERENCE_NUM_THREADS"] = parsed.threads
         if parsed.streams is not None:
             settings["NUM_STREAMS"] = parsed.streams
+        if manifest.sha256 is None:
+            _probe(engine_path, device, settings)
         try:
             compiled = core.compile_model(core.read_model(str(engine_path)), device, settings)
             ports = [{_name(port): _found(port) for port in side} for side in (compiled.inputs, compiled.outputs)]
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, TypeError) as error:  # ValueError: names in its message that are no UTF-8
             raise UserError(f"{engine_path}: OpenVINO cannot open it: {one_line(error)}") from error
         check_io(engine_path, manifest, *ports)
         applied = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -158,12 +173,41 @@ class OpenVino(Runtime):
         self._queue = self._request = self._compiled = None
 
 
-def _import() -> Any:
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry.
+
+    Importing it as it comes starts a client that reports usage to its makers over the network, writes an identifier
+    into the home folder and forks this process. Where its package cannot be imported it does none of that.
+
+    Raises:
+        UserError: not installed.
+    """
+    loaded = sys.modules.get("openvino_telemetry")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the import system's own way to say "absent"
     try:
         import openvino
     except ImportError as error:
         raise UserError(f"runtime openvino: not installed ({one_line(error)}); pip install openvino") from error
+    finally:
+        del sys.modules["openvino_telemetry"]
+        if loaded is not None:
+            sys.modules["openvino_telemetry"] = loaded
     return openvino
+
+
+def _probe(engine_path: Path, device: str, settings: Mapping[str, object]) -> None:
+    """Let a child process open a file that no hash vouches for first: damaged graphs can crash OpenVINO's reader.
+
+    Raises:
+        UserError: the child crashed, or did not come to an end.
+    """
+    command = [sys.executable, "-P", "-c", _PROBE, str(engine_path), device, json.dumps(settings)]
+    try:
+        status = subprocess.run(command, capture_output=True, timeout=_PROBE_SECONDS, check=False).returncode
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"{engine_path}: OpenVINO did not open it within {_PROBE_SECONDS} s") from error
+    if status not in (0, 1):  # 1: it failed in words, which this process will get as well
+        raise UserError(f"{engine_path}: OpenVINO crashed on it (status {status}): damaged, or not meant to be opened")
 
 
 def _precision(options: OpenVinoOptions, manifest: Manifest, capabilities: list[str], device: str) -> str:

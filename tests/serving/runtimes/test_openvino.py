@@ -1,7 +1,10 @@
 """OpenVINO: the masks of ONNX Runtime within rounding, and the precision that was asked for or none."""
 
 import dataclasses
+import importlib.util
+import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -9,8 +12,11 @@ import pytest
 
 from serving.errors import UserError
 from serving.predictor import Predictor
+from serving.runtimes.openvino import import_openvino
 
-openvino = pytest.importorskip("openvino")
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("openvino is not installed", allow_module_level=True)
+openvino = import_openvino()
 
 
 def opened(engine, **options):
@@ -117,3 +123,38 @@ def test_a_missing_package_is_one_line(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UserError, match=r"runtime openvino: not installed.*pip install openvino"):
         opened(engine)
+
+
+QUIET = """
+import sys
+from serving.predictor import Predictor
+import numpy as np
+Predictor(sys.argv[1], runtime="openvino").predict(np.zeros((32, 32, 3), np.uint8))
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+
+
+def test_it_reports_to_nobody(engine, tmp_path):
+    """Left to itself, OpenVINO's import writes an identifier to the home folder and sends usage statistics."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET, str(engine)],
+        env=os.environ | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "[]\n", done.stderr
+    assert list(home.iterdir()) == []
+
+
+def test_a_file_that_crashes_the_reader_does_not_take_the_process_down(tmp_path, models, manifest):
+    """A convolution without weights is read past its inputs' end; no hash vouches for the file: a child tries it."""
+    model = models["network"]()
+    convolution = next(node for node in model.graph.node if node.op_type == "Conv")
+    del convolution.input[1:]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r"OpenVINO crashed on it|OpenVINO cannot open it"):
+        Predictor(path, runtime="openvino", manifest=manifest)
