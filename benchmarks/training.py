@@ -36,10 +36,9 @@ def step_seconds(segmentor: Segmentor, size: tuple[int, int], batch_size: int, d
 def measure(size: tuple[int, int], batch_size: int, threads: int, rounds: int) -> dict[str, float]:
     """Median seconds per step of every variant, the rounds interleaved."""
     use_threads(threads)
-    plain, mixed = (
-        build_segmentor(ModelConfig(pretrained=False), 11, seed=0).to(memory_format=torch.channels_last)
-        for _ in range(2)
-    )
+    plain, mixed = (build_segmentor(ModelConfig(pretrained=False), 11, seed=0) for _ in range(2))
+    for network in (plain, mixed):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     keep_large_depthwise_in_float32(mixed)
     variants: dict[str, tuple[nn.Module, torch.dtype | None]] = dict(
         zip(VARIANTS, ((plain, None), (plain, torch.bfloat16), (mixed, torch.bfloat16)), strict=True)

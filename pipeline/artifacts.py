@@ -181,13 +181,14 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def load_tensors(path: Path, *, made_by: str) -> dict[str, Tensor]:
     """Read tensors from safetensors. Raises UserError when the file is missing or damaged."""
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected the output of `{made_by}`: run it first") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(
             f"{path}: not a readable safetensors file ({error}); delete it and run `{made_by}` again"
         ) from None
+    return tensors
 
 
 def save_segmentor(segmentor: Segmentor, info: SegmentorInfo, path: Path) -> None:

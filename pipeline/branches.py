@@ -44,7 +44,7 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
     """
     dataset = params.prepare.dataset
     head = [HEADS.module_of(params.model.head)]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for method in params.matrix.methods:
         modules = [LOSSES.module_of(params.methods[method].loss), *head, DATASETS.module_of(dataset)]
         sources = _slots(modules, TRAIN_MODULES, root)

@@ -75,7 +75,7 @@ def train_branch(
     ).to(device)
     segmentor = build_segmentor(model_config, num_classes, seed=seed)
     trainee = attach_training_heads(segmentor, method, auxiliary=config.auxiliary_weight > 0, seed=seed)
-    trainee = trainee.to(device, memory_format=torch.channels_last)
+    trainee.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and autocast_dtype(config.precision, device) is torch.bfloat16:
         keep_large_depthwise_in_float32(trainee)
     record = TraineeRecord(

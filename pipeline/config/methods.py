@@ -90,7 +90,7 @@ def build_methods(values: object, iterations: int | None, problems: Problems) ->
         if start is not None and iterations is not None and start >= iterations:
             problems.add(
                 f"{where}.warmup_fraction",
-                f"{config.warmup_fraction} of {iterations} iterations leaves no contrast step; lower it or train longer",
+                f"{config.warmup_fraction} of {iterations} iterations leaves no contrast step; lower it or train on",
             )
         methods[str(name)] = method
     return methods

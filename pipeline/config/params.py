@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def validate_params(values: Mapping[str, Any], source: str) -> Params:
     for name in SECTIONS:
         config = SECTIONS.resolve(name)
         if name in MAPS:
-            sections[name] = convert(dict[str, config], values.get(name, {}), name, problems)
+            sections[name] = convert(types.GenericAlias(dict, (str, config)), values.get(name, {}), name, problems)
         elif name != "methods":
             sections[name] = build(config, values.get(name), name, problems)
     train = sections["train"]

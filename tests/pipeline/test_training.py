@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.config.evaluate import EvaluateConfig
 from torch import Tensor
 
 from pipeline.artifacts import load_tensors
 from pipeline.checkpoints import attach_training_heads, build_method, load_trainee
 from pipeline.config.augment import AugmentConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.methods import MethodConfig
 from pipeline.config.model import ModelConfig
 from pipeline.config.train import OptimizerConfig, TrainConfig
