@@ -102,13 +102,18 @@ def main() -> int:
         content = {"targets": rows, "certificate": verdicts, "notes": notes(before, after)}
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return 0
-    console = Console(soft_wrap=True)
+    console = terminal()
     console.print(_table(rows, latency=not arguments.no_latency))
     for name, (first, second) in verdicts.items():
         console.print(f"certificate of {name}: {first or DASH} -> {second or DASH}")
     for note in notes(before, after):
         console.print(f"note: {note}")
     return 0
+
+
+def terminal() -> Console:
+    """A console as wide as the terminal, or, in a file or a CI log, wide enough for every table."""
+    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def _compared(

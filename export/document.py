@@ -134,18 +134,18 @@ def _inline(text: str) -> str:
 
 _STYLE = """:root { color-scheme: light dark; }
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #1c2430; background: #fff; }
-main { max-width: 68rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #d8dde4; }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 p, ul { max-width: 52rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid #e3e7ec; text-align: left; vertical-align: top; }
+th, td { padding: .35rem .6rem; border-bottom: 1px solid #e3e7ec; text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #aeb7c2; white-space: nowrap; }
 code { font: .88em ui-monospace, monospace; background: #f0f2f5; padding: .1em .3em; border-radius: 3px; }
 figure { margin: 1.25rem 0; }
-figure img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+figure img { max-width: min(100%, 46rem); height: auto; background: #fff; border-radius: 4px; }
 figcaption { font-size: .88rem; color: #5a6675; }
 td.good { color: #1a6e3c; font-weight: 600; }
 td.bad { color: #b3261e; font-weight: 600; }

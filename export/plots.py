@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from export.formatting import signed
 
 Report = Mapping[str, Any]
 
@@ -15,7 +20,8 @@ Report = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6b7785"
 _DPI = 160
-_ROW_INCHES = 0.42
+_ROW_INCHES = 0.46
+_PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
 
 
 def plots(report: Report) -> dict[str, bytes]:
@@ -44,7 +50,7 @@ def certificate_plot(report: Report) -> Figure | None:
         return None
     figure, axes = _rows(len(shown))
     margin = 100 * certificate["margin"]
-    axes.axvspan(-margin, margin, color="#dfe9f3", zorder=0, label=f"margin ±{margin:g} %")
+    axes.axvspan(-margin, margin, color="#dfe9f3", zorder=0)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
     for row, (name, entry) in enumerate(shown.items()):
         colour = GREY if name == "control" else _colour(report, name)
@@ -57,8 +63,15 @@ def certificate_plot(report: Report) -> Figure | None:
         axes.plot([centre], [row - 0.12], "D", color=colour, markersize=6, markeredgecolor="white", zorder=4)
     axes.set_yticks(range(len(shown)), [_ratio_label(name, entry) for name, entry in shown.items()])
     axes.set_xlabel("latency relative to the baseline, %")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
-    axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.0 + 0.3 / len(shown)), frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter(lambda value, _: signed(value, 1))
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -1.1 * margin), max(high, 1.1 * margin))
+    handles: list[Artist] = [
+        Line2D([], [], marker="D", color=GREY, linewidth=3, markeredgecolor="white", label="median and 95 % interval"),
+        Line2D([], [], marker="o", color=GREY, alpha=0.45, linewidth=0, markersize=4, label="one session pair"),
+        Patch(color="#dfe9f3", label=f"margin ±{margin:g} %"),
+    ]
+    _legend_above(axes, handles)
     return figure
 
 
@@ -73,12 +86,19 @@ def latency_plot(report: Report) -> Figure | None:
         values = {name: latency[name]["value"] for name in ("p50", "p90", "p99") if latency.get(name)}
         axes.plot([values["p50"], max(values.values())], [place] * 2, color=colour, linewidth=1.2, alpha=0.6)
         axes.plot([latency["p50"]["low"], latency["p50"]["high"]], [place] * 2, color=colour, linewidth=7, alpha=0.35)
-        for name, marker in (("p50", "o"), ("p90", "|"), ("p99", "X")):
+        for name, marker in _PERCENTILE_MARKERS.items():
             if name in values:
-                axes.plot([values[name]], [place], marker, color=colour, markersize=7, markeredgewidth=1.5)
-    for name, marker in (("p50, with its interval", "o"), ("p90", "|"), ("p99", "X")):
-        axes.plot([], [], marker, color=GREY, markersize=7, markeredgewidth=1.5, label=name)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=8)
+                axes.plot([values[name]], [place], marker, color=colour, markersize=6, markeredgewidth=1.5)
+    labels = {"p50": "p50, with its 95 % interval", "p90": "p90", "p99": "p99"}
+    _legend_above(
+        axes,
+        [
+            Line2D(
+                [], [], marker=marker, color=GREY, linewidth=0, markersize=6, markeredgewidth=1.5, label=labels[name]
+            )
+            for name, marker in _PERCENTILE_MARKERS.items()
+        ],
+    )
     axes.set_yticks(range(len(rows)), [_row_label(report, row) for row in rows])
     axes.set_xlim(left=0)
     axes.set_xlabel("latency of one image, ms")
@@ -107,11 +127,12 @@ def tradeoff_plot(report: Report) -> Figure | None:
             markeredgecolor="white",
             alpha=0.9,
         )
-    for method in dict.fromkeys(row["method"] for row in rows):
-        axes.plot([], [], "s", color=_colour(report, method), label=method)
-    for target, marker in markers.items():
-        axes.plot([], [], marker, color=GREY, label=target)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    methods = dict.fromkeys(row["method"] for row in rows)
+    handles: list[Artist] = [Patch(color=_colour(report, method), label=method) for method in methods]
+    handles += [
+        Line2D([], [], marker=marker, color=GREY, linewidth=0, label=target) for target, marker in markers.items()
+    ]
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.set_xlim(left=0, right=1.15 * max(row["latency_ms"]["p50"] for row in rows))
     axes.margins(y=0.25)
     axes.set_xlabel("median latency of one image, ms")
@@ -137,11 +158,11 @@ def classes_plot(report: Report) -> Figure | None:
     for index, (name, values) in enumerate(series.items()):
         places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(values))]
         widths = [100 * (value or 0.0) for value in values]
-        axes.barh(places, widths, height=0.9 * height, color=_colour(report, name), label=name)
+        axes.barh(places, widths, height=0.9 * height, color=_colour(report, name))
     axes.set_yticks(range(len(first)), [row["class"] for row in first])
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(4, len(series)))
+    _legend_above(axes, [Patch(color=_colour(report, name), label=name) for name in series])
     return figure
 
 
@@ -149,18 +170,23 @@ def _rows(count: int, inches: float = _ROW_INCHES) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 1.1 + inches * count), layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(count - 0.4, -0.6)
-    _tidy(axes)
-    axes.grid(axis="x", color="#e6eaee", linewidth=0.8)
-    axes.set_axisbelow(True)
+    _tidy(axes, "x")
     axes.tick_params(axis="y", length=0)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.grid(color="#e6eaee", linewidth=0.8)
+    axes.grid(axis=grid, color="#e6eaee", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def _legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+    columns = min(4, len(handles))
+    axes.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize=8
+    )
 
 
 def _colour(report: Report, method: str) -> str:

@@ -37,7 +37,7 @@ def report_page(report: Report, figures: Sequence[str] = tuple(FIGURES)) -> list
         *certificate_blocks(report["certificate"]),
         *plot("certificate"),
         Heading(2, "Engines"),
-        _targets_table(report),
+        *_targets(report),
         *plot("latency"),
         *plot("tradeoff"),
         Heading(2, "Training"),
@@ -55,7 +55,7 @@ def readme_page(report: Report) -> list[Block]:
     """The results block of the README."""
     return [
         Paragraph(_origin(report)),
-        _targets_table(report),
+        *_targets(report),
         *certificate_blocks(report["certificate"], short=True),
         Paragraph(
             f"Latency: median of one image on {device_summary(report['device'])}"
@@ -90,7 +90,7 @@ _QUICK = (
 )
 
 
-def _targets_table(report: Report) -> Table:
+def _targets(report: Report) -> list[Block]:
     header = ["method", "target", "precision", "status", "mIoU, %", "drop, points", "agreement, %"]
     header += ["p50, ms", "p90, ms", "p99, ms", "MB"]
     several = len({row["seed"] for row in report["targets"]}) > 1
@@ -103,7 +103,7 @@ def _targets_table(report: Report) -> Table:
                 method,
                 f"`{row['target']}`",
                 row["precision"] or DASH,
-                row["status"] if row["status"] == "ok" else f"{row['status']}: {row['reason']}",
+                row["status"],
                 percent(row["miou"], 2),
                 number(row["miou_drop_points"], 3),
                 percent(row["agreement"], 3),
@@ -113,7 +113,12 @@ def _targets_table(report: Report) -> Table:
                 megabytes(row["engine_bytes"]),
             ]
         )
-    return Table(header, rows, left=4)
+    reasons = [
+        f"`{row['method']}`, `{row['target']}`: {row['status']}, {row['reason']}"
+        for row in report["targets"]
+        if row["status"] != "ok"
+    ]
+    return [Table(header, rows, left=4), *([Bullets(reasons)] if reasons else [])]
 
 
 def _training_table(report: Report) -> Table:

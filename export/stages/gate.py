@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from export.compare import load_report
+from export.compare import load_report, terminal
 from export.gate import findings_table, judge, passed, rules_judged
 from export.results import REPORT_PATH
 from pipeline.config.params import load_params
@@ -15,7 +13,7 @@ def main() -> int:
     """List everything that breaks a rule of section `gate`."""
     report = load_report(REPORT_PATH)
     findings = judge(report, load_params().gate)
-    console = Console()
+    console = terminal()
     if findings:
         console.print(findings_table(findings))
     opens = passed(findings)
