@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
-from pipeline.artifacts import SegmentorInfo
+from pipeline.artifacts import SegmentorInfo, tensors_sha256
 from pipeline.models.segmentor import Segmentor
 from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
 
@@ -63,7 +63,11 @@ def describe(
     outputs = [OutputSpec(MASK_NAME, "mask", "NHW", "uint8")]
     if output == "mask+confidence":
         outputs.append(OutputSpec(CONFIDENCE_NAME, "confidence", "NHW", "uint8"))
-    provenance = dict(info.provenance) | {"backbone": info.model.backbone, "head": info.model.head}
+    provenance = dict(info.provenance) | {
+        "backbone": info.model.backbone,
+        "head": info.model.head,
+        "weights_sha256": tensors_sha256(segmentor.state_dict()),
+    }
     return Manifest(
         name=context.name,
         kind=kind,

@@ -1,8 +1,9 @@
-"""Export one artefact of one branch: `python -m export.stages.export --method M --seed S --artifact onnx_fp32`."""
+"""Export one branch: `python -m export.stages.export --method pixel_contrast --seed 0 [--artifact onnx_fp32]`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from export.artifacts import ARTIFACTS
 from export.artifacts.interface import ExportContext
@@ -12,20 +13,26 @@ from serving.errors import UserError, did_you_mean, run_command
 
 
 def main() -> int:
-    """Export the artefact into its folder, with its manifest."""
+    """Export the stripped segmentor to one artefact of params.yaml, or to all."""
     parser = argparse.ArgumentParser(prog="python -m export.stages.export", description=__doc__)
     parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--artifact", required=True, help="a name from the section `artifacts` of params.yaml")
+    parser.add_argument("--artifact", help="a name from the section `artifacts` of params.yaml; default: all of them")
     arguments = parser.parse_args()
     params = load_params()
-    name = arguments.artifact
-    if name not in params.artifacts:
-        raise UserError(f"--artifact: no artifact {name!r} in params.yaml{did_you_mean(name, params.artifacts)}")
-    config = params.artifacts[name]
+    names = list(params.artifacts) if arguments.artifact is None else [arguments.artifact]
+    for name in names:
+        if name not in params.artifacts:
+            raise UserError(f"--artifact: no artifact {name!r} in params.yaml{did_you_mean(name, params.artifacts)}")
     segmentor, info = load_segmentor(stripped_dir(arguments.method, arguments.seed))
-    with atomic_dir(artifact_dir(arguments.method, arguments.seed, name)) as folder:
-        ARTIFACTS.resolve(config.kind)(segmentor, ExportContext(name, folder, info), config.exporter_options())
+    for name in names:
+        config = params.artifacts[name]
+        folder = artifact_dir(arguments.method, arguments.seed, name)
+        with atomic_dir(folder) as temporary:
+            context = ExportContext(name, temporary, info)
+            path = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+            size = path.stat().st_size
+        sys.stdout.write(f"{folder / path.name}: {size} bytes\n")
     return 0
 
 

@@ -1,0 +1,139 @@
+"""`python -m export.check ENGINE`: run every check on one engine file; exit 1 when one fails."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from export.checks.interface import CheckContext, CheckResult
+from export.checks.reference import Reference
+from export.verification import run_checks
+from pipeline.artifacts import PREPARED_DIR, load_segmentor, stripped_dir
+from pipeline.compute import select_device
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.gate import GateConfig
+from pipeline.config.params import PARAMS_PATH, load_params
+from pipeline.config.verify import VerifyConfig
+from pipeline.data.prepared import PreparedSplit, load_prepared, resolve_root
+from serving.errors import UserError, run_command
+from serving.files import file_sha256
+from serving.manifest import Manifest, read_sidecar
+from serving.predictor import DEFAULT_RUNTIME
+from serving.runtimes import RUNTIMES
+
+_STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusive": "yellow"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Sections of params.yaml that the checks use; the defaults where there is none in the working directory."""
+
+    verify: VerifyConfig
+    gate: GateConfig
+    evaluate: EvaluateConfig
+    root: str | None
+
+
+def main() -> int:
+    """Check one engine."""
+    parser = argparse.ArgumentParser(prog="python -m export.check", description=__doc__)
+    parser.add_argument("engine", type=Path, metavar="ENGINE", help="the engine file, its manifest.json beside it")
+    parser.add_argument("--reference", type=Path, metavar="STRIPPED", help="folder of the stripped segmentor; "
+                        "default: that of the manifest's method and seed under artifacts/")  # fmt: skip
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"prepared dataset; default: {PREPARED_DIR}, if there")
+    parser.add_argument("--root", metavar="DIR", help="folder of the dataset's own files, where they lie elsewhere; "
+                        "default: prepare.root of params.yaml")  # fmt: skip
+    parser.add_argument("--runtime", choices=sorted(RUNTIMES), help="default: the usual one of the file's kind")
+    parser.add_argument("--json", action="store_true", help="write the results as JSON")
+    arguments = parser.parse_args()
+    if not arguments.engine.is_file():
+        raise UserError(f"{arguments.engine}: no such file; expected an engine, such as artifacts/.../model.onnx")
+    settings = _settings()
+    manifest = _manifest(arguments.engine)
+    reference = _reference(arguments.reference, manifest)
+    with CheckContext(
+        arguments.engine,
+        runtime=arguments.runtime or DEFAULT_RUNTIME[manifest.kind if manifest else "onnx"],
+        options={},
+        reference=reference,
+        split=_split(arguments.data, arguments.root or settings.root, settings.evaluate.split),
+        config=settings.verify,
+        max_miou_drop_points=settings.gate.max_miou_drop_points,
+        boundary_ratio=settings.evaluate.boundary_ratio,
+    ) as context:
+        results = run_checks(context)
+    if arguments.json:
+        found = {
+            "engine": arguments.engine.as_posix(),
+            "sha256": file_sha256(arguments.engine),
+            "passed": not any(result.status == "fail" for result in results),
+            "checks": [dataclasses.asdict(result) for result in results],
+        }
+        sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, default=str) + "\n")
+    else:
+        _show(results)
+    return 1 if any(result.status == "fail" for result in results) else 0
+
+
+def _settings() -> Settings:
+    if not PARAMS_PATH.exists():
+        return Settings(VerifyConfig(), GateConfig(), EvaluateConfig(), None)
+    params = load_params()
+    return Settings(params.verify, params.gate, params.evaluate, params.prepare.root)
+
+
+def _manifest(engine: Path) -> Manifest | None:
+    """The manifest, or None where the checks will say what is wrong with it."""
+    try:
+        return read_sidecar(engine)
+    except UserError:
+        return None
+
+
+def _reference(path: Path | None, manifest: Manifest | None) -> Reference | None:
+    if path is None:
+        if manifest is None:
+            return None
+        method, seed = manifest.provenance.get("method"), manifest.provenance.get("seed")
+        if not isinstance(method, str) or not isinstance(seed, int):
+            raise UserError(
+                "the manifest names no method and seed, so the network to compare with is not known; "
+                "name its folder with --reference"
+            )
+        path = stripped_dir(method, seed)
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder; name that of the stripped segmentor with --reference")
+    segmentor, info = load_segmentor(path)
+    return Reference(segmentor, info, select_device("auto"))
+
+
+def _split(data: Path | None, root: str | None, name: str) -> PreparedSplit | None:
+    if data is None:
+        if not PREPARED_DIR.exists():
+            return None
+        data = PREPARED_DIR
+    return load_prepared(data, resolve_root(root)).split(name)
+
+
+def _show(results: list[CheckResult]) -> None:
+    table = Table("check", "status", "measured", "allowed", "detail")
+    for result in results:
+        unit = f" {result.unit}" if result.unit else ""
+        measured = "" if result.measured is None else f"{result.measured:.4g}{unit}"
+        threshold = "" if result.threshold is None else f"{result.threshold:.4g}"
+        style = _STYLES[result.status]
+        table.add_row(result.name, f"[{style}]{result.status}[/{style}]", measured, threshold, result.detail)
+    counts = {status: sum(result.status == status for result in results) for status in _STYLES}
+    console = Console()
+    console.print(table)
+    console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+
+
+if __name__ == "__main__":
+    run_command(main)

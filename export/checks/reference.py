@@ -1,0 +1,64 @@
+"""The network that an engine must equal, in PyTorch."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+
+from export.checks.comparison import Float32, UInt8
+from pipeline.artifacts import SegmentorInfo
+from pipeline.data.prepared import PreparedSplit
+from pipeline.evaluation import Evaluation, evaluate, segmentor_predictor
+from pipeline.models.segmentor import Segmentor, upsample
+
+
+class Reference:
+    """A stripped segmentor, run in single precision without the deploy graph.
+
+    Normalisation and upsampling are the segmentor's own, so that an error in the deploy graph cannot hide in both.
+
+    Args:
+        segmentor: in evaluation mode.
+        info: what it is.
+        device: where it runs; TensorFloat-32 is switched off there.
+    """
+
+    def __init__(self, segmentor: Segmentor, info: SegmentorInfo, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        self.segmentor = segmentor.to(self.device)
+        self.info = info
+        self._evaluations: list[tuple[PreparedSplit, float, Evaluation]] = []
+
+    def logits(self, images: UInt8) -> Float32:
+        """Logits `[B,C,h,w]` float32 at the resolution of images `[B,h,w,3]` uint8, h and w multiples of the stride."""
+        with torch.inference_mode(), _full_precision():
+            pixels = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2)
+            low = self.segmentor(self.segmentor.normalise(pixels))
+            result: Float32 = upsample(low, (images.shape[1], images.shape[2])).float().cpu().numpy()
+        return result
+
+    def evaluation(self, split: PreparedSplit, boundary_ratio: float) -> Evaluation:
+        """The network on a split, at the labels' resolution; computed once per split."""
+        for known_split, known_ratio, evaluation in self._evaluations:
+            if known_split is split and known_ratio == boundary_ratio:
+                return evaluation
+        predict = segmentor_predictor(self.segmentor, self.device, resize=self.info.resize)
+        with _full_precision():
+            evaluation = evaluate(
+                predict,
+                split,
+                self.info.num_classes,
+                self.info.ignore_index,
+                boundary_ratio=boundary_ratio,
+                protocol="PyTorch: single scale 1, no flip",
+            )
+        self._evaluations.append((split, boundary_ratio, evaluation))
+        return evaluation
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    """cuDNN without TensorFloat-32, which would round the reference to 10 bits."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return flags

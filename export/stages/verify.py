@@ -1,0 +1,64 @@
+"""Compare a branch's engines with PyTorch: `python -m export.stages.verify --method pixel_contrast --seed 0`."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.progress import Progress
+
+from export.artifacts.interface import MODEL_NAME
+from export.checks.reference import Reference
+from export.verification import EngineTarget, verify_branch
+from pipeline.artifacts import (
+    PREPARED_DIR,
+    artifact_dir,
+    atomic_dir,
+    load_segmentor,
+    stripped_dir,
+    verify_dir,
+    verify_metrics_path,
+    write_json,
+)
+from pipeline.compute import select_device
+from pipeline.config.params import load_params
+from pipeline.data.prepared import load_prepared, resolve_root
+from serving.errors import UserError, run_command
+
+
+def main() -> int:
+    """Write reports/verify/<branch>/ and metrics/verify/<branch>.json. What is found is judged by the gate."""
+    parser = argparse.ArgumentParser(prog="python -m export.stages.verify", description=__doc__)
+    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
+    parser.add_argument("--seed", type=int, required=True)
+    arguments = parser.parse_args()
+    params = load_params()
+    method, seed = arguments.method, arguments.seed
+    segmentor, info = load_segmentor(stripped_dir(method, seed))
+    prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+    if tuple(prepared.class_names) != info.class_names:
+        raise UserError(f"{stripped_dir(method, seed)}: made for other classes than {PREPARED_DIR} has; train it again")
+    targets = [
+        EngineTarget(name, artifact_dir(method, seed, target.artifact) / MODEL_NAME, target)
+        for name, target in params.deploy.targets_of(method, params.targets).items()
+    ]
+    with Progress(transient=True) as progress:
+        task = progress.add_task("verify", total=None)
+        verification = verify_branch(
+            targets,
+            Reference(segmentor, info, select_device("auto")),
+            prepared.split(params.evaluate.split),
+            method=method,
+            seed=seed,
+            config=params.verify,
+            max_miou_drop_points=params.gate.max_miou_drop_points,
+            boundary_ratio=params.evaluate.boundary_ratio,
+            progress=lambda what: progress.update(task, description=what),
+        )
+    with atomic_dir(verify_dir(method, seed)) as temporary:
+        verification.save(temporary)
+    write_json(verify_metrics_path(method, seed), verification.metrics())
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
