@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config.augment import AugmentConfig
+from pipeline.data.allocator import keep_freed_memory
 from pipeline.data.augmentation import Draw, augment
 from pipeline.data.decoded_cache import DecodedCache
 from pipeline.data.prepared import PreparedSplit
@@ -78,6 +79,7 @@ class TrainingBatches:
                 yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
 
     def _here(self) -> Generator[tuple[Tensor, Tensor] | str]:
+        keep_freed_memory()
         for iteration in self._iterations:
             yield self._source[iteration]
 
@@ -88,6 +90,7 @@ class TrainingBatches:
             sampler=self._iterations,
             num_workers=self._workers,
             multiprocessing_context="fork",  # so that the cache is shared
+            worker_init_fn=_start_worker,
             generator=torch.Generator(),  # else the loader would draw from the global one
         )
         try:
@@ -99,6 +102,10 @@ class TrainingBatches:
                 f"a data worker died ({str(error).splitlines()[0]}); it may have run out of memory: lower "
                 "train.workers, train.batch_size or train.augment.cache_decoded_bytes, or set train.workers to 0"
             ) from error
+
+
+def _start_worker(worker: int) -> None:
+    keep_freed_memory()
 
 
 class _BatchSource(Dataset[tuple[Tensor, Tensor] | str]):

@@ -56,7 +56,7 @@ def test_shapes_and_types(make_split: MakeSplit) -> None:
     batches = TrainingBatches(make_split(), CONFIG, batch_size=3, iterations=7, seed=1)
     assert len(batches) == 7
     for images, labels in batches:
-        assert images.shape == (3, 3, 16, 24) and images.dtype == torch.uint8
+        assert images.shape == (3, 3, 16, 24) and images.dtype == torch.uint8 and images.is_contiguous()
         assert labels.shape == (3, 16, 24) and labels.dtype == torch.int64
 
 

@@ -121,6 +121,17 @@ class TestLabelTable:
         with pytest.raises(LabelError, match="111 and 88 more"):
             self.table.apply(ids, Path("a"))
 
+    @pytest.mark.parametrize("void", [True, False])
+    def test_ids_that_are_train_ids_already_are_checked_all_the_same(self, void: bool) -> None:
+        table = LabelTable({0: 0, 1: 1, 2: 2} | ({255: IGNORE_INDEX} if void else {}))
+        for value in range(256):
+            ids = np.array([[0, value], [2, 1]], dtype=np.uint8)
+            if value in table.train_ids:
+                np.testing.assert_array_equal(table.apply(ids, Path("a")), ids)
+            else:
+                with pytest.raises(LabelError, match=f"unknown label {value};"):
+                    table.apply(ids, Path("a"))
+
 
 class TestColours:
     table = ColourTable({(0, 0, 0): IGNORE_INDEX, (64, 0, 192): 0, (255, 255, 255): 1})
