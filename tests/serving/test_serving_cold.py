@@ -1,0 +1,23 @@
+"""The benchmark of cold starts measures the command and its floor in fresh processes."""
+
+import pytest
+
+from benchmarks.serving_cold import find_engine, measure, run_once
+from serving.errors import UserError
+
+
+def test_it_measures_both_and_compares_with_the_limits(engine):
+    report = measure(engine, height=32, width=64, runs=1)
+    for name in ("infer", "floor"):
+        assert report[name]["cpu_seconds"] > 0 and 0 < report[name]["seconds"] < 60
+        assert 20 < report[name]["resident_mb"] < 1000
+        assert len(report[name]["all_seconds"]) == 1
+    assert report["within_limits"] is (report["infer"]["seconds"] <= 0.5 and report["infer"]["resident_mb"] < 200)
+
+
+def test_a_command_that_fails_is_no_measurement(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="ended with 3: gone wrong"):
+        run_once(["sh", "-c", "echo gone wrong; exit 3"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="dvc repro"):
+        find_engine()
