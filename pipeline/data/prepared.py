@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from serving.image_io import read_image
 
 from pipeline.data import DATASETS
 from pipeline.data.interface import SPLITS, Colour, Dataset
 from serving.errors import UserError
+from serving.image_io import read_image
 
 SCHEMA = 1
 FILE_NAME = "dataset.json"
@@ -154,6 +154,8 @@ def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
             root = prepared_dir / content["dataset"]
         dataset = dataset_class(root, content["options"])
         base = dataset.root
+        if list(dataset.class_names) != content["class_names"]:
+            raise UserError(f"{base}: its classes are not those of {path} any more; run prepare again")
         splits = {
             name: PreparedSplit(dataset, base, tuple(Entry(**entry) for entry in entries))
             for name, entries in content["splits"].items()

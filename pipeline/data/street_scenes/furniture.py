@@ -37,7 +37,7 @@ def draw_pole(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float
     colour = scaled(colour_of(dice, "pole"), light.front)
     kind = dice.weighted([("lamp", 0.5), ("lights", 0.28), ("bare", 0.22)])
     top = dice.uniform(4.5, 7.5) if kind != "lights" else dice.uniform(3.0, 3.8)
-    thick = dice.uniform(0.085, 0.14)
+    thick = dice.uniform(0.1, 0.16)
     _foot_shadow(canvas, camera, x, z)
     _shaft(canvas, camera, x, 0, top, z, thick, colour)
     inward = -1.0 if x > 0 else 1.0
@@ -64,8 +64,8 @@ def draw_sign(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float
         ("octagon", 0.08),
     ]
     kind = dice.weighted([*kinds, ("board", 0.18)])
-    radius = dice.uniform(0.36, 0.52) if kind != "board" else dice.uniform(0.42, 0.7)
-    height = dice.uniform(2.2, 3.0)
+    radius = dice.uniform(0.42, 0.62)
+    height = dice.uniform(2.0, 2.9)
     _foot_shadow(canvas, camera, x, z)
     for post in (x - radius, x + radius) if kind == "board" else (x,):
         _shaft(canvas, camera, post, 0, height, z, 0.055, scaled(colour_of(dice, "pole"), light.front))

@@ -13,7 +13,7 @@ from pipeline.data.street_scenes.plan import Light
 def draw_pedestrian(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float, z: float) -> None:
     """A person whose feet are at x, z."""
     size = dice.uniform(0.92, 1.1) if dice.chance(0.88) else dice.uniform(0.62, 0.8)
-    build = dice.uniform(0.9, 1.25)
+    build = dice.uniform(1.0, 1.35)
     facing = dice.choice([-1.0, 1.0])
     stride = dice.uniform(0.05, 0.34) if dice.chance(0.75) else 0.04
     coat = scaled(colour_of(dice, "clothes"), light.front)
@@ -36,7 +36,7 @@ def draw_pedestrian(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x:
 
     for foot, tone in ((-stride, 0.8), (stride, 1.0)):
         leg = scaled(trousers, tone)
-        quad([(foot * 0.25 - 0.1, 0.92), (foot * 0.25 + 0.1, 0.92), (foot + 0.06, 0.08), (foot - 0.07, 0.08)], leg)
+        quad([(foot * 0.25 - 0.11, 0.92), (foot * 0.25 + 0.11, 0.92), (foot + 0.075, 0.08), (foot - 0.075, 0.08)], leg)
         quad([(foot - 0.08, 0.1), (foot + 0.08, 0.1), (foot + 0.17, 0.0), (foot - 0.08, 0.0)], (0.08, 0.07, 0.07))
     if dice.chance(0.25):  # a backpack
         round_part(-0.24, 1.2, 0.13, 0.24, scaled(colour_of(dice, "clothes"), light.front))

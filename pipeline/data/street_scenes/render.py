@@ -106,8 +106,8 @@ def _along(dice: Dice, side: Side) -> list[tuple[Draw, float, float]]:
     for _ in range(dice.integer(0, 4)):
         stand(draw_pole, edge, z)
         z += spacing
-    for _ in range(dice.integer(0, 2)):
-        stand(draw_sign, edge + dice.uniform(0.0, 0.4), _depth(dice, 5.5, 26.0))
+    for _ in range(dice.integer(0, 3)):
+        stand(draw_sign, edge + dice.uniform(0.0, 0.6), _depth(dice, 5.5, 18.0))
     if dice.chance(0.45):  # a row of trees in the sidewalk or behind it
         offset = edge + 0.3 if dice.chance(0.5) else side.sidewalk + 0.8
         z = dice.uniform(7.0, 20.0)
@@ -130,16 +130,16 @@ def _crowd(dice: Dice, street: Street) -> list[tuple[Draw, float, float]]:
     """People on the sidewalks, alone and in groups, and on the crossing."""
     things: list[tuple[Draw, float, float]] = []
     for side in street.sides:
-        for _ in range(dice.integer(0, 4)):
-            z = _depth(dice, _NEAREST_PERSON + 1.0, 28.0)
+        for _ in range(dice.integer(1, 5)):
+            z = _depth(dice, _NEAREST_PERSON, 15.0)
             offset = dice.uniform(side.verge + 0.4, side.sidewalk - 0.3)
             members = dice.weighted([(1, 0.7), (2, 0.22), (3, 0.08)])
             things += [
                 (draw_pedestrian, side.sign * (offset + 0.55 * member), z + dice.uniform(0.0, 0.4))
                 for member in range(members)
             ]
-    z = street.zebra + 1.6 if street.zebra is not None else _depth(dice, 7.0, 30.0)
-    if dice.chance(0.6 if street.zebra is not None else 0.2):
+    z = street.zebra + 1.6 if street.zebra is not None else _depth(dice, 6.0, 20.0)
+    if dice.chance(0.7 if street.zebra is not None else 0.3):
         for _ in range(dice.integer(1, 3)):
             x = dice.uniform(-street.left.kerb, street.right.kerb)
             things.append((draw_pedestrian, x, max(z + dice.uniform(-1.0, 1.0), _NEAREST_PERSON)))

@@ -165,7 +165,7 @@ REPLICAS: dict[str, tuple[str, Build, dict[str, object]]] = {
 
 
 class TestEveryReplica:
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_prepare_reads_it_as_it_is(self, replica: str, tmp_path: Path) -> None:
         name, build, options = REPLICAS[replica]
         root = build(tmp_path / "root")
@@ -178,14 +178,14 @@ class TestEveryReplica:
             assert train.read_image(index).shape[:2] == train.read_label(index).shape
             assert (train.read_label(index) == 255).any()
 
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_names_and_colours(self, replica: str, tmp_path: Path) -> None:
         name, _, options = REPLICAS[replica]
         dataset = DATASETS.resolve(name)(tmp_path, options)
         assert len(dataset.class_names) == len(set(dataset.class_names)) == len(dataset.palette)
         assert len(set(dataset.palette)) == len(dataset.palette)
 
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_every_missing_folder_is_named(self, replica: str, tmp_path: Path) -> None:
         name, build, options = REPLICAS[replica]
         complete = build(tmp_path / "complete")
@@ -203,14 +203,14 @@ class TestEveryReplica:
                 prepare(PrepareConfig(dataset=name, root=str(broken), options=options), tmp_path / "prepared")
             shutil.rmtree(broken)
 
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_a_missing_root_and_a_root_without_anything(self, replica: str, tmp_path: Path) -> None:
         name, _, options = REPLICAS[replica]
         for root in (tmp_path / "none", tmp_path):
             problems = DATASETS.resolve(name)(root, options).layout_problems()
             assert problems and all(str(root) in problem for problem in problems)
 
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_a_missing_label_and_a_missing_image(self, replica: str, tmp_path: Path) -> None:
         name, build, options = REPLICAS[replica]
         root = build(tmp_path / "root")
@@ -223,7 +223,7 @@ class TestEveryReplica:
         assert f"{pairs[1].image} (for {pairs[1].label.name})" in str(caught.value)
         assert "2 problems" in str(caught.value)
 
-    @pytest.mark.parametrize("replica", REPLICAS)
+    @pytest.mark.parametrize("replica", list(REPLICAS))
     def test_a_truncated_label(self, replica: str, tmp_path: Path) -> None:
         name, build, options = REPLICAS[replica]
         root = build(tmp_path / "root")
