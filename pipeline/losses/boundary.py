@@ -8,9 +8,6 @@ from torch import Tensor
 
 from pipeline.losses.groups import count_members, runs
 
-# Candidates of the distance transform held at a time: in a CPU's cache, or all of them on an accelerator.
-_CPU_CHUNK_BYTES = 4 * 2**20
-_CHUNK_BYTES = 64 * 2**20
 _NO_REGION = -1
 _CLASS_BITS = 16
 _DISTANCE_BITS = 32
@@ -102,11 +99,37 @@ def squared_distance_within(edges: Tensor) -> Tensor:
     in_row = torch.minimum(x - left, right - x).clamp(max=far).square()
 
     padded = F.pad(in_row, (0, 0, reach, reach), value=far**2)
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32, device=edges.device).square()[:, None, None]
-    chunk_bytes = _CPU_CHUNK_BYTES if edges.device.type == "cpu" else _CHUNK_BYTES
-    columns = max(1, chunk_bytes // (len(edges) * height * len(offsets) * padded.itemsize))
-    squared = torch.empty_like(in_row)
-    for start in range(0, width, columns):
-        windows = padded[:, :, start : start + columns].unfold(1, len(offsets), 1).permute(0, 3, 1, 2)
-        squared[:, :, start : start + columns] = (windows + offsets).amin(dim=1)
-    return squared
+    return _envelope_by_offset(padded, reach) if edges.device.type == "cpu" else _envelope_by_window(padded, reach)
+
+
+def _envelope_by_offset(padded: Tensor, reach: int) -> Tensor:
+    """Minimum over |d| <= reach of `padded[:, y + reach + d] + d^2`, one offset at a time: everything stays in cache.
+
+    Args:
+        padded: `[B,h + 2 reach,w]` float.
+        reach: largest offset.
+
+    Returns:
+        `[B,h,w]`.
+    """
+    height = padded.shape[1] - 2 * reach
+    lowest = padded[:, reach : reach + height].clone()
+    shifted = torch.empty_like(lowest)
+    for offset in range(1, reach + 1):
+        above, below = reach - offset, reach + offset
+        torch.minimum(padded[:, above : above + height], padded[:, below : below + height], out=shifted)
+        torch.minimum(lowest, shifted.add_(offset**2), out=lowest)
+    return lowest
+
+
+def _envelope_by_window(padded: Tensor, reach: int, chunk_bytes: int = 64 * 2**20) -> Tensor:
+    """The same in few operations over all offsets at once, for devices where every operation costs a launch."""
+    images, rows, width = padded.shape
+    offsets = torch.arange(-reach, reach + 1, dtype=padded.dtype, device=padded.device).square()[:, None, None]
+    lowest = padded.new_empty(images, rows - 2 * reach, width)
+    step = max(1, chunk_bytes // (images * width * len(offsets) * padded.itemsize))
+    for start in range(0, lowest.shape[1], step):
+        block = padded[:, start : start + step + 2 * reach]
+        windows = block.unfold(1, len(offsets), 1).permute(0, 3, 1, 2)
+        lowest[:, start : start + step] = (windows + offsets).amin(dim=1)
+    return lowest

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.config.schema import Require
 from pipeline.losses.boundary import boundary_aware_negatives
 from pipeline.losses.interface import ContrastConfig, MethodLoss, MethodLossOutput
-from pipeline.losses.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_term
+from pipeline.losses.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_terms, pixel_roles
 from pipeline.losses.resolution import NO_CLASS, nearest, predicted_classes
 from pipeline.losses.statistics import alignment_and_uniformity
 from pipeline.models.interface import Taps, TraineeOutput
@@ -117,28 +117,26 @@ class Contextrast(MethodLoss):
             layers = [_at_layer(embeddings, labels, predictions) for embeddings in output.embeddings]
             anchors = [class_anchors(layer, self.num_classes) for layer in layers]
             fused = self.fuse(anchors, heads)
-            terms = [
-                pixel_anchor_term(
-                    layer,
-                    layer_anchors,
-                    temperature=config.temperature,
-                    positives_per_class=config.positives_per_class,
-                    boundary_fraction=config.boundary_fraction,
-                    negatives=config.negatives,
-                    generator=generator,
-                )
-                for layer, layer_anchors in zip(layers, fused, strict=True)
-            ]
-            weights = reversed(config.layer_weights)
-            loss = torch.stack([weight * term.loss for weight, term in zip(weights, terms, strict=True)]).sum()
-            anchored = torch.stack([term.anchored.sum() for term in terms]).sum()
-            present = layers[0].labels.new_tensor(len(layers)) * anchors[0].present.sum()
+            roles = pixel_roles(
+                layers,
+                self.num_classes,
+                positives_per_class=config.positives_per_class,
+                boundary_fraction=config.boundary_fraction,
+                negatives=config.negatives,
+                generator=generator,
+            )
+            terms = pixel_anchor_terms(layers, fused, roles, temperature=config.temperature)
+            weights = roles.positives.new_tensor(config.layer_weights[::-1], dtype=terms[0].loss.dtype)
+            loss = weights @ torch.stack([term.loss for term in terms])
+            anchored = torch.stack([term.anchored for term in terms]).sum()
+            filled = torch.stack([term.filled for term in terms]).sum()
+            present = len(layers) * anchors[0].present.sum()
             deepest = layers[-1]
             statistics = {
                 "anchors": anchored.float(),
                 "class_share": anchored / present.clamp(min=1),
-                "boundary_pixels": torch.stack([term.boundary_pixels for term in terms]).sum().float(),
-                "filled_share": torch.stack([term.filled for term in terms]).sum() / anchored.clamp(min=1),
+                "boundary_pixels": roles.boundary_pixels.float(),
+                "filled_share": filled / anchored.clamp(min=1),
                 **alignment_and_uniformity(
                     deepest.embeddings.detach().flatten(2).transpose(1, 2).flatten(0, 1), deepest.labels.flatten()
                 ),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.losses.class_sums import class_indicators, class_sums
+from pipeline.losses.class_products import class_indicators, class_sums
 from pipeline.losses.distributed import gather_batch
 from pipeline.losses.groups import count_members
 from pipeline.losses.ring import ClassRings

@@ -81,9 +81,7 @@ def test_equals_the_definition(shape, classes, cell, agreement, ignored, fractio
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 41), (128, 256)])
-@pytest.mark.parametrize("chunk_bytes", [1, 2**24])
-def test_distances_equal_scipy(size: tuple[int, int], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundary, "_CPU_CHUNK_BYTES", chunk_bytes)
+def test_distances_equal_scipy(size: tuple[int, int]) -> None:
     regions = np.stack([np.zeros(size, bool), np.ones(size, bool), np.zeros(size, bool)])
     regions[0, 5:60, 3:40] = True
     rng = np.random.default_rng(0)
@@ -96,6 +94,16 @@ def test_distances_equal_scipy(size: tuple[int, int], chunk_bytes: int, monkeypa
     for image, region in enumerate(regions):
         exact = np.round(distance_transform_edt(~edges[image]) ** 2)
         assert np.array_equal(squared[image][region], exact[region])
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (9, 20), (20, 9)])
+@pytest.mark.parametrize("chunk_bytes", [1, 3000, 2**24])
+def test_both_forms_of_the_envelope_agree(height: int, width: int, chunk_bytes: int) -> None:
+    reach = (min(height, width) - 1) // 2
+    padded = torch.randint(0, 200, (3, height + 2 * reach, width), generator=torch.Generator().manual_seed(0)).float()
+    by_offset = boundary._envelope_by_offset(padded, reach)
+    assert by_offset.shape == (3, height, width)
+    assert torch.equal(by_offset, boundary._envelope_by_window(padded, reach, chunk_bytes))
 
 
 def test_a_perfect_prediction_selects_nothing() -> None:
