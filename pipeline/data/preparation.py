@@ -77,8 +77,11 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
     dataset_class = DATASETS.resolve(config.dataset)
     if output.exists() and not _is_replaceable(output):
         raise UserError(f"{output}: exists and is not a prepared dataset; choose another folder or remove it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
     try:
         with _progress_bar(progress) as bar:
             root = resolve_root(config.root)

@@ -232,6 +232,13 @@ class TestBadData:
             prepare(camvid_config(camvid_replica), precious)
         assert (precious / "thesis.txt").read_text() == "years of work"
 
+    def test_an_output_that_cannot_be_made(self, camvid_replica: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        for output in (tmp_path / "file", tmp_path / "file" / "prepared"):
+            with pytest.raises(UserError, match="not a prepared dataset|cannot be written"):
+                prepare(camvid_config(camvid_replica), output)
+        assert (tmp_path / "file").read_text() == "in the way"
+
     def test_long_lists_are_cut_with_the_count(
         self, camvid_replica: Path, tmp_path: Path, write_image, monkeypatch: pytest.MonkeyPatch
     ) -> None:
