@@ -235,7 +235,7 @@ class TestBadData:
     def test_an_output_that_cannot_be_made(self, camvid_replica: Path, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         for output in (tmp_path / "file", tmp_path / "file" / "prepared"):
-            with pytest.raises(UserError, match="not a prepared dataset|cannot be written"):
+            with pytest.raises(UserError, match=r"not a prepared dataset|cannot be written"):
                 prepare(camvid_config(camvid_replica), output)
         assert (tmp_path / "file").read_text() == "in the way"
 
