@@ -126,8 +126,8 @@ class Contextrast(MethodLoss):
                 generator=generator,
             )
             terms = pixel_anchor_terms(layers, fused, roles, temperature=config.temperature)
-            weights = roles.positives.new_tensor(config.layer_weights[::-1], dtype=terms[0].loss.dtype)
-            loss = weights @ torch.stack([term.loss for term in terms])
+            weights = config.layer_weights[::-1]
+            loss = torch.stack([weight * term.loss for weight, term in zip(weights, terms, strict=True)]).sum()
             anchored = torch.stack([term.anchored for term in terms]).sum()
             filled = torch.stack([term.filled for term in terms]).sum()
             present = len(layers) * anchors[0].present.sum()

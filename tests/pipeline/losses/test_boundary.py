@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +17,6 @@ from pipeline.losses.contextrast import boundary_aware_negatives
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "bane.npz")
 CASES = sorted({key.split("/")[0] for key in GOLDEN.files})
-
-
-def edges_of(inside: np.ndarray) -> np.ndarray:
-    framed = np.pad(inside, 1)
-    surrounded = framed[:-2, 1:-1] & framed[2:, 1:-1] & framed[1:-1, :-2] & framed[1:-1, 2:]
-    return inside & ~surrounded
-
-
-def slow_negatives(labels: np.ndarray, predictions: np.ndarray, fraction: float, ignore_index: int) -> np.ndarray:
-    """The definition, image by image and class by class, with scipy."""
-    selected = np.zeros(labels.shape, dtype=bool)
-    for image, label_map in enumerate(labels):
-        for label in set(np.unique(label_map).tolist()) - {ignore_index}:
-            inside = (label_map == label) & (predictions[image] != label)
-            if not inside.any():
-                continue
-            squared = np.round(distance_transform_edt(~edges_of(inside)) ** 2).astype(int)
-            pixels = np.flatnonzero(inside)
-            pixels = pixels[np.lexsort((pixels, squared.ravel()[pixels]))]
-            selected[image].ravel()[pixels[: math.ceil(fraction * len(pixels))]] = True
-    return selected
 
 
 def blobs(rng: np.random.Generator, shape: tuple[int, ...], classes: int, cell: int) -> np.ndarray:
@@ -69,7 +47,9 @@ def test_golden(name: str) -> None:
     fraction=st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 1.0]),
     seed=st.integers(0, 2**16),
 )
-def test_equals_the_definition(shape, classes, cell, agreement, ignored, fraction, seed) -> None:
+def test_equals_the_definition(
+    shape, classes, cell, agreement, ignored, fraction, seed, reference_boundary_negatives
+) -> None:
     rng = np.random.default_rng(seed)
     labels = blobs(rng, shape, classes, cell)
     predictions = np.where(rng.random(shape) < agreement, labels, blobs(rng, shape, classes + 1, cell))
@@ -77,11 +57,11 @@ def test_equals_the_definition(shape, classes, cell, agreement, ignored, fractio
     mask = boundary_aware_negatives(
         torch.tensor(labels), torch.tensor(predictions), fraction=fraction, ignore_index=255
     )
-    assert np.array_equal(mask.numpy(), slow_negatives(labels, predictions, fraction, 255))
+    assert np.array_equal(mask.numpy(), reference_boundary_negatives(labels, predictions, fraction, 255))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 41), (128, 256)])
-def test_distances_equal_scipy(size: tuple[int, int]) -> None:
+def test_distances_equal_scipy(size: tuple[int, int], reference_edges) -> None:
     regions = np.stack([np.zeros(size, bool), np.ones(size, bool), np.zeros(size, bool)])
     regions[0, 5:60, 3:40] = True
     rng = np.random.default_rng(0)
@@ -89,7 +69,7 @@ def test_distances_equal_scipy(size: tuple[int, int]) -> None:
     for _ in range(12):
         centre, radius = rng.uniform(0, size, 2), rng.uniform(3, 20)
         regions[2] |= (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
-    edges = np.stack([edges_of(region) for region in regions])
+    edges = np.stack([reference_edges(region) for region in regions])
     squared = squared_distance_within(torch.tensor(edges)).numpy()
     for image, region in enumerate(regions):
         exact = np.round(distance_transform_edt(~edges[image]) ** 2)
