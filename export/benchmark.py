@@ -205,7 +205,7 @@ def _compare(
     return measure_comparisons(
         [Comparison(name, tuple((base.open, other.open) for base, other in variants)) for name, variants in plans],
         batches,
-        PairPlan(profile.looks, profile.pair_seconds, profile.min_blocks),
+        PairPlan(profile.looks, profile.pair_seconds, profile.min_blocks, profile.warm_up_seconds),
         decided=decided,
         generator=generator,
         clock=clock,
@@ -234,5 +234,5 @@ def representative_images(read: Callable[[int], UInt8], count: int, wanted: int)
     """
     if count == 0:
         raise UserError("benchmark: expected at least one validation image, got none")
-    indices = sorted({round(i * (count - 1) / max(wanted - 1, 1)) for i in range(min(wanted, count))})
-    return [read(index) for index in indices]
+    wanted = min(wanted, count)
+    return [read(round(place * (count - 1) / max(wanted - 1, 1))) for place in range(wanted)]

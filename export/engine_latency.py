@@ -154,7 +154,11 @@ class EngineMeasurement:
             images = [resize_image(image, *self._input_size) for image in images]
         try:
             with Predictor(self.engine.path, runtime=self.engine.runtime, options=self.engine.options) as predictor:
-                warm_up(lambda: predictor.predict(images[0]), clock=self._clock)
+                warm_up(
+                    lambda: predictor.predict(images[0]),
+                    clock=self._clock,
+                    max_seconds=self._profile.warm_up_seconds,
+                )
                 with quiet():
                     for index in range(_SPLIT_QUERIES):
                         predictor.predict(images[index % len(images)])
@@ -202,7 +206,9 @@ class EngineMeasurement:
         self._shape = list(batches[0].shape)
         self._description = session.describe()
         timed = _Timed(session)
-        self._warm_ups.append(warm_up(lambda: session.infer(batches[0]), clock=self._clock))
+        self._warm_ups.append(
+            warm_up(lambda: session.infer(batches[0]), clock=self._clock, max_seconds=self._profile.warm_up_seconds)
+        )
         share, bound = self._profile.sessions, self._profile.max_seconds
         samples = measure(
             timed,
@@ -227,7 +233,7 @@ class EngineMeasurement:
                 lambda: session.infer(batches[0]),
                 clock=self._clock,
                 window=2,
-                max_seconds=self._profile.throughput_seconds,
+                max_seconds=self._profile.warm_up_seconds,
             )
             samples = measure(
                 session,

@@ -119,7 +119,6 @@ def measure(
 def quiet() -> Iterator[None]:
     """No garbage collection of the interpreter inside the block, as in the standard library's timeit."""
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -89,13 +89,13 @@ class PairPlan:
         looks: rising numbers of pairs after which `decided` is asked; the last is the bound.
         pair_seconds: measured time per pair.
         min_blocks: blocks per pair, however long they take.
-        max_warm_up_seconds: bound of each session's warm-up.
+        warm_up_seconds: bound of each session's warm-up.
     """
 
     looks: tuple[int, ...]
     pair_seconds: float
     min_blocks: int
-    max_warm_up_seconds: float = 3.0
+    warm_up_seconds: float = 1.0
 
 
 def measure_comparisons(
@@ -228,7 +228,7 @@ def _measure_pair(
         baseline, other = sessions
         assert baseline is not None and other is not None
         warm_ups = [
-            warm_up(partial(session.infer, batches[0]), clock=clock, max_seconds=plan.max_warm_up_seconds)
+            warm_up(partial(session.infer, batches[0]), clock=clock, max_seconds=plan.warm_up_seconds)
             for session in (baseline, other)
         ]
         latencies, baseline_first = _measure_blocks(baseline, other, batches, plan, generator, clock)

@@ -120,7 +120,7 @@ def _target_row(
     found: Mapping[str, Any] = verified or {}
     status, reason = _status(verified, measured)
     latency: dict[str, float | None] = dict.fromkeys(LATENCY_PERCENTILES)
-    if status == "ok" and measured is not None:
+    if measured is not None and measured["status"] == "ok" and measured["sha256"] == found.get("sha256"):
         shown = measured["latency_ms"]
         latency = {name: shown[name]["value"] if shown.get(name) else None for name in LATENCY_PERCENTILES}
     path = found.get("path")

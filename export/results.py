@@ -17,7 +17,7 @@ from export.certificate import GraphPair, MethodEvidence
 from export.engine_latency import Engine
 from export.paired_latency import PairSamples
 from export.report import ExpectedTarget, ReportInputs
-from pipeline.artifacts import REPORTS_DIR, artifact_dir, branch_name, read_json, train_metrics_path, train_timing_path
+from pipeline.artifacts import REPORTS_DIR, artifact_dir, read_json, train_metrics_path, train_timing_path, verify_dir
 from pipeline.config.artifacts import DeployConfig, TargetConfig
 from pipeline.config.certify import CertifyConfig
 from pipeline.config.methods import MatrixConfig
@@ -36,12 +36,12 @@ REPORT_PATH = REPORTS_DIR / "report.json"
 
 def verify_path(method: str, seed: int) -> Path:
     """Rows of one branch, one per target."""
-    return REPORTS_DIR / "verify" / f"{branch_name(method, seed)}.json"
+    return verify_dir(method, seed) / "report.json"
 
 
 def evaluation_path(method: str, seed: int, target: str) -> Path:
     """Confusion matrices of one target on the evaluated split."""
-    return REPORTS_DIR / "verify" / f"{branch_name(method, seed)}-{target}.npz"
+    return verify_dir(method, seed) / f"{target}.npz"
 
 
 def expected_targets(
@@ -70,11 +70,11 @@ def load_verified(matrix: MatrixConfig) -> dict[Key, dict[str, Any]]:
 def working_engines(
     expected: Iterable[ExpectedTarget], verified: Mapping[Key, Mapping[str, Any]], targets: Mapping[str, TargetConfig]
 ) -> list[Engine]:
-    """What can be measured: the rows whose accuracy was."""
+    """What can be measured: every engine that gave masks, also one that failed a check (the gate judges that)."""
     engines = []
     for item in expected:
         row = verified.get((item.method, item.seed, item.target))
-        if row is not None and row["status"] == "ok":
+        if row is not None and row["status"] != "skipped" and row["sha256"] is not None and row["miou"] is not None:
             options = targets[item.target].options
             path = Path(row["path"])
             engines.append(Engine(item.method, item.seed, item.target, path, row["sha256"], item.runtime, options))

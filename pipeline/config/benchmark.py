@@ -26,6 +26,7 @@ class ProfileConfig:
         pair_seconds: measured time per pair.
         min_blocks: ABBA blocks per pair, however long they take.
         throughput_seconds: measured time per batch size.
+        warm_up_seconds: a session that has not settled by then is measured all the same, and labelled.
     """
 
     sessions: int = 4
@@ -37,6 +38,7 @@ class ProfileConfig:
     pair_seconds: float = 0.75
     min_blocks: int = 8
     throughput_seconds: float = 0.5
+    warm_up_seconds: float = 1.0
 
     def __post_init__(self) -> None:
         require = Require()
@@ -52,6 +54,7 @@ class ProfileConfig:
         require(self.pair_seconds > 0, f"pair_seconds: expected above 0, got {self.pair_seconds}")
         require(self.min_blocks >= 1, f"min_blocks: expected at least 1, got {self.min_blocks}")
         require(self.throughput_seconds > 0, f"throughput_seconds: expected above 0, got {self.throughput_seconds}")
+        require(self.warm_up_seconds >= 0, f"warm_up_seconds: expected at least 0, got {self.warm_up_seconds}")
         require.done()
 
     @property
@@ -80,6 +83,7 @@ class ReleaseProfileConfig(ProfileConfig):
     pair_seconds: float = 2.0
     min_blocks: int = 25
     throughput_seconds: float = 2.0
+    warm_up_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         require = Require()
