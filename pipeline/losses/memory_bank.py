@@ -77,8 +77,9 @@ class MemoryBank(ClassRings):
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.detach()
             if self.sizes[_REGION]:
-                indicators = class_indicators(labels, self.num_classes, embeddings.dtype)
-                means = F.normalize(class_sums(embeddings, indicators).to(self.rows.dtype), dim=2)
+                wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+                indicators = class_indicators(labels, self.num_classes, wide.dtype)
+                means = F.normalize(class_sums(wide, indicators), dim=2)
                 present = indicators.amax(dim=2).long()
                 self.write(_REGION, gather_batch(means[:, :, None]), gather_batch(present))
             if self.sizes[_PIXEL]:
