@@ -14,13 +14,14 @@ from rich.table import Table
 from export.checks.interface import CheckContext, CheckResult
 from export.checks.reference import Reference
 from export.verification import run_checks
-from pipeline.artifacts import PREPARED_DIR, load_segmentor, stripped_dir
+from pipeline.artifacts import PREPARED_DIR, stripped_dir
 from pipeline.compute import select_device
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.gate import GateConfig
 from pipeline.config.params import PARAMS_PATH, load_params
 from pipeline.config.verify import VerifyConfig
 from pipeline.data.prepared import PreparedSplit, load_prepared, resolve_root
+from pipeline.weights import load_segmentor
 from serving.errors import UserError, run_command
 from serving.files import file_sha256
 from serving.manifest import Manifest, read_sidecar

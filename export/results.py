@@ -17,7 +17,14 @@ from export.certificate import GraphPair, MethodEvidence
 from export.engine_latency import Engine
 from export.paired_latency import PairSamples
 from export.report import ExpectedTarget, ReportInputs
-from pipeline.artifacts import REPORTS_DIR, artifact_dir, read_json, train_metrics_path, train_timing_path, verify_dir
+from pipeline.artifacts import (
+    REPORTS_DIR,
+    artifact_dir,
+    read_json,
+    train_metrics_path,
+    train_timing_path,
+    verify_dir,
+)
 from pipeline.config.artifacts import DeployConfig, TargetConfig
 from pipeline.config.certify import CertifyConfig
 from pipeline.config.methods import MatrixConfig

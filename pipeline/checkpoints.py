@@ -12,15 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import (
-    SegmentorInfo,
-    atomic_path,
-    load_tensors,
-    load_weights,
-    read_json,
-    save_tensors,
-    write_json,
-)
+from pipeline.artifacts import atomic_path, read_json, write_json
 from pipeline.config.methods import MethodConfig, build_methods
 from pipeline.config.schema import Problems, build
 from pipeline.losses import LOSSES
@@ -29,6 +21,7 @@ from pipeline.models.segmentor import Segmentor, build_segmentor
 from pipeline.models.streams import random_stream
 from pipeline.models.trainee import Trainee, build_trainee, tapped_channels
 from pipeline.training import Progress
+from pipeline.weights import SegmentorInfo, load_tensors, load_weights, save_tensors
 from serving.errors import UserError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import SegmentorInfo, branch_name, save_tensors
+from pipeline.artifacts import branch_name
 from pipeline.checkpoints import (
     TraineeRecord,
     attach_training_heads,
@@ -33,6 +33,7 @@ from pipeline.models.streams import stream_seed
 from pipeline.optimization import build_optimizer
 from pipeline.training import Progress, TrainResult, train
 from pipeline.watching import TrainingWatcher
+from pipeline.weights import SegmentorInfo, save_tensors
 
 
 def train_branch(

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
-from pipeline.artifacts import save_tensors
 from pipeline.checkpoints import save_resume
 from pipeline.losses.interface import MethodLoss
 from pipeline.models.trainee import Trainee
 from pipeline.training import Progress
+from pipeline.weights import save_tensors
 
 
 class TrainingWatcher:

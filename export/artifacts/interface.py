@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
-from pipeline.artifacts import SegmentorInfo, tensors_sha256
 from pipeline.models.segmentor import Segmentor
+from pipeline.weights import SegmentorInfo, tensors_sha256
 from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
 
 MODEL_NAME = "model.onnx"

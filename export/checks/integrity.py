@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from export.checks.interface import CheckContext, CheckResult, SkippedError
-from pipeline.artifacts import tensors_sha256
+from pipeline.weights import tensors_sha256
 from serving.errors import UserError
 from serving.manifest import METADATA_KEY, Manifest, verify_sidecar
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from export.checks.comparison import Float32, UInt8
-from pipeline.artifacts import SegmentorInfo
 from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation import Evaluation, evaluate, segmentor_predictor
 from pipeline.models.segmentor import Segmentor, upsample
+from pipeline.weights import SegmentorInfo
 
 
 class Reference:

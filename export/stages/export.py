@@ -7,8 +7,9 @@ import sys
 
 from export.artifacts import ARTIFACTS
 from export.artifacts.interface import ExportContext
-from pipeline.artifacts import artifact_dir, atomic_dir, load_segmentor, stripped_dir
+from pipeline.artifacts import artifact_dir, atomic_dir, stripped_dir
 from pipeline.config.params import load_params
+from pipeline.weights import load_segmentor
 from serving.errors import UserError, did_you_mean, run_command
 
 

@@ -13,7 +13,6 @@ from pipeline.artifacts import (
     PREPARED_DIR,
     artifact_dir,
     atomic_dir,
-    load_segmentor,
     stripped_dir,
     verify_dir,
     verify_metrics_path,
@@ -22,6 +21,7 @@ from pipeline.artifacts import (
 from pipeline.compute import select_device
 from pipeline.config.params import load_params
 from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.weights import load_segmentor
 from serving.errors import UserError, run_command
 
 

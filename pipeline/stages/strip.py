@@ -7,10 +7,11 @@ import dataclasses
 
 import torch
 
-from pipeline.artifacts import branch_name, save_segmentor, stripped_dir, tensors_sha256, trained_dir
+from pipeline.artifacts import branch_name, stripped_dir, trained_dir
 from pipeline.checkpoints import load_trainee
 from pipeline.config.params import load_params
 from pipeline.models.trainee import StripError, strip
+from pipeline.weights import save_segmentor, tensors_sha256
 from serving.errors import UserError, run_command
 
 

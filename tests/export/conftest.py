@@ -17,7 +17,6 @@ from export.artifacts.onnx_fp32 import export
 from export.checks.images import scene
 from export.checks.interface import CheckContext
 from export.checks.reference import Reference
-from pipeline.artifacts import SegmentorInfo, save_segmentor, tensors_sha256
 from pipeline.config.artifacts import OnnxFp32Options
 from pipeline.config.gate import GateConfig
 from pipeline.config.model import ModelConfig
@@ -27,6 +26,7 @@ from pipeline.data.preparation import prepare
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.evaluation import segmentor_predictor
 from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.weights import SegmentorInfo, save_segmentor, tensors_sha256
 
 CLASS_NAMES = ("road", "sky", "car", "tree", "sign")
 PALETTE = ((128, 64, 128), (70, 130, 180), (0, 0, 142), (107, 142, 35), (220, 220, 0))

@@ -9,20 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import (
-    SegmentorInfo,
-    atomic_dir,
-    atomic_path,
-    load_segmentor,
-    load_tensors,
-    read_json,
-    save_segmentor,
-    save_tensors,
-    tensors_sha256,
-    write_json,
-)
+from pipeline.artifacts import atomic_dir, atomic_path, read_json, write_json
 from pipeline.config.model import ModelConfig
 from pipeline.models.segmentor import build_segmentor
+from pipeline.weights import SegmentorInfo, load_segmentor, load_tensors, save_segmentor, save_tensors, tensors_sha256
 from serving.errors import UserError
 
 INFO = SegmentorInfo(

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import load_tensors
 from pipeline.checkpoints import attach_training_heads, build_method, load_trainee
 from pipeline.config.augment import AugmentConfig
 from pipeline.config.evaluate import EvaluateConfig
@@ -25,6 +24,7 @@ from pipeline.losses.pixel_contrast import PixelContrast, PixelContrastConfig
 from pipeline.models.segmentor import build_segmentor
 from pipeline.models.trainee import strip
 from pipeline.training import TrainResult, pad_to_stride
+from pipeline.weights import load_tensors
 from serving.errors import UserError
 
 MODEL = ModelConfig(pretrained=False)
