@@ -160,7 +160,7 @@ def jitter_colour(image: Tensor, draw: Draw) -> Tensor:
         a, b, c = _linear(draw, int(total_grey) / grey.numel())
         grey.mul_(b).add_(c + 0.5)  # the conversion to uint8 truncates
         # By way of int16: torch converts that vectorised, but floats to uint8 one by one, at five times the time.
-        image = values.mul_(a).add_(grey).clamp_(0, 255.5).to(torch.int16).to(torch.uint8)
+        image = values.mul_(a).add_(grey).to(torch.int16).clamp_(0, 255).to(torch.uint8)
     if draw.hue:
         image = transforms.adjust_hue(image, draw.hue)
     return image.contiguous()
