@@ -1,0 +1,209 @@
+"""The stages from benchmark to gate, one after the other, on tiny real engines in an empty folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+import export.stages.benchmark
+import export.stages.certify
+import export.stages.device
+import export.stages.gate
+import export.stages.report
+import pipeline.stages.prepare
+from export.report import TARGET_KEYS
+from pipeline.evaluation import Evaluation
+from serving.errors import UserError
+from serving.manifest import InputSpec, Manifest, write_sidecar
+
+METHODS = ("cross_entropy", "pixel_contrast")
+CLASSES = 11
+QUICK = {"sessions": 2, "min_seconds": 0.01, "min_queries": 100, "pair_seconds": 0.001, "min_blocks": 2}
+PARAMS = {
+    "profile": "quick",
+    "prepare": {"dataset": "streets", "options": {"train": 1, "val": 3, "test": 1, "height": 64, "width": 96}},
+    "methods": {name: {"loss": name} for name in METHODS},
+    "matrix": {"methods": list(METHODS), "seeds": [0]},
+    "artifacts": {"onnx_fp32": {"kind": "onnx_fp32"}},
+    "targets": {"ort_fp32": {"artifact": "onnx_fp32", "runtime": "onnxruntime", "options": {"threads": 1}}},
+    "deploy": {"method": "pixel_contrast"},
+    "benchmark": {"batch_sizes": [1, 2], "quick": QUICK | {"throughput_seconds": 0.01, "warm_up_seconds": 0.05}},
+    "certify": {"resamples": 1000, "margin": 0.5},  # the stages are tested here, not this machine
+    "gate": {"required": ["ort_fp32"]},
+}
+
+
+def engine(method, *, seed, extra=False):
+    path = Path(f"artifacts/{method}-s0/onnx_fp32/model.onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    tensors = [numpy_helper.from_array(generator.normal(size=(CLASSES, 3, 3, 3)).astype(np.float32), "weights")]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "weights"], ["logits"], pads=[1, 1, 1, 1]),
+        *([helper.make_node("Relu", ["logits"], ["scores"])] if extra else []),
+        helper.make_node("ArgMax", ["scores" if extra else "logits"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["mask"], to=TensorProto.UINT8),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.UINT8, ["batch", "height", "width"])
+    graph = helper.make_graph(nodes, "network", [image], [mask], tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    names = tuple(f"class {i}" for i in range(CLASSES))
+    manifest = Manifest(
+        "onnx_fp32", "onnx", "fp32", names, tuple((i, i, i) for i in range(CLASSES)), InputSpec(stride=32)
+    )
+    return path, write_sidecar(manifest, path).sha256
+
+
+def verified(method, path, sha256, **changes):
+    """What the stage `verify` leaves: a row, and the counts of its evaluation."""
+    folder = Path(f"reports/verify/{method}-s0")
+    folder.mkdir(parents=True, exist_ok=True)
+    confusions = np.random.default_rng(0).integers(1, 99, (3, CLASSES, CLASSES)).astype(np.int32)
+    evaluation = Evaluation(
+        confusions=confusions,
+        boundary=np.ones((3, CLASSES, 2), dtype=np.int64),
+        names=("a", "b", "c"),
+        sequences=(None, None, None),
+        protocol="single scale",
+    )
+    evaluation.save(folder / "ort_fp32.npz")
+    check = {"name": "hash", "status": "pass", "measured": None, "threshold": None, "unit": "", "detail": ""}
+    row = {
+        "method": method,
+        "seed": 0,
+        "target": "ort_fp32",
+        "artifact": "onnx_fp32",
+        "path": path.as_posix(),
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+        "status": "ok",
+        "reason": None,
+        "sha256": sha256,
+        "agreement": 1.0,
+        "miou": evaluation.miou,
+        "reference_miou": evaluation.miou,
+        "miou_drop_points": 0.0,
+        "miou_drop_ci95": [0.0, 0.0],
+        "checks": [check],
+    }
+    (folder / "report.json").write_text(json.dumps({"targets": [row | changes]}))
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["stage"])
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    for index, method in enumerate(METHODS):
+        verified(method, *engine(method, seed=index))
+        metrics = Path(f"metrics/train/{method}-s0.json")
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_text(json.dumps({"miou": 0.1, "contrast_steps": 9 * index, "mean_anchors": 50.0 * index}))
+    assert pipeline.stages.prepare.main() == 0
+    assert export.stages.device.main() == 0
+    return tmp_path
+
+
+def run_stages():
+    for stage in (export.stages.benchmark, export.stages.certify, export.stages.report):
+        assert stage.main() == 0, stage  # measuring records and never judges
+    return json.loads(Path("reports/report.json").read_text())
+
+
+def test_everything_is_written_and_a_good_run_passes(workplace, capsys):
+    report = run_stages()
+    assert export.stages.gate.main() == 0
+    assert "gate: passed" in capsys.readouterr().out
+    for name in ("benchmark.json", "benchmark_samples.npz", "certificate.json", "certificate.md", "report.md"):
+        assert (workplace / "reports" / name).stat().st_size > 0
+    assert (workplace / "reports" / "plots" / "certificate.png").exists()
+    assert "data:image/png;base64," in (workplace / "reports" / "report.html").read_text()
+    assert [row["status"] for row in report["targets"]] == ["ok", "ok"]
+    assert set(TARGET_KEYS) <= set(report["targets"][0])
+    assert report["targets"][0]["latency_ms"]["p99"] > 0
+    assert report["targets"][0]["engine_bytes"] == Path(report["targets"][0]["path"]).stat().st_size
+    entry = report["certificate"]["methods"]["pixel_contrast"]
+    assert entry["structure"]["identical"] and entry["accuracy"]["difference"] == 0.0
+    assert [row["contrast_steps"] for row in report["training"]] == [0, 9]
+    assert report["dataset"] == {"images": 3, "name": "streets", "split": "val"}
+
+
+def test_method_with_another_graph_closes_the_gate(workplace, capsys):
+    verified("pixel_contrast", *engine("pixel_contrast", seed=1, extra=True))
+    report = run_stages()
+    assert report["certificate"]["methods"]["pixel_contrast"]["verdict"] == "fail"
+    assert export.stages.gate.main() == 1
+    assert "not the same graph" in capsys.readouterr().out
+
+
+def test_engine_replaced_after_it_was_verified_closes_the_gate(workplace, capsys):
+    engine("pixel_contrast", seed=5)  # with a manifest of its own: valid, but not the file that was verified
+    report = run_stages()
+    row = report["targets"][1]
+    assert row["status"] == "failed" and "run verify again" in row["reason"]
+    assert row["latency_ms"] == {"p50": None, "p90": None, "p99": None}
+    assert export.stages.gate.main() == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_engine_that_failed_a_check_is_measured_all_the_same_and_closes_the_gate(workplace):
+    path, sha256 = engine("pixel_contrast", seed=1)
+    verified("pixel_contrast", path, sha256, status="failed", reason="1 of 9 checks failed: logits")
+    report = run_stages()
+    assert report["targets"][1]["status"] == "failed" and report["targets"][1]["latency_ms"]["p50"] > 0
+    assert export.stages.gate.main() == 1
+
+
+def test_branch_that_could_not_be_evaluated_is_said(workplace):
+    path, sha256 = engine("pixel_contrast", seed=1)
+    missing = dict.fromkeys(("miou", "miou_drop_points"))
+    verified("pixel_contrast", path, sha256, status="skipped", reason="no CUDA device", **missing)
+    Path("reports/verify/pixel_contrast-s0/ort_fp32.npz").unlink()
+    report = run_stages()
+    entry = report["certificate"]["methods"]["pixel_contrast"]
+    assert entry["latency"]["verdict"] == "inconclusive" and "was not measured for both" in entry["reasons"][0]
+    assert "no such evaluation" in entry["accuracy"]["reason"]
+    assert report["targets"][1]["status"] == "skipped"
+    assert export.stages.gate.main() == 1
+
+
+def test_evaluations_of_other_images_are_not_compared(workplace):
+    folder = Path("reports/verify/pixel_contrast-s0")
+    evaluation = Evaluation.load(folder / "ort_fp32.npz")
+    other = Evaluation(evaluation.confusions, evaluation.boundary, ("x", "y", "z"), evaluation.sequences, "")
+    other.save(folder / "ort_fp32.npz")
+    entry = run_stages()["certificate"]["methods"]["pixel_contrast"]
+    assert "other images" in entry["accuracy"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "stage", "message"),
+    [
+        ("reports/verify/pixel_contrast-s0/report.json", export.stages.benchmark, "expected the output of `verify`"),
+        ("reports/device.json", export.stages.benchmark, "expected the output of `device`"),
+        ("reports/benchmark.json", export.stages.certify, "expected the output of `benchmark`"),
+        ("reports/certificate.json", export.stages.report, "expected the output of `certify`"),
+        ("reports/report.json", export.stages.gate, "expected the output of `report`"),
+    ],
+)
+def test_stage_before_its_inputs_is_one_message(workplace, missing, stage, message):
+    Path(missing).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=message):
+        stage.main()
+
+
+def test_baseline_outside_the_matrix_is_one_message(workplace):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["certify"]["baseline"] = "supervised"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(UserError, match=r"certify\.baseline"):
+        run_stages()
