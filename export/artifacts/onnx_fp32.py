@@ -7,7 +7,15 @@ from pathlib import Path
 from onnx import ModelProto
 
 from export.artifacts.interface import MODEL_NAME, ExportContext, describe
-from export.artifacts.passes import anonymise, fold_input_scale, name_logits, prune, serialise
+from export.artifacts.passes import (
+    anonymise,
+    complete_biases,
+    fold_input_scale,
+    name_logits,
+    prune,
+    serialise,
+    unshare_weights,
+)
 from export.artifacts.tracing import OPSET, trace
 from export.graph import LOGITS_NAME, DeployGraph, OutputKind
 from export.structure import structure_sha256
@@ -44,6 +52,8 @@ def build_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
     model = trace(DeployGraph(segmentor, output))
     fold_input_scale(model)
     name_logits(model)
+    complete_biases(model)
+    unshare_weights(model)
     prune(model)
     anonymise(model)
     unfolded = [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]

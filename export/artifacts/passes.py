@@ -138,6 +138,45 @@ def rename(model: ModelProto, old: str, new: str) -> None:
                     names[position] = new
 
 
+def complete_biases(model: ModelProto) -> None:
+    """Give every convolution a bias, zero where it has none.
+
+    PyTorch's exporter drops a bias whose values are all zero, as those of a fresh network are: whether it did would show
+    in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no measurable cost.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in tensors or (len(node.input) > 2 and node.input[2]):
+            continue
+        weight = tensors[node.input[1]]
+        bias = np.zeros(weight.dims[0], onnx_helper.tensor_dtype_to_np_dtype(weight.data_type))
+        del node.input[2:]
+        node.input.append(f"{node.output[0]}_bias")
+        model.graph.initializer.append(numpy_helper.from_array(bias, node.input[2]))
+
+
+def unshare_weights(model: ModelProto) -> None:
+    """Give every use of a learned tensor a tensor of its own.
+
+    PyTorch's exporter merges tensors of equal values, such as the zero biases of a fresh network. Whether values happen to
+    be equal would then show in the structure, and two trainings of one network could differ in it.
+    """
+    weights = {constant.name for constant in canonical(model).constants if constant.value is None}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    seen: set[str] = set()
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            if name not in weights or name not in tensors:
+                continue
+            if name not in seen:
+                seen.add(name)
+                continue
+            copy = model.graph.initializer.add()
+            copy.CopyFrom(tensors[name])
+            copy.name = f"{name}_{node.output[0]}_{position}"
+            node.input[position] = copy.name
+
+
 def prune(model: ModelProto) -> None:
     """Remove nodes and initializers that no output needs."""
     graph = canonical(model)
