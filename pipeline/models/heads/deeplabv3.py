@@ -60,8 +60,8 @@ class ImagePooling(nn.Module):
                 "at least 2 images per step, got 1; raise it, or set model.head_options.image_pooling: false"
             )
         pooled: Tensor = self.project(global_mean(features))
-        # Spread by adding zeros: `expand` to a size exports as arithmetic on shapes that hinders folding batch norms.
-        return pooled + torch.zeros_like(features[:, :1])
+        # Spread by adding zeros made of the features: a size, as `expand` takes it, exports as arithmetic on shapes.
+        return pooled + 0.0 * torch.mean(features, dim=1, keepdim=True)
 
 
 class DeepLabV3Head(Head):
