@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterator
 from contextlib import closing
 
@@ -84,15 +85,19 @@ class TrainingBatches:
             yield self._source[iteration]
 
     def _from_workers(self) -> Generator[tuple[Tensor, Tensor] | str]:
-        loader = DataLoader(
-            self._source,
-            batch_size=None,  # an item is a whole batch
-            sampler=self._iterations,
-            num_workers=self._workers,
-            multiprocessing_context="fork",  # so that the cache is shared
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # else the loader would draw from the global one
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "This DataLoader will create"
+            )  # advice on the number, which is the user's
+            loader = DataLoader(
+                self._source,
+                batch_size=None,  # an item is a whole batch
+                sampler=self._iterations,
+                num_workers=self._workers,
+                multiprocessing_context="fork",  # so that the cache is shared
+                worker_init_fn=_start_worker,
+                generator=torch.Generator(),  # else the loader would draw from the global one
+            )
         try:
             yield from loader
         except RuntimeError as error:
