@@ -85,21 +85,20 @@ class TrainingBatches:
             yield self._source[iteration]
 
     def _from_workers(self) -> Generator[tuple[Tensor, Tensor] | str]:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "This DataLoader will create"
-            )  # advice on the number, which is the user's
-            loader = DataLoader(
-                self._source,
-                batch_size=None,  # an item is a whole batch
-                sampler=self._iterations,
-                num_workers=self._workers,
-                multiprocessing_context="fork",  # so that the cache is shared
-                worker_init_fn=_start_worker,
-                generator=torch.Generator(),  # else the loader would draw from the global one
-            )
         try:
-            yield from loader
+            with warnings.catch_warnings():  # more workers than cores are the user's choice
+                warnings.filterwarnings("ignore", "This DataLoader will create")
+                loader = DataLoader(
+                    self._source,
+                    batch_size=None,  # an item is a whole batch
+                    sampler=self._iterations,
+                    num_workers=self._workers,
+                    multiprocessing_context="fork",  # so that the cache is shared
+                    worker_init_fn=_start_worker,
+                    generator=torch.Generator(),  # else the loader would draw from the global one
+                )
+                batches = iter(loader)
+            yield from batches
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
