@@ -6,8 +6,9 @@ from export.benchmark import CONTROL
 from export.certificate import LatencyRule, certify
 from export.certificate_page import certificate_page
 from export.document import to_markdown
+from export.evidence import collect_evidence
 from export.paired_latency import load_pairs
-from export.results import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH, collect_evidence
+from export.results import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
 from pipeline.artifacts import atomic_path, read_json, write_json
 from pipeline.config.params import load_params
 from serving.errors import run_command
