@@ -51,11 +51,8 @@ def describe_device() -> dict[str, Any]:
     """The contents of device.json.
 
     Returns:
-        `hardware` with HARDWARE_KEYS, `hardware_sha256` over it, and `software` (system, python, packages, gpu_driver,
-        torch_threads).
+        `hardware` with HARDWARE_KEYS, `hardware_sha256` over it, and `software` (system, python, packages, gpu_driver).
     """
-    import torch  # here, since reports read descriptions of machines without having torch to wait for
-
     gpus, driver = _gpus()
     hardware: dict[str, Any] = {
         "architecture": platform.machine(),
@@ -76,7 +73,6 @@ def describe_device() -> dict[str, Any]:
             "python": platform.python_version(),
             "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
             "gpu_driver": driver,
-            "torch_threads": torch.get_num_threads(),
         },
     }
 

@@ -8,8 +8,10 @@ is committed; `--check` (in `make lint` and in the stage `device`) refuses a sta
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import yaml
 
 from pipeline.artifacts import ARTIFACTS_DIR, atomic_path, branch_name
 from pipeline.closure import closure
-from pipeline.config.params import PARAMS_PATH, Params, load_params
+from pipeline.config.params import PARAMS_PATH, Params, load_params, read_yaml
 from pipeline.data import DATASETS, GENERATORS
 from pipeline.losses import LOSSES
 from pipeline.models import HEADS
@@ -34,6 +36,9 @@ PREPARE_MODULES = ("pipeline.stages.prepare",)
 EXPORT_MODULES = ("export.stages.export",)
 
 HEADER = "# Generated from params.yaml by `make branches`; do not edit.\n"
+
+# What of params.yaml decides what branches.yaml holds.
+FOLLOWS_FROM = ("prepare", "model", "methods", "matrix", "artifacts", "targets", "deploy")
 
 
 def branches(params: Params, root: Path) -> dict[str, Any]:
@@ -70,6 +75,22 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
     return {"branches": found, "exports": exports, "dataset_sources": dataset_sources}
 
 
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """Hash of the sections that branches.yaml follows from, as YAML gave them."""
+    sections = {name: values.get(name) for name in FOLLOWS_FROM}
+    return hashlib.sha256(json.dumps(sections, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check_fresh() -> None:
+    """Raise UserError when params.yaml has changed since branches.yaml was written. Quick: it reads two files.
+
+    The stage `device` asks this at every `dvc repro`; `make lint` compares the whole content (`check_branches`).
+    """
+    recorded = read_yaml(BRANCHES_PATH).get("params_sha256")
+    if recorded != fingerprint(read_yaml(PARAMS_PATH)):
+        raise UserError(f"{BRANCHES_PATH}: does not follow from {PARAMS_PATH} any more; run `make branches`")
+
+
 def _slots(modules: Sequence[str], common: Sequence[str], root: Path) -> list[str]:
     """Files of `modules` that the modules `common` to every branch do not use anyway, filled up to the slots."""
     paths = closure(modules, root) - closure(common, root) or closure(modules[:1], root)
@@ -92,10 +113,9 @@ class _NoAliases(yaml.SafeDumper):
 
 
 def rendered(params: Params, root: Path = Path()) -> str:
-    """branches.yaml as text."""
-    return HEADER + yaml.dump(
-        branches(params, root), Dumper=_NoAliases, sort_keys=True, default_flow_style=None, width=120
-    )
+    """branches.yaml as text, for the params.yaml in `root`."""
+    content = branches(params, root) | {"params_sha256": fingerprint(read_yaml(root / PARAMS_PATH))}
+    return HEADER + yaml.dump(content, Dumper=_NoAliases, sort_keys=True, default_flow_style=None, width=120)
 
 
 def check_branches(params: Params) -> None:

@@ -1,7 +1,13 @@
 """Training methods: one file each, found by name."""
 
-from pipeline.losses.interface import MethodLoss
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from serving.registry import Registry
+
+if TYPE_CHECKING:
+    from pipeline.losses.interface import MethodLoss
 
 LOSSES: Registry[type[MethodLoss]] = Registry(
     "loss",

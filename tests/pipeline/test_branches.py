@@ -91,3 +91,18 @@ def test_the_command_writes_and_checks(repository: Path, tmp_path: Path) -> None
     assert run().returncode == 0
     assert run("--check").returncode == 0
     assert "pixel_contrast-s1" in yaml.safe_load((tmp_path / "branches.yaml").read_text())["branches"]
+
+
+def test_the_quick_check_sees_a_changed_section(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("params.yaml", "branches.yaml"):
+        shutil.copy(repository / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    branches.check_fresh()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("margin: 0.02", "margin: 0.03"))
+    branches.check_fresh()
+    Path("params.yaml").write_text(text.replace("seeds: [0]", "seeds: [1]"))
+    with pytest.raises(UserError, match="make branches"):
+        branches.check_fresh()
