@@ -1,4 +1,4 @@
-"""Products of an embedding map with one vector per class, in the map's own layout forward and backward."""
+"""Products of an embedding map with one vector per class, whose gradients by the map are written together, once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+# Factors of a gradient by the map, `[B,C,D]` and `[B,C,h*w]`: their product over C is the gradient.
+_Factors = list[tuple[Tensor, Tensor]]
 
 
 def class_indicators(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
@@ -37,78 +40,114 @@ def class_sums(embeddings: Tensor, indicators: Tensor) -> Tensor:
     Returns:
         `[B,C,D]`.
     """
-    sums: Tensor = _ClassSums.apply(embeddings, indicators)  # type: ignore[no-untyped-call]
-    return sums
+    return torch.bmm(indicators, embeddings.flatten(2).transpose(1, 2))
 
 
-def class_similarities(vectors: Tensor, embeddings: Tensor) -> Tensor:
-    """Inner product of every class's vector with every pixel's embedding.
+class EmbeddingMap:
+    """An embedding map that several products read.
+
+    The gradient of each product by the map is itself a product, of few vectors with many weights. Left to autograd,
+    each would fill a map of its own, to be added up. Here they are collected as factors, and when the last has come,
+    one product over all of them writes the map's gradient, in the map's own layout.
 
     Args:
-        vectors: `[C,D]` float.
-        embeddings: `[B,D,h,w]` of the same dtype, contiguous or channels_last.
-
-    Returns:
-        `[C,B*h*w]`, pixels in row-major order.
+        embeddings: `[B,D,h,w]` float, contiguous or channels_last.
     """
-    similarities: Tensor = _ClassSimilarities.apply(vectors, embeddings)  # type: ignore[no-untyped-call]
-    return similarities
+
+    def __init__(self, embeddings: Tensor) -> None:
+        self.values = embeddings.detach()
+        self._factors: _Factors = []
+        # What the products depend on in the map's stead. Autograd visits its source after all of them.
+        self._token: Tensor = _Collected.apply(embeddings, self._factors)  # type: ignore[no-untyped-call]
+
+    def class_sums(self, indicators: Tensor) -> Tensor:
+        """`class_sums` of this map: `[B,C,h*w]` -> `[B,C,D]`."""
+        sums: Tensor = _ClassSums.apply(self._token, self.values, indicators, self._factors)  # type: ignore[no-untyped-call]
+        return sums
+
+    def class_similarities(self, vectors: Tensor) -> Tensor:
+        """Inner product of every class's vector with every pixel's embedding.
+
+        Args:
+            vectors: `[C,D]` of the map's dtype.
+
+        Returns:
+            `[C,B*h*w]`, pixels in row-major order.
+        """
+        products: Tensor = _ClassSimilarities.apply(self._token, self.values, vectors, self._factors)  # type: ignore[no-untyped-call]
+        return products
+
+
+class _Collected(Function):
+    """Stands for the map: forward nothing, backward the sum of the collected factors' products."""
+
+    @staticmethod
+    def forward(embeddings: Tensor, factors: _Factors) -> Tensor:
+        return embeddings.new_zeros(())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, _Factors], output: Tensor) -> None:
+        embeddings, ctx.factors = inputs
+        ctx.shape, ctx.dtype = embeddings.shape, embeddings.dtype
+        channels_last = embeddings.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, token_gradient: Tensor) -> tuple[Tensor, None]:
+        result = torch.empty(ctx.shape, dtype=ctx.dtype, device=token_gradient.device, memory_format=ctx.layout)
+        if not ctx.factors:
+            return result.zero_(), None
+        vectors = torch.cat([factor for factor, _ in ctx.factors], dim=1)
+        weights = torch.cat([factor for _, factor in ctx.factors], dim=1)
+        ctx.factors.clear()
+        if ctx.layout is torch.channels_last:
+            torch.bmm(weights.transpose(1, 2), vectors, out=result.flatten(2).transpose(1, 2))
+        else:
+            torch.bmm(vectors.transpose(1, 2), weights, out=result.flatten(2))
+        return result, None
 
 
 class _ClassSums(Function):
     @staticmethod
-    def forward(embeddings: Tensor, indicators: Tensor) -> Tensor:
-        return torch.bmm(indicators, embeddings.flatten(2).transpose(1, 2))
+    def forward(token: Tensor, values: Tensor, indicators: Tensor, factors: _Factors) -> Tensor:
+        return class_sums(values, indicators)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        embeddings, indicators = inputs
-        ctx.save_for_backward(indicators)
-        ctx.shape, ctx.layout = embeddings.shape, _layout(embeddings)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, _Factors], output: Tensor) -> None:
+        token, _, indicators, ctx.factors = inputs
+        ctx.save_for_backward(token, indicators)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (indicators,) = ctx.saved_tensors
-        return _spread(gradient, indicators, ctx.shape, ctx.layout), None
+        token, indicators = ctx.saved_tensors
+        ctx.factors.append((gradient, indicators))
+        return torch.zeros_like(token), None, None, None
 
 
 class _ClassSimilarities(Function):
     @staticmethod
-    def forward(vectors: Tensor, embeddings: Tensor) -> Tensor:
-        images, _, height, width = embeddings.shape
+    def forward(token: Tensor, values: Tensor, vectors: Tensor, factors: _Factors) -> Tensor:
+        images, _, height, width = values.shape
         products = vectors.new_empty(len(vectors), images, height * width)
-        torch.bmm(vectors.expand(images, -1, -1), embeddings.flatten(2), out=products.transpose(0, 1))
+        torch.bmm(vectors.expand(images, -1, -1), values.flatten(2), out=products.transpose(0, 1))
         return products.flatten(1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, _Factors], output: Tensor) -> None:
+        token, values, vectors, ctx.factors = inputs
+        ctx.save_for_backward(token, values, vectors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        vectors, embeddings = ctx.saved_tensors
-        images = len(embeddings)
+        token, values, vectors = ctx.saved_tensors
+        images = len(values)
         by_image = gradient.view(len(vectors), images, -1).transpose(0, 1)  # [B,C,h*w]
-        of_vectors = of_embeddings = None
+        of_vectors = None
+        if ctx.needs_input_grad[2]:
+            of_vectors = torch.bmm(by_image, values.flatten(2).transpose(1, 2)).sum(0)
         if ctx.needs_input_grad[0]:
-            of_vectors = torch.bmm(by_image, embeddings.flatten(2).transpose(1, 2)).sum(0)
-        if ctx.needs_input_grad[1]:
-            of_embeddings = _spread(vectors.expand(images, -1, -1), by_image, embeddings.shape, _layout(embeddings))
-        return of_vectors, of_embeddings
-
-
-def _layout(embeddings: Tensor) -> torch.memory_format:
-    channels_last = embeddings.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def _spread(vectors: Tensor, weights: Tensor, shape: torch.Size, layout: torch.memory_format) -> Tensor:
-    """Each pixel's sum of class vectors `[B,C,D]` under its weights `[B,C,h*w]`: a map of `shape`, written once."""
-    result = torch.empty(shape, dtype=vectors.dtype, device=vectors.device, memory_format=layout)
-    if layout is torch.channels_last:
-        torch.bmm(weights.transpose(1, 2), vectors, out=result.flatten(2).transpose(1, 2))
-    else:
-        torch.bmm(vectors.transpose(1, 2), weights, out=result.flatten(2))
-    return result
+            ctx.factors.append((vectors.expand(images, -1, -1), by_image))
+        return torch.zeros_like(token), None, of_vectors, None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import Require
 from pipeline.losses.boundary import boundary_aware_negatives
+from pipeline.losses.class_products import EmbeddingMap
 from pipeline.losses.interface import ContrastConfig, MethodLoss, MethodLossOutput
 from pipeline.losses.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_terms, pixel_roles
 from pipeline.losses.resolution import NO_CLASS, nearest, predicted_classes
@@ -138,7 +139,7 @@ class Contextrast(MethodLoss):
                 "boundary_pixels": roles.boundary_pixels.float(),
                 "filled_share": filled / anchored.clamp(min=1),
                 **alignment_and_uniformity(
-                    deepest.embeddings.detach().flatten(2).transpose(1, 2).flatten(0, 1), deepest.labels.flatten()
+                    deepest.pixels.values.flatten(2).transpose(1, 2).flatten(0, 1), deepest.labels.flatten()
                 ),
             }
         return LayeredContrast(loss, fused, [layer_anchors.present for layer_anchors in anchors], statistics)
@@ -170,4 +171,4 @@ class Contextrast(MethodLoss):
 def _at_layer(embeddings: Tensor, labels: Tensor, predictions: Tensor) -> Layer:
     size = (embeddings.shape[2], embeddings.shape[3])
     wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    return Layer(wide, nearest(labels, size), nearest(predictions, size))
+    return Layer(EmbeddingMap(wide), nearest(labels, size), nearest(predictions, size))

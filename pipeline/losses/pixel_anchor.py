@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.boundary import boundary_aware_negatives
-from pipeline.losses.class_products import class_indicators, class_similarities, class_sums
+from pipeline.losses.class_products import EmbeddingMap, class_indicators
 from pipeline.losses.distributed import sum_over_ranks
 from pipeline.losses.groups import count_members, runs
 from pipeline.losses.info_nce import info_nce_of_similarities
@@ -24,12 +24,12 @@ class Layer:
     """One tapped layer of a batch.
 
     Attributes:
-        embeddings: `[B,D,h,w]` float32 or float64, unit norm over D.
+        pixels: the embeddings `[B,D,h,w]`, float32 or float64, unit norm over D.
         labels: `[B,h,w]` int64 at the layer's resolution, `NO_CLASS` outside every class.
         predictions: `[B,h,w]` int64, the final prediction at the layer's resolution.
     """
 
-    embeddings: Tensor
+    pixels: EmbeddingMap
     labels: Tensor
     predictions: Tensor
 
@@ -85,8 +85,8 @@ def class_anchors(layer: Layer, num_classes: int) -> ClassAnchors:
         layer: one tapped layer.
         num_classes: number of classes C.
     """
-    indicators = class_indicators(layer.labels, num_classes, layer.embeddings.dtype)
-    sums = sum_over_ranks(class_sums(layer.embeddings, indicators).sum(0))
+    indicators = class_indicators(layer.labels, num_classes, layer.pixels.values.dtype)
+    sums = sum_over_ranks(layer.pixels.class_sums(indicators).sum(0))
     counts = sum_over_ranks(indicators.sum((0, 2)))
     return ClassAnchors(sums / counts.clamp(min=1)[:, None], counts > 0)
 
@@ -190,7 +190,7 @@ def pixel_anchor_terms(
         positives, negatives = roles.positives[:, columns], roles.boundary[:, columns]
         lacking = ~negatives.any(dim=1)
         negatives = torch.where(lacking[:, None], roles.fallback[:, columns], negatives)
-        similarities = class_similarities(vectors / temperature, layer.embeddings)
+        similarities = layer.pixels.class_similarities(vectors / temperature)
         loss = info_nce_of_similarities(similarities, positives, negatives)
         anchored = positives.any(dim=1)
         terms.append(PixelAnchorTerm(loss, anchored, lacking & anchored))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from pipeline.losses.class_products import EmbeddingMap
 from pipeline.losses.memory_bank import MemoryBank
 from pipeline.losses.pixel_anchor import Layer, class_anchors
 
@@ -22,7 +23,7 @@ def main(rank: int, folder: Path) -> None:
     bank = MemoryBank(3, 4, 7, 50, pixels_per_region=20)
     for _ in range(2):
         bank.enqueue(embeddings, labels, generator=torch.Generator().manual_seed(rank))
-    anchors = class_anchors(Layer(embeddings, labels, labels), 3)
+    anchors = class_anchors(Layer(EmbeddingMap(embeddings), labels, labels), 3)
     (anchors.means * batch["weights"][rank]).sum().backward()
     torch.save(
         {"bank": bank.state_dict(), "means": anchors.means.detach(), "gradient": embeddings.grad},

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pipeline.losses.class_products import EmbeddingMap
 from pipeline.losses.contextrast import Contextrast, ContextrastConfig
 from pipeline.losses.interface import MethodLossOutput
 from pipeline.losses.pixel_anchor import Layer, class_anchors, sample_per_group
@@ -97,7 +98,7 @@ def test_layout_does_not_matter() -> None:
 def test_anchors_are_means_over_the_mini_batch() -> None:
     output, labels = batch()
     small = at_layers(labels)[0]
-    anchors = class_anchors(Layer(output.embeddings[0], small, small), 4)
+    anchors = class_anchors(Layer(EmbeddingMap(output.embeddings[0]), small, small), 4)
     assert anchors.present.tolist() == [True, True, True, False]
     pixels = output.embeddings[0].permute(0, 2, 3, 1)
     for label in range(3):

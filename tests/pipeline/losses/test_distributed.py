@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipeline.losses.class_products import EmbeddingMap
 from pipeline.losses.distributed import gather_batch, sum_over_ranks, world_size
 from pipeline.losses.memory_bank import MemoryBank
 from pipeline.losses.pixel_anchor import Layer, class_anchors
@@ -56,7 +57,7 @@ def test_two_ranks(tmp_path: Path, repository: Path) -> None:
     assert torch.equal(shared.pointer, alone.pointer)
 
     embeddings = batch["embeddings"].requires_grad_()
-    anchors = class_anchors(Layer(embeddings, batch["labels"], batch["labels"]), 3)
+    anchors = class_anchors(Layer(EmbeddingMap(embeddings), batch["labels"], batch["labels"]), 3)
     (anchors.means * batch["weights"].sum(0)).sum().backward()
     for rank, result in enumerate((first, second)):
         torch.testing.assert_close(result["means"], anchors.means)
