@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -308,7 +309,7 @@ def test_unneeded_nodes_keep_the_form_independent_of_order():
 
 def test_a_deep_graph_needs_no_deep_stack():
     names = [f"t{index}" for index in range(5001)]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)]
     io = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in (names[0], names[-1])]
     model = helper.make_model(helper.make_graph(nodes, "deep", io[:1], io[1:]))
     assert len(canonical(model).nodes) == 5000
