@@ -10,4 +10,10 @@ if TYPE_CHECKING:
     from export.artifacts.interface import Exporter
 
 # `pipeline.config.artifacts.ARTIFACT_OPTIONS` has the same names: options are checked when params.yaml is read.
-ARTIFACTS: Registry[Exporter] = Registry("kind of artifact", {"onnx_fp32": "export.artifacts.onnx_fp32:export"})
+ARTIFACTS: Registry[Exporter] = Registry(
+    "kind of artifact",
+    {
+        "onnx_fp32": "export.artifacts.onnx_fp32:export",
+        "onnx_fp16": "export.artifacts.onnx_fp16:export",
+    },
+)

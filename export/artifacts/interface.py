@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from onnx import ModelProto
+
+from export.artifacts.passes import serialise
 from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
+from pipeline.data.prepared import Prepared
 from pipeline.models.segmentor import Segmentor
 from pipeline.weights import SegmentorInfo, tensors_sha256
-from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
+from serving.files import write_atomically
+from serving.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec, Precision, write_sidecar
 
 MODEL_NAME = "model.onnx"
 
@@ -23,11 +28,13 @@ class ExportContext:
         name: of the artefact, as in params.yaml.
         folder: an existing folder for the engine file and its manifest.
         info: what the segmentor is and where it comes from.
+        prepared: opens the prepared dataset, for exporters that calibrate; None where there is none.
     """
 
     name: str
     folder: Path
     info: SegmentorInfo
+    prepared: Callable[[], Prepared] | None = None
 
 
 class Exporter(Protocol):
@@ -80,3 +87,18 @@ def describe(
         provenance=provenance,
         details=dict(details),
     )
+
+
+def save(model: ModelProto, manifest: Manifest, folder: Path) -> Path:
+    """Write an ONNX graph with its manifest inside and beside it.
+
+    Returns:
+        Path of the engine file.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    path = folder / MODEL_NAME
+    write_atomically(path, serialise(model, {METADATA_KEY: manifest.to_json()}))
+    write_sidecar(manifest, path)
+    return path

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from export.artifacts.interface import MODEL_NAME, ExportContext, describe
+from export.artifacts.interface import ExportContext, describe, save
 from export.artifacts.passes import (
     anonymise,
     complete_biases,
     fold_input_scale,
     name_logits,
     prune,
-    serialise,
     unshare_weights,
 )
 from export.artifacts.tracing import OPSET, trace
@@ -22,8 +21,6 @@ from export.structure import structure_sha256
 from pipeline.config.artifacts import OnnxFp32Options
 from pipeline.models.segmentor import Segmentor
 from serving.errors import UserError
-from serving.files import write_atomically
-from serving.manifest import METADATA_KEY, write_sidecar
 
 
 def export(segmentor: Segmentor, context: ExportContext, options: OnnxFp32Options) -> Path:
@@ -37,10 +34,7 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxFp32Option
         output=options.output,
         details={"opset": OPSET, "logits": LOGITS_NAME, "structure_sha256": structure_sha256(model)},
     )
-    path = context.folder / MODEL_NAME
-    write_atomically(path, serialise(model, {METADATA_KEY: manifest.to_json()}))
-    write_sidecar(manifest, path)
-    return path
+    return save(model, manifest, context.folder)
 
 
 def build_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:

@@ -22,9 +22,20 @@ class OnnxFp32Options:
     output: Literal["mask", "mask+confidence"] = "mask"
 
 
+@dataclass(frozen=True)
+class OnnxFp16Options:
+    """Options of the artefact kind `onnx_fp16`.
+
+    Attributes:
+        output: as in `onnx_fp32`.
+    """
+
+    output: Literal["mask", "mask+confidence"] = "mask"
+
+
 # One entry per name in `export.artifacts.ARTIFACTS`; the exporters live in the room `export`, which this room may not
 # import, but a typing error in params.yaml should not wait for the export to show.
-ARTIFACT_OPTIONS: Mapping[str, type[Any]] = {"onnx_fp32": OnnxFp32Options}
+ARTIFACT_OPTIONS: Mapping[str, type[Any]] = {"onnx_fp32": OnnxFp32Options, "onnx_fp16": OnnxFp16Options}
 
 
 @dataclass(frozen=True)
