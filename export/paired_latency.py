@@ -6,8 +6,8 @@ Three things would otherwise pass for a difference between the engines:
   lives. Hence many fresh pairs, the unit of the statistics (`export.intervals`); and before each session opens, memory
   of a random size is taken and touched, or else the allocator would hand every pair the blocks that the pair before
   gave back, and the pairs would be one draw repeated.
-- *Order of opening.* Which of the two opens first is random and balanced over the pairs: whatever the first place is
-  worth, it falls to both engines equally often.
+- *Order of opening.* Which of the two opens, and warms up, first is random and balanced over the pairs: whatever the
+  first place is worth, it falls to both engines equally often.
 - *Time.* Clocks, temperature and other work on the machine drift. A block is ABBA or BAAB, at random and balanced: a
   drift that is linear over four queries cancels exactly, one block sees one input image, and each engine follows itself
   and the other equally often.
@@ -38,6 +38,7 @@ from serving.errors import UserError
 _BALLAST_BYTES = 8 << 20
 _BALLAST_SMALL = 64
 _PAGE = 4096
+_BASELINE, _OTHER = 0, 1
 
 
 @dataclass(frozen=True)
@@ -219,24 +220,23 @@ def _measure_pair(
     generator: np.random.Generator,
     clock: Clock,
 ) -> PairSamples:
-    sessions: list[Session | None] = [None, None]
+    sessions: dict[int, Session] = {}
+    warm_ups: dict[int, WarmUp] = {}
     ballast: list[object] = []
+    order = (_BASELINE, _OTHER) if baseline_opened_first else (_OTHER, _BASELINE)
     try:
-        for place in (0, 1) if baseline_opened_first else (1, 0):
+        for side in order:
             ballast.append(_ballast(generator))
-            sessions[place] = openers[place]()
-        baseline, other = sessions
-        assert baseline is not None and other is not None
-        warm_ups = [
-            warm_up(partial(session.infer, batches[0]), clock=clock, max_seconds=plan.warm_up_seconds)
-            for session in (baseline, other)
-        ]
+            sessions[side] = openers[side]()
+        for side in order:
+            query = partial(sessions[side].infer, batches[0])
+            warm_ups[side] = warm_up(query, clock=clock, max_seconds=plan.warm_up_seconds)
+        baseline, other = sessions[_BASELINE], sessions[_OTHER]
         latencies, baseline_first = _measure_blocks(baseline, other, batches, plan, generator, clock)
     finally:
-        for session in sessions:
-            if session is not None:
-                session.close()
-    return PairSamples(latencies, baseline_first, baseline_opened_first, variant, warm_ups[0], warm_ups[1])
+        for session in sessions.values():
+            session.close()
+    return PairSamples(latencies, baseline_first, baseline_opened_first, variant, warm_ups[_BASELINE], warm_ups[_OTHER])
 
 
 def _measure_blocks(
@@ -251,7 +251,7 @@ def _measure_blocks(
     order: list[bool] = []
     pending: list[bool] = []
     start = clock()
-    while len(blocks) < plan.min_blocks or (clock() - start) / 1e9 < plan.pair_seconds:
+    while pending or len(blocks) < plan.min_blocks or (clock() - start) / 1e9 < plan.pair_seconds:
         pending = pending or list(map(bool, _balanced(2, generator)))
         baseline_first = pending.pop()
         batch = batches[len(blocks) % len(batches)]

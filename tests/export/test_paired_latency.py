@@ -141,7 +141,7 @@ def test_looks_end_when_decided_or_at_the_bound():
 def test_pair_goes_on_for_its_time():
     machine = Machine()
     pairs = run(machine, [compared(machine)], PairPlan(looks=(8,), pair_seconds=1.0, min_blocks=2))["other"]
-    assert all(len(pair.latencies_ns) == 25 for pair in pairs)  # 40 ms a block
+    assert all(len(pair.latencies_ns) == 26 for pair in pairs)  # 40 ms a block, ABBA and BAAB equally often
 
 
 def test_sessions_are_closed_when_one_does_not_open_or_run():
