@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import pipeline.torchvision_shim  # noqa: F401 - tests import timm
 from pipeline.config.model import ModelConfig
 from pipeline.models import BACKBONES, HEADS
 

@@ -187,3 +187,16 @@ def test_means_and_deviations_are_in_pixel_units(pretrained: Backbone) -> None:
         other = Backbone(MOBILENETV2_100, output_stride=32, pretrained=False)
     assert other.mean == pytest.approx((123.675, 116.28, 103.53))
     assert other.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if BACKBONES.resolve(name).weights_package is None])
+def test_the_hubs_weights_hold_every_tensor_of_the_encoder(name: str) -> None:
+    """The hub serves whole classifiers: each tensor of the encoder must be one of them, or it would stay untrained."""
+    spec = BACKBONES.resolve(name)
+    with torch.device("meta"):
+        ours = Backbone(spec, output_stride=spec.output_strides[0], pretrained=False).encoder.state_dict()
+        whole = timm.create_model(spec.timm_name).state_dict()
+    assert {name: tensor.shape for name, tensor in ours.items()}.items() <= {
+        name: tensor.shape for name, tensor in whole.items()
+    }.items()
+    assert timm.get_pretrained_cfg(spec.timm_name).hf_hub_id

@@ -63,8 +63,23 @@ def assert_close(actual: Tensor, expected: Tensor, relative: float) -> None:
 def segmentor(network: ModelConfig) -> Segmentor:
     """Settled, in evaluation mode; tests that change it take a copy."""
     segmentor = build_segmentor(network, CLASSES, seed=0)
-    settle(segmentor, random_images(segmentor, 2, 2, 3))
+    settle(segmentor, random_images(segmentor, 4, 4, 4))
     return segmentor
+
+
+@pytest.fixture(scope="module")
+def tolerance(segmentor: Segmentor) -> float:
+    """How far two correct float32 computations may differ, relative to the largest logit.
+
+    Deep untrained networks amplify rounding (ResNet-101 to 1e-4), so it is measured: eight times PyTorch's own error
+    against float64.
+    """
+    images = random_images(segmentor, 2, 2, 3, seed=7)
+    with torch.no_grad():
+        exact = copy.deepcopy(segmentor).double()(images.double())
+        error = float((segmentor(images).double() - exact).abs().max() / exact.abs().max())
+    assert error < 5e-4
+    return max(1e-5, 8 * error)
 
 
 class TestShapes:
@@ -103,14 +118,14 @@ class TestShapes:
 
 
 class TestEvaluation:
-    def test_each_image_of_a_batch_is_on_its_own(self, segmentor: Segmentor) -> None:
+    def test_each_image_of_a_batch_is_on_its_own(self, segmentor: Segmentor, tolerance: float) -> None:
         images = random_images(segmentor, 3, 2, 2)
         with torch.no_grad():
             together = segmentor(images)
             alone = torch.cat([segmentor(image[None]) for image in images])
             turned = segmentor(images.flip(0)).flip(0)
-        assert_close(together, alone, 1e-4)
-        assert_close(together, turned, 1e-4)
+        assert_close(together, alone, tolerance)
+        assert_close(together, turned, tolerance)
         assert not torch.allclose(together[0], together[1], rtol=1e-2)
 
     def test_evaluation_changes_nothing(self, segmentor: Segmentor) -> None:
@@ -131,11 +146,11 @@ class TestEvaluation:
         with torch.no_grad():
             assert torch.equal(first.input, segmentor.head(stages).input)
 
-    def test_the_memory_format_does_not_matter(self, segmentor: Segmentor) -> None:
+    def test_the_memory_format_does_not_matter(self, segmentor: Segmentor, tolerance: float) -> None:
         images = random_images(segmentor, 2, 2, 2)
         other = copy.deepcopy(segmentor).to(memory_format=torch.channels_last)
         with torch.no_grad():
-            assert_close(other(images.contiguous(memory_format=torch.channels_last)), segmentor(images), 1e-4)
+            assert_close(other(images.contiguous(memory_format=torch.channels_last)), segmentor(images), tolerance)
 
 
 class TestTraining:
@@ -206,7 +221,7 @@ def export_onnx(segmentor: Segmentor, path: Path) -> onnx.ModelProto:
 
 @pytest.mark.slow
 class TestExport:
-    def test_onnx_agrees_with_pytorch(self, segmentor: Segmentor, tmp_path: Path) -> None:
+    def test_onnx_agrees_with_pytorch(self, segmentor: Segmentor, tolerance: float, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         model = export_onnx(strip(make_trainee(segmentor, Taps.STAGES), random_images(segmentor, 2, 1, 2)), path)
         kinds = {node.op_type for node in model.graph.node}
@@ -223,7 +238,7 @@ class TestExport:
             with torch.no_grad():
                 expected = segmentor(images)
             (actual,) = session.run(None, {"images": images.numpy()})
-            assert_close(torch.from_numpy(np.asarray(actual)), expected, 1e-4)
+            assert_close(torch.from_numpy(np.asarray(actual)), expected, tolerance)
 
     def test_the_graph_knows_nothing_of_the_method(self, segmentor: Segmentor, tmp_path: Path) -> None:
         if segmentor.config.backbone not in QUICK_BACKBONES:
