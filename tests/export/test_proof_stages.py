@@ -18,6 +18,7 @@ import export.stages.gate
 import export.stages.report
 import pipeline.stages.prepare
 from export.report import TARGET_KEYS
+from pipeline.branches import fingerprint
 from pipeline.evaluation import Evaluation
 from serving.errors import UserError
 from serving.manifest import InputSpec, Manifest, write_sidecar
@@ -103,6 +104,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    Path("branches.yaml").write_text(yaml.safe_dump({"params_sha256": fingerprint(PARAMS)}))
     for index, method in enumerate(METHODS):
         verified(method, *engine(method, seed=index))
         metrics = Path(f"metrics/train/{method}-s0.json")
