@@ -68,7 +68,12 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
                 "method": settings["method"],
                 "seed": settings["seed"],
                 "artifact": name,
-                "sources": _slots(head, EXPORT_MODULES, root),
+                "sources": _slots(
+                    # Each exporter is in the module of its kind; the room `export` is not to be imported here.
+                    [f"export.artifacts.{params.artifacts[name].kind}", *head],
+                    EXPORT_MODULES,
+                    root,
+                ),
             }
     painters = [GENERATORS.module_of(dataset)] if dataset in GENERATORS else []
     dataset_sources = _slots([DATASETS.module_of(dataset), *painters], PREPARE_MODULES, root)

@@ -15,5 +15,6 @@ ARTIFACTS: Registry[Exporter] = Registry(
     {
         "onnx_fp32": "export.artifacts.onnx_fp32:export",
         "onnx_fp16": "export.artifacts.onnx_fp16:export",
+        "onnx_int8": "export.artifacts.onnx_int8:export",
     },
 )

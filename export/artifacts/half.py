@@ -88,13 +88,27 @@ def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
 
 
 def _single_nodes(nodes: Sequence[NodeProto]) -> set[int]:
-    """Positions of the nodes that stay in float32: those that only the image reaches, and logits to confidence."""
+    """Positions of the nodes that stay in float32.
+
+    Those that prepare the image, logits to confidence, and the scores of an attention with their softmax: products over
+    hundreds of channels that leave the range of half precision before they are scaled.
+    """
     single: set[int] = set()
     prepared = {INPUT_NAME}
     for index, node in enumerate(nodes):
         if node.op_type in ("Cast", "Sub", "Div", "Mul") and node.input[0] in prepared:
             single.add(index)
             prepared.update(node.output)
+    scores: set[str] = set()
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        if node.op_type == "Softmax":
+            single.add(index)
+            scores.add(node.input[0])
+        elif scores & set(node.output) and node.op_type in ("Mul", "Div", "MatMul"):
+            single.add(index)
+            if node.op_type != "MatMul":
+                scores.update(node.input)
     needed = {CONFIDENCE_NAME}
     for index in reversed(range(len(nodes))):
         if needed & set(nodes[index].output) and LOGITS_NAME not in nodes[index].output:

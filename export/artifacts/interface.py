@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from onnx import ModelProto
-
-from export.artifacts.passes import serialise
 from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
 from pipeline.data.prepared import Prepared
 from pipeline.models.segmentor import Segmentor
 from pipeline.weights import SegmentorInfo, tensors_sha256
-from serving.files import write_atomically
-from serving.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec, Precision, write_sidecar
+from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
 
 MODEL_NAME = "model.onnx"
 
@@ -87,18 +83,3 @@ def describe(
         provenance=provenance,
         details=dict(details),
     )
-
-
-def save(model: ModelProto, manifest: Manifest, folder: Path) -> Path:
-    """Write an ONNX graph with its manifest inside and beside it.
-
-    Returns:
-        Path of the engine file.
-
-    Raises:
-        UserError: the folder is not writable.
-    """
-    path = folder / MODEL_NAME
-    write_atomically(path, serialise(model, {METADATA_KEY: manifest.to_json()}))
-    write_sidecar(manifest, path)
-    return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.artifacts.half import to_half
-from export.artifacts.interface import ExportContext, describe, save
+from export.artifacts.interface import ExportContext, describe
 from export.artifacts.onnx_fp32 import build_model
+from export.artifacts.saving import save
 from export.artifacts.tracing import OPSET
 from export.graph import LOGITS_NAME
 from export.structure import structure_sha256

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from export.artifacts.interface import ExportContext, describe, save
+from export.artifacts.interface import ExportContext, describe
 from export.artifacts.passes import (
     anonymise,
     complete_biases,
@@ -15,6 +15,7 @@ from export.artifacts.passes import (
     prune,
     unshare_weights,
 )
+from export.artifacts.saving import save
 from export.artifacts.tracing import OPSET, trace
 from export.graph import LOGITS_NAME, DeployGraph, OutputKind
 from export.structure import structure_sha256

@@ -141,8 +141,8 @@ def rename(model: ModelProto, old: str, new: str) -> None:
 def complete_biases(model: ModelProto) -> None:
     """Give every convolution a bias, zero where it has none.
 
-    PyTorch's exporter drops a bias whose values are all zero, as those of a fresh network are: whether it did would show
-    in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no measurable cost.
+    PyTorch's exporter drops a bias whose values are all zero, as those of a fresh network are: whether it did would
+    show in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no measurable cost.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -158,8 +158,8 @@ def complete_biases(model: ModelProto) -> None:
 def unshare_weights(model: ModelProto) -> None:
     """Give every use of a learned tensor a tensor of its own.
 
-    PyTorch's exporter merges tensors of equal values, such as the zero biases of a fresh network. Whether values happen to
-    be equal would then show in the structure, and two trainings of one network could differ in it.
+    PyTorch's exporter merges tensors of equal values, such as the zero biases of a fresh network. Whether values happen
+    to be equal would then show in the structure, and two trainings of one network could differ in it.
     """
     weights = {constant.name for constant in canonical(model).constants if constant.value is None}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}

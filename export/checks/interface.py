@@ -20,6 +20,7 @@ from onnx import ModelProto
 from export.checks.comparison import Comparison, Float32, UInt8, compare
 from export.checks.images import Batch, image_batches
 from export.checks.reference import Reference
+from export.exposing import expose_logits
 from export.graph import LOGITS_NAME
 from pipeline.config.verify import VerifyConfig
 from pipeline.data.prepared import PreparedSplit
@@ -249,14 +250,3 @@ def limit(limits: Mapping[str, float], precision: str, key: str) -> float:
     if precision not in limits:
         raise UserError(f"{key}: no limit for precision {precision!r}; expected one beside {', '.join(limits)}")
     return limits[precision]
-
-
-def expose_logits(model: ModelProto) -> ModelProto:
-    """A copy of the graph with its inner logits as a further output. Raises UserError when it has no such tensor."""
-    if not any(LOGITS_NAME in node.output for node in model.graph.node):
-        raise UserError(f"the graph has no inner tensor {LOGITS_NAME!r}; export it again with this version")
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    if all(output.name != LOGITS_NAME for output in copy.graph.output):
-        copy.graph.output.append(onnx.ValueInfoProto(name=LOGITS_NAME))
-    return copy

@@ -7,8 +7,9 @@ import sys
 
 from export.artifacts import ARTIFACTS
 from export.artifacts.interface import ExportContext
-from pipeline.artifacts import artifact_dir, atomic_dir, stripped_dir
+from pipeline.artifacts import PREPARED_DIR, artifact_dir, atomic_dir, stripped_dir
 from pipeline.config.params import load_params
+from pipeline.data.prepared import Prepared, load_prepared, resolve_root
 from pipeline.weights import load_segmentor
 from serving.errors import UserError, did_you_mean, run_command
 
@@ -26,11 +27,15 @@ def main() -> int:
         if name not in params.artifacts:
             raise UserError(f"--artifact: no artifact {name!r} in params.yaml{did_you_mean(name, params.artifacts)}")
     segmentor, info = load_segmentor(stripped_dir(arguments.method, arguments.seed))
+
+    def prepared() -> Prepared:
+        return load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+
     for name in names:
         config = params.artifacts[name]
         folder = artifact_dir(arguments.method, arguments.seed, name)
         with atomic_dir(folder) as temporary:
-            context = ExportContext(name, temporary, info)
+            context = ExportContext(name, temporary, info, prepared)
             path = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
             size = path.stat().st_size
         sys.stdout.write(f"{folder / path.name}: {size} bytes\n")

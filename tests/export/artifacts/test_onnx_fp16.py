@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from torch import nn
 
 from export.artifacts.half import to_half
 from export.artifacts.interface import ExportContext
@@ -32,6 +33,19 @@ def half_path(segmentor, info, tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(half_path):
     return onnx.load(half_path)
+
+
+def settle(network):
+    """Let the batch norms of an untrained network fit its activations, which half precision cannot hold else."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        images = np.stack([scene(128, 128, np.random.default_rng(seed)) for seed in range(2)])
+        for _ in range(2):
+            network(network.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
+    return network.eval()
 
 
 def session(model):
@@ -117,7 +131,8 @@ def test_a_weight_beyond_half_precision_is_refused(exported):
     ],
 )
 def test_every_kind_of_network_has_a_half_file_that_runs(backbone, head):
-    network = build_segmentor(ModelConfig(backbone=backbone, head=head, pretrained=False), 5, seed=0).eval()
+    network = build_segmentor(ModelConfig(backbone=backbone, head=head, pretrained=False), 5, seed=0)
+    settle(network)
     full = build_model(network, "mask")
     side = 4 * network.stride
     model = to_half(full, (1, side, side, 3))
@@ -126,3 +141,34 @@ def test_every_kind_of_network_has_a_half_file_that_runs(backbone, head):
     found, expected = (session(expose_logits(each)).run(["logits"], {"image": image})[0] for each in (model, full))
     assert found.dtype == np.float16
     assert np.abs(found.astype(np.float32) - expected).max() < 2e-2 * np.abs(expected).max()
+
+
+def test_attention_scores_keep_single_precision():
+    """Products over hundreds of channels overflow in half before they are scaled."""
+    shape = [1, 16, 256]
+    graph = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (uint8[1,16,256,3] image) => (uint8[1,16,16] mask)
+        <float scale = {0.0625}, int64[1] axis = {3}>
+        {
+            x = Cast<to=1>(image)
+            y = ReduceMean<keepdims=0>(x, axis)
+            z = Relu(y)
+            t = Transpose<perm=[0, 2, 1]>(z)
+            scores = MatMul(z, t)
+            scaled = Mul(scores, scale)
+            logits = Softmax<axis=1>(scaled)
+            index = ArgMax<axis=1, keepdims=0>(logits)
+            expanded = Unsqueeze(index, axis1)
+            wide = Expand(expanded, size)
+            mask = Cast<to=2>(wide)
+        }"""
+    )
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "axis1"))
+    graph.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 16], np.int64), "size"))
+    model = to_half(graph, (*shape, 3))
+    types = infer_types(model, (*shape, 3))
+    assert types["z"].dtype == TensorProto.FLOAT16
+    assert types["scores"].dtype == types["scaled"].dtype == types["logits"].dtype == TensorProto.FLOAT
+    image = np.full((1, 16, 256, 3), 255, np.uint8)
+    assert session(model).run(None, {"image": image})[0].shape == (1, 16, 16)

@@ -1,0 +1,183 @@
+"""From a graph in single precision to one in INT8 with explicit QuantizeLinear and DequantizeLinear pairs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from export.artifacts.passes import anonymise, prune
+from export.calibration import CalibrationImages
+from export.graph import INPUT_NAME, LOGITS_NAME
+from pipeline.config.artifacts import OnnxInt8Options
+
+UInt8 = NDArray[np.uint8]
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # with weights: where nearly all the time goes
+# What lies between two layers computes in INT8 as well, so that nothing is converted back and forth.
+BETWEEN = ("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Resize")
+_ACTIVATIONS = ("Clip", "Relu")
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+
+
+class Quantiser:
+    """Quantises one graph, as a whole or in part, with ranges measured once. Use as a context manager.
+
+    Args:
+        model: the graph in single precision; left as it is.
+        images: what the ranges of the activations come from.
+        options: scheme and method.
+    """
+
+    def __init__(self, model: ModelProto, images: CalibrationImages, options: OnnxInt8Options) -> None:
+        self._options = options
+        self._images = images
+        self._folder = tempfile.TemporaryDirectory(prefix="contrail-int8-")
+        self._ranges = Path(self._folder.name) / "ranges.json"
+        self._source = ModelProto()
+        self._source.CopyFrom(model)
+        # What quantize_static's own preparation would do (fold batch norms, infer shapes) has been done before.
+        self._source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        tail = _tail(model.graph.node)
+        self._nodes = [node for node in model.graph.node if node.name not in tail]
+        self.layers = [node.name for node in self._nodes if node.op_type in LAYERS]
+
+    def __enter__(self) -> Quantiser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def quantise(self, keep: Sequence[str] = ()) -> ModelProto:
+        """Everything in INT8 but the layers named in `keep`."""
+        kept = set(keep)
+        return self._run([node.name for node in self._nodes if node.name not in kept])
+
+    def quantise_only(self, layer: str) -> ModelProto:
+        """Everything in single precision but one layer and the activation after it."""
+        names = [layer]
+        node = next(node for node in self._nodes if node.name == layer)
+        names += [
+            follower.name
+            for follower in self._nodes
+            if follower.op_type in _ACTIVATIONS and follower.input[0] == node.output[0]
+        ]
+        return self._run(names)
+
+    def _run(self, names: Sequence[str]) -> ModelProto:
+        options = self._options
+        symmetric = options.scheme == "symmetric"
+        activations = QuantType.QInt8 if symmetric else QuantType.QUInt8
+        path = Path(self._folder.name) / "quantised.onnx"
+        with _quiet():
+            quantize_static(
+                self._source,
+                str(path),
+                _Reader(self._images),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*LAYERS, *BETWEEN],
+                nodes_to_quantize=list(names),
+                per_channel=options.per_channel,
+                reduce_range=options.reduce_range,
+                activation_type=activations,
+                weight_type=QuantType.QInt8,
+                calibrate_method=_METHODS[options.calibration],
+                calibration_cache_path=str(self._ranges),
+                extra_options={
+                    "ActivationSymmetric": symmetric,
+                    "WeightSymmetric": True,
+                    # TensorRT takes biases in floating point only; ONNX Runtime's kernels want them in int32.
+                    "QuantizeBias": not symmetric,
+                    "CalibTensorRangeSymmetric": symmetric,
+                    "CalibPercentile": options.percentile,
+                    "CalibStridedMinMax": 1,  # one image at a time: memory does not grow with their number
+                },
+            )
+        model = onnx.load(path)
+        del model.graph.value_info[:]
+        _drop_dead_opsets(model)
+        prune(model)
+        anonymise(model)
+        return model
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands the calibration images to ONNX Runtime, one range of them at a time."""
+
+    def __init__(self, images: CalibrationImages) -> None:
+        self._images = images
+        self._batches: Iterator[UInt8] = iter(())
+
+    def __len__(self) -> int:
+        return len(self._images.calibration)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._batches = self._images.batches(self._images.calibration[start_index:end_index])
+
+    def get_next(self) -> dict[str, UInt8] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+
+def session(model: ModelProto) -> onnxruntime.InferenceSession:
+    """A session that computes what the QuantizeLinear pairs say in single precision: the same on every processor.
+
+    Kernels for INT8 differ from it by rounding at most, and differ among processors.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _tail(nodes: Sequence[NodeProto]) -> set[str]:
+    """Nodes after the last layer: upsampled in INT8, logits would have ties, and argmax settles each by class index."""
+    producers = {name: node for node in nodes for name in node.output}
+    tail = set()
+    pending = [LOGITS_NAME]
+    while pending:
+        node = producers.get(pending.pop())
+        if node is not None and node.op_type not in LAYERS and node.name not in tail:
+            tail.add(node.name)
+            pending.extend(node.input)
+    beyond = {LOGITS_NAME}
+    for node in nodes:
+        if beyond & set(node.input):
+            tail.add(node.name)
+            beyond.update(node.output)
+    return tail
+
+
+def _drop_dead_opsets(model: ModelProto) -> None:
+    """Forget operator sets that no node is from; the quantiser declares its own always."""
+    used = {node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the quantiser prints and its advice on the root logger, such as for nodes it was told to leave."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(before)
