@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.losses.info_nce import softplus
 
-# Similarities of one tile: on a CPU they stay in the last-level cache, elsewhere they are enough to fill the device.
-_CPU_TILE_BYTES = 6 * 2**20
+# Similarities of one tile: on a CPU they stay in cache, elsewhere they are enough to fill the device.
+_CPU_TILE_BYTES = 2 * 2**20
 _TILE_BYTES = 64 * 2**20
 
 

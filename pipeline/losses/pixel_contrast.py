@@ -18,7 +18,7 @@ from pipeline.losses.interface import ContrastConfig, MethodLoss, MethodLossOutp
 from pipeline.losses.memory_bank import MemoryBank
 from pipeline.losses.resolution import NO_CLASS, nearest, predicted_classes
 from pipeline.losses.rows import gather_rows
-from pipeline.losses.sampling import AnchorSample, sample_anchors
+from pipeline.losses.sampling import AnchorSample, sample_views
 from pipeline.losses.semi_hard import SemiHard
 from pipeline.losses.statistics import alignment_and_uniformity, class_share
 from pipeline.models.interface import Taps, TraineeOutput
@@ -123,7 +123,7 @@ class PixelContrast(MethodLoss):
         height, width = embeddings.shape[-2:]
         labels = nearest(labels, (height, width))
         labels = labels.where(labels != self.ignore_index, NO_CLASS)
-        anchors = sample_anchors(
+        anchors, views = sample_views(
             labels,
             nearest(predicted_classes(output.logits), (height, width)),
             max_samples=self.config.max_samples,
@@ -146,13 +146,13 @@ class PixelContrast(MethodLoss):
                 base_temperature=self.config.base_temperature,
             )
         else:
-            loss = self._contrast_with(self.bank, rows, anchors, len(labels), generator)
+            loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
             self.bank.enqueue(embeddings, labels, generator=generator)
             statistics["bank_fill"] = self.bank.fill()
         return MethodLossOutput(loss=loss, statistics=statistics)
 
     def _contrast_with(
-        self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, images: int, generator: torch.Generator
+        self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator
     ) -> Tensor:
         config = self.config
         valid = bank.valid()
@@ -164,7 +164,7 @@ class PixelContrast(MethodLoss):
                 valid,
                 temperature=config.temperature,
                 base_temperature=config.base_temperature,
-                most_per_class=images * anchors.views,
+                most_per_class=most_per_class,
             )
         classes = torch.arange(self.num_classes, device=rows.device)
         selection = SemiHard(

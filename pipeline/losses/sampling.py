@@ -24,14 +24,12 @@ class AnchorSample:
         pixel: `[N]` int64, flat index y * w + x in that image.
         label: `[N]` int64, the anchor's class.
         hard: `[N]` bool, whether the prediction there differs from the class.
-        views: anchors per group, the same for every group.
     """
 
     image: Tensor
     pixel: Tensor
     label: Tensor
     hard: Tensor
-    views: int
 
     def __len__(self) -> int:
         return len(self.image)
@@ -67,6 +65,26 @@ def sample_anchors(
     Raises:
         ValueError: the maps differ in shape, or a maximum is below 1.
     """
+    return sample_views(
+        labels,
+        predictions,
+        max_samples=max_samples,
+        max_views=max_views,
+        ignore_index=ignore_index,
+        generator=generator,
+    )[0]
+
+
+def sample_views(
+    labels: Tensor,
+    predictions: Tensor,
+    *,
+    max_samples: int,
+    max_views: int,
+    ignore_index: int,
+    generator: torch.Generator,
+) -> tuple[AnchorSample, int]:
+    """`sample_anchors`, and how many anchors each group has: a bound on the anchors of a class that the host knows."""
     if labels.ndim != 3 or labels.shape != predictions.shape:
         raise ValueError(
             "labels and predictions: expected one shape [B,h,w], "
@@ -99,10 +117,10 @@ def sample_anchors(
     hard = view < hard_kept
     rank = view.where(hard, view - hard_kept + hard_size[:, None])
     index = order[(start[:, None] + rank).flatten()]
-    return AnchorSample(
+    sample = AnchorSample(
         image=index // max(1, pixels),
         pixel=index % max(1, pixels),
         label=labels.flatten()[index],
         hard=hard.flatten(),
-        views=views,
     )
+    return sample, views
