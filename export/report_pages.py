@@ -169,33 +169,38 @@ def _classes(report: Report) -> list[Block]:
 
 
 def _checks(report: Report) -> list[Block]:
+    """One row per engine, one column per check, and in words what did not pass."""
     checks = report["checks"]
     if not checks:
         return []
+    names = list(dict.fromkeys(check["name"] for check in checks))
+    engines: dict[tuple[str, int, str], dict[str, str]] = {}
+    for check in checks:
+        engines.setdefault((check["method"], check["seed"], check["target"]), {})[check["name"]] = check["status"]
+    several = len({seed for _, seed, _ in engines}) > 1
+    rows = [
+        [
+            f"`{method}`" + (f" seed {seed}" if several else ""),
+            f"`{target}`",
+            *(found.get(name, DASH) for name in names),
+        ]
+        for (method, seed, target), found in engines.items()
+    ]
     counts: dict[str, int] = {}
     for check in checks:
         counts[check["status"]] = counts.get(check["status"], 0) + 1
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
-    blocks: list[Block] = [Heading(2, "Checks"), Paragraph(f"{len(checks)} checks: {text}.")]
-    rows = [
-        [
-            f"`{check['method']}`",
-            f"`{check['target']}`",
-            check["name"],
-            check["status"],
-            _shown(check.get("measured"), check.get("unit")),
-            _shown(check.get("threshold"), check.get("unit")),
-        ]
+    words = [
+        f"`{check['method']}`, `{check['target']}`, {check['name']}: {check['status']}, {check['detail']}"
         for check in checks
+        if check["status"] != "pass"
     ]
-    return [*blocks, Table(["method", "target", "check", "status", "measured", "allowed"], rows, left=4)]
-
-
-def _shown(value: object, unit: object) -> str:
-    if value is None:
-        return DASH
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{text} {unit}" if unit else text
+    return [
+        Heading(2, "Checks"),
+        Paragraph(f"{len(checks)} checks: {text}."),
+        Table(["method", "target", *names], rows, left=2 + len(names)),
+        *([Bullets(words)] if words else []),
+    ]
 
 
 def _benchmark(report: Report) -> list[Block]:
