@@ -70,6 +70,7 @@ class OpenVino(Runtime):
 
     name: ClassVar[str] = "openvino"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
+    Options: ClassVar[type[OpenVinoOptions]] = OpenVinoOptions
 
     def __init__(self, openvino: Any, compiled: Any, options: OpenVinoOptions, fixed_batch: int | None) -> None:
         super().__init__()

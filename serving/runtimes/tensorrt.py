@@ -50,6 +50,7 @@ class TensorRT(Runtime):
 
     name: ClassVar[str] = "tensorrt"
     kinds: ClassVar[frozenset[str]] = frozenset({"tensorrt"})
+    Options: ClassVar[type[TensorRTOptions]] = TensorRTOptions
 
     def __init__(
         self, cuda: Cuda, library: Any, engine: Any, context: Any, plan: PlanDetails, options: TensorRTOptions
