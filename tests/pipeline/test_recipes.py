@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.config.params import read_yaml, validate_params
-from pipeline.recipes import apply, differences, merge, recipe_names, summary
+from pipeline.recipes import apply, differences, load_recipe, merge, whole_recipes
 from serving.errors import UserError
 
 
@@ -22,14 +22,14 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.yaml").write_text(text)
 
 
-def test_every_recipe_is_valid_and_says_what_it_is(repository: Path) -> None:
-    names = recipe_names(repository / "recipes")
-    assert "camvid-cpu" in names
-    for name in names:
+def test_every_recipe_of_one_file_is_valid_and_says_what_it_is(repository: Path) -> None:
+    recipes = whole_recipes(repository / "recipes")
+    assert "camvid-cpu" in recipes
+    for name, recipe in recipes.items():
         values = read_yaml(repository / "params.yaml")
-        merge(values, read_yaml(repository / "recipes" / f"{name}.yaml"))
+        merge(values, load_recipe(name, repository / "recipes"))
         validate_params(values, name)
-        assert summary(repository / "recipes" / f"{name}.yaml"), name
+        assert recipe.summary, name
 
 
 def test_applying_one_keeps_comments_and_names_the_differences(params_path: Path, tmp_path: Path) -> None:
