@@ -7,6 +7,7 @@ resolution. The test split is looked at by this command alone, and every look is
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,10 @@ def main() -> int:
     device = select_device(params.train.device)
     segmentor, info = load_segmentor(stripped_dir(arguments.method, arguments.seed))
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
-    config = params.evaluate
+    config = dataclasses.replace(params.evaluate, split=arguments.split)
     evaluation = evaluate(
         segmentor_predictor(segmentor.to(device), device, resize=config.resize, protocol=config.protocol),
-        prepared.split(arguments.split),
+        prepared.split(config.split),
         info.num_classes,
         info.ignore_index,
         boundary_ratio=config.boundary_ratio,

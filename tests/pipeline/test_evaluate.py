@@ -66,6 +66,7 @@ def test_every_look_at_test_is_recorded(monkeypatch: pytest.MonkeyPatch, capsys:
     run(monkeypatch, "--split", "test")
     assert "was looked at" in capsys.readouterr().err
     path = evaluate.result_path("cross_entropy", 0, "test")
+    assert json.loads(path.read_text())["protocol"].startswith("split test, ")
     assert len(json.loads(path.read_text())["looks"]) == 1
     run(monkeypatch, "--split", "test")
     assert len(json.loads(path.read_text())["looks"]) == 1, "the same weights again are the same look"
