@@ -61,21 +61,21 @@ def composed_recipes(folder: Path = RECIPES_DIR) -> dict[str, Recipe]:
 
     The dataset's part is merged after those of method and network, so that it can adapt them.
     """
-    methods, evaluations = parts("methods", folder), parts("evaluation", folder)
+    datasets, networks, methods, evaluations = (
+        parts(kind, folder) for kind in ("datasets", "networks", "methods", "evaluation")
+    )
+    said = {path: summary(path) for kind in (datasets, networks, methods, evaluations) for path in kind.values()}
     found: dict[str, Recipe] = {}
-    for (data, data_path), (network, network_path) in itertools.product(
-        parts("datasets", folder).items(), parts("networks", folder).items()
+    for data, network, method, evaluation in itertools.product(
+        datasets, networks, (None, *methods), (None, *evaluations)
     ):
-        cell = f"{data}-{network}"
-        line = f"{summary(network_path)} on {summary(data_path)}"
-        for method in (None, *methods):
-            for evaluation in (None, *evaluations):
-                chosen = methods.get(method or DEFAULT_METHOD)
-                extra = evaluations[evaluation] if evaluation else None
-                paths = [path for path in (chosen, network_path, data_path, extra) if path is not None]
-                said = [line, *(summary(path) for path in (methods[method] if method else None, extra) if path)]
-                name = "-".join(filter(None, (cell, method, evaluation)))
-                found[name] = Recipe(tuple(paths), "; ".join(said))
+        trained_by = methods.get(method or DEFAULT_METHOD)
+        judged_by = evaluations[evaluation] if evaluation else None
+        files = [path for path in (trained_by, networks[network], datasets[data], judged_by) if path is not None]
+        named = [path for path in (trained_by if method else None, judged_by) if path is not None]
+        line = f"{said[networks[network]]} on {said[datasets[data]]}"
+        name = "-".join(part for part in (data, network, method, evaluation) if part)
+        found[name] = Recipe(tuple(files), "; ".join([line, *(said[path] for path in named)]))
     return found
 
 
