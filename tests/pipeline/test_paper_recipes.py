@@ -149,12 +149,12 @@ def test_networks_are_built_with_every_methods_training_heads(data: str, name: s
     assert segmentor.num_classes == classes
     height, width = params.train.augment.crop
     assert min(height, width) >= 4 * segmentor.stride, "the crop leaves hardly a pixel at the deepest stage"
-    images, labels = torch.empty(1, 3, height, width, device="meta"), torch.empty(1, height, width, device="meta")
+    images, labels = torch.empty(2, 3, height, width, device="meta"), torch.empty(2, height, width, device="meta")
     padded, _ = pad_to_stride(images, labels, stride=segmentor.stride, ignore_index=255)
     assert data == "camvid" or padded.shape == images.shape, "only CamVid's own size is no multiple of 32"
     with torch.device("meta"):
         logits = segmentor(padded)
-        assert logits.shape[:2] == (1, classes)
+        assert logits.shape[:2] == (2, classes)
         for method in METHODS:
             config = with_recipes(f"{data}-{name}-{method}").methods[method]
             loss = build_method(config, num_classes=classes, ignore_index=255, training_images=1)
