@@ -66,3 +66,8 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shortened(text: str, length: int = 240) -> str:
+    """The beginning of a text too long for a table; the whole is in the JSON."""
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.table import Table
 from rich.text import Text
 
-from export.formatting import signed
+from export.formatting import shortened, signed
 from pipeline.config.gate import GateConfig
 
 Report = Mapping[str, Any]
@@ -60,7 +60,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         style = "red" if finding.fatal else "yellow"
         label = finding.severity if finding.fatal else f"{finding.severity.lower()} (allowed)"
-        cells = (Text(label, style), Text(finding.subject), Text(finding.rule), Text(finding.found))
+        cells = (Text(label, style), Text(finding.subject), Text(finding.rule), Text(shortened(finding.found)))
         table.add_row(*cells)
     return table
 
@@ -99,6 +99,7 @@ def _judge_targets(report: Report, config: GateConfig) -> Iterator[Finding]:
             yield Finding(
                 "FAIL", f"{report['deployed']}/{name}", "a required target is built", "the report has no such row"
             )
+    checked = {_subject(check) for check in report["checks"] if check["status"] == "fail"}
     for row in rows:
         subject = _subject(row)
         if row["status"] == "skipped":
@@ -106,7 +107,8 @@ def _judge_targets(report: Report, config: GateConfig) -> Iterator[Finding]:
             rule = "a required target is not skipped" if required else "nothing is skipped"
             yield Finding("SKIPPED", subject, rule, str(row["reason"]), fatal=required)
         elif row["status"] != "ok":
-            yield Finding("FAIL", subject, "the target works", str(row["reason"]))
+            if subject not in checked:  # a failed check is listed by itself
+                yield Finding("FAIL", subject, "the target works", str(row["reason"]))
         else:
             yield from _judge_numbers(row, subject, config)
             yield from _judge_measurement(report, row, subject)

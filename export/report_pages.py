@@ -8,7 +8,7 @@ from typing import Any
 from export.certificate_page import certificate_blocks
 from export.device import device_summary
 from export.document import Block, Bullets, Figure, Heading, Paragraph, Table
-from export.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent
+from export.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent, shortened
 
 Report = Mapping[str, Any]
 
@@ -114,7 +114,7 @@ def _targets(report: Report) -> list[Block]:
             ]
         )
     reasons = [
-        f"`{row['method']}`, `{row['target']}`: {row['status']}, {row['reason']}"
+        f"`{row['method']}`, `{row['target']}`: {row['status']}, {shortened(row['reason'] or DASH)}"
         for row in report["targets"]
         if row["status"] != "ok"
     ]
@@ -191,7 +191,7 @@ def _checks(report: Report) -> list[Block]:
         counts[check["status"]] = counts.get(check["status"], 0) + 1
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
     words = [
-        f"`{check['method']}`, `{check['target']}`, {check['name']}: {check['status']}, {check['detail']}"
+        f"`{check['method']}`, `{check['target']}`, {check['name']}: {check['status']}, {shortened(check['detail'])}"
         for check in checks
         if check["status"] != "pass"
     ]

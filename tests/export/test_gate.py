@@ -137,6 +137,17 @@ def test_everything_wrong_is_listed_at_once(report):
     assert len(fatal(report)) == 6
 
 
+def test_target_that_failed_by_its_checks_is_listed_once(report):
+    break_status(report)
+    check = next(check for check in report["checks"] if check["method"] == "pixel_contrast")
+    check.update(status="fail", detail="x" * 1000)
+    findings = fatal(report)
+    assert [finding.rule for finding in findings] == ["check hash"]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(findings_table(findings))
+    assert console.export_text().count("x") < 250
+
+
 def test_required_target_may_not_be_skipped(report):
     config = GateConfig(required=("ort_fp32", "tensorrt_fp16"))
     assert [(finding.severity, finding.found) for finding in fatal(report, config)] == [("SKIPPED", "no CUDA device")]
