@@ -13,17 +13,21 @@ from export.checks import CHECKS
 from export.checks.agreement import disagreement
 from export.checks.comparison import worst_error
 from export.checks.interface import CheckContext, CheckResult, SkippedError
+from export.checks.precision import measured_precision
 from export.checks.reference import Reference
-from pipeline.artifacts import write_json
+from pipeline.artifacts import SKIPPED_NAME, read_json, write_json
 from pipeline.config.artifacts import TargetConfig
 from pipeline.config.verify import VerifyConfig
 from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation import Evaluation, compare
-from serving.errors import UserError
+from serving.errors import UnavailableError, UserError
 from serving.files import file_sha256
 
 SCHEMA = 1
 REPORT_NAME = "report.json"
+
+_ACCURACY = ("miou", "boundary_iou", "iou_per_class", "protocol", "miou_drop_points", "miou_drop_ci95")
+METRICS_DIGITS = 4  # another CPU rounds otherwise: a pixel in a million changes its class
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ class BranchVerification:
         write_json(folder / REPORT_NAME, self.report)
 
     def metrics(self) -> dict[str, dict[str, float | None]]:
-        """The numbers that a run elsewhere reproduces: those that come from counted pixels."""
+        """The numbers that a run elsewhere reproduces: from counted pixels, without the digits of a few of them."""
         keys = ("miou", "reference_miou", "miou_drop_points", "boundary_iou", "agreement")
-        return {row["target"]: {key: row[key] for key in keys} for row in self.report["targets"]}
+        return {
+            row["target"]: {key: None if row[key] is None else round(row[key], METRICS_DIGITS) for key in keys}
+            for row in self.report["targets"]
+        }
 
 
 def run_checks(
@@ -123,6 +130,8 @@ def verify_branch(
     evaluations = {"pytorch": expected}
     rows = []
     for target in targets:
+        head = {"method": method, "seed": seed, "target": target.name, "artifact": target.config.artifact}
+        head |= {"path": target.path.as_posix(), "runtime": target.config.runtime}
         with CheckContext(
             target.path,
             runtime=target.config.runtime,
@@ -133,10 +142,12 @@ def verify_branch(
             max_miou_drop_points=max_miou_drop_points,
             boundary_ratio=boundary_ratio,
         ) as context:
+            if (reason := unavailable(context)) is not None:
+                rows.append(head | _skipped_row(expected, reason))
+                continue
             checks = run_checks(context, progress=_prefixed(progress, target.name))
             row, evaluation = _row(context, checks, expected)
-        head = {"method": method, "seed": seed, "target": target.name, "artifact": target.config.artifact}
-        rows.append(head | {"path": target.path.as_posix(), "runtime": target.config.runtime} | row)
+        rows.append(head | row)
         if evaluation is not None:
             evaluations[target.name] = evaluation
     report = {
@@ -150,6 +161,31 @@ def verify_branch(
     return BranchVerification(report, evaluations)
 
 
+def unavailable(context: CheckContext) -> str | None:
+    """Why this machine cannot run an engine that may be sound; None where it can, or where the engine is at fault."""
+    skipped = context.engine_path.with_name(SKIPPED_NAME)
+    if not context.engine_path.exists() and skipped.exists():
+        return str(read_json(skipped, made_by="compile")["reason"])
+    try:
+        _ = context.engine
+    except UnavailableError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the checks will meet it again and say so
+        return None
+    return None
+
+
+def _skipped_row(expected: Evaluation, reason: str) -> dict[str, Any]:
+    measured = ("precision", "precision_measured", "sha256", "agreement", "largest_logit_error")
+    return {
+        "status": "skipped",
+        "reason": reason,
+        "reference_miou": expected.miou,
+        "reference_boundary_iou": expected.boundary_iou,
+        "checks": [],
+    } | dict.fromkeys((*measured, *_ACCURACY))
+
+
 def _prefixed(progress: Callable[[str], None] | None, name: str) -> Callable[[str], None] | None:
     return None if progress is None else lambda check: progress(f"{name}: {check}")
 
@@ -161,6 +197,7 @@ def _row(
     failed = [check for check in checks if check.status == "fail"]
     row: dict[str, Any] = {
         "precision": _known(lambda: context.precision),
+        "precision_measured": _known(lambda: measured_precision(context)),
         "status": "failed" if failed else "ok",
         "reason": _reason(failed, len(checks)),
         "sha256": _known(lambda: file_sha256(context.engine_path)),
@@ -172,8 +209,7 @@ def _row(
     }
     evaluation = _known(lambda: context.evaluation)
     if evaluation is None:
-        missing = ("miou", "boundary_iou", "iou_per_class", "protocol", "miou_drop_points", "miou_drop_ci95")
-        return row | dict.fromkeys(missing), None
+        return row | dict.fromkeys(_ACCURACY), None
     drop = compare(expected, evaluation, resamples=context.config.resamples, seed=context.config.seed)
     return row | _accuracy(evaluation) | {
         "protocol": evaluation.protocol,

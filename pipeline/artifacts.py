@@ -21,6 +21,7 @@ PREPARED_DIR = Path("data/prepared")
 ARTIFACTS_DIR = Path("artifacts")
 REPORTS_DIR = Path("reports")
 METRICS_DIR = Path("metrics")
+SKIPPED_NAME = "skipped.json"  # in place of an engine that cannot be built here: {status, reason}
 
 
 def branch_name(method: str, seed: int) -> str:

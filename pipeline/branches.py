@@ -45,6 +45,7 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
     """The content of branches.yaml: what the DAG loops over.
 
     `branches`: name -> method, seed, sources, folders of its artefacts. `exports`: one entry per artefact of a branch.
+    `compiles`: one entry per target of a branch that is compiled to an engine of its own.
     `dataset_sources`: files of the dataset.
     """
     dataset = params.prepare.dataset
@@ -55,13 +56,23 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
         sources = _slots(modules, TRAIN_MODULES, root)
         for seed in params.matrix.seeds:
             found[branch_name(method, seed)] = {"method": method, "seed": seed, "sources": sources}
-    exports = {}
+    exports: dict[str, dict[str, Any]] = {}
+    compiles: dict[str, dict[str, Any]] = {}
     for branch, settings in found.items():
         targets = params.deploy.targets_of(settings["method"], params.targets)
         artifacts = list(dict.fromkeys(target.artifact for target in targets.values()))
+        compiled = [name for name, target in targets.items() if target.compiled]
         settings["artifacts"] = _padded(
-            [(ARTIFACTS_DIR / branch / name).as_posix() for name in artifacts], ARTIFACT_SLOTS
+            [(ARTIFACTS_DIR / branch / name).as_posix() for name in (*artifacts, *compiled)], ARTIFACT_SLOTS
         )
+        for name in compiled:
+            compiles[f"{branch}-{name}"] = {
+                "branch": branch,
+                "method": settings["method"],
+                "seed": settings["seed"],
+                "target": name,
+                "artifact": targets[name].artifact,
+            }
         for name in artifacts:
             exports[f"{branch}-{name}"] = {
                 "branch": branch,
@@ -77,7 +88,7 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
             }
     painters = [GENERATORS.module_of(dataset)] if dataset in GENERATORS else []
     dataset_sources = _slots([DATASETS.module_of(dataset), *painters], PREPARE_MODULES, root)
-    return {"branches": found, "exports": exports, "dataset_sources": dataset_sources}
+    return {"branches": found, "exports": exports, "compiles": compiles, "dataset_sources": dataset_sources}
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

@@ -11,6 +11,10 @@ class UserError(Exception):
     """Something the user can mend. The message says what, got, expected and what to do; no traceback is shown."""
 
 
+class UnavailableError(UserError):
+    """This machine lacks what the request needs (a package, a GPU, an instruction set); the files may be fine."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` when a known name is close to `name`, else the list of known names."""
     known = sorted(known)

@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.graph import CONFIDENCE_NAME, MASK_NAME, OutputKind
+from pipeline.artifacts import artifact_dir
+from pipeline.config.artifacts import TargetConfig
 from pipeline.data.prepared import Prepared
 from pipeline.models.segmentor import Segmentor
 from pipeline.weights import SegmentorInfo, tensors_sha256
 from serving.manifest import InputSpec, Manifest, OutputSpec, Precision
 
 MODEL_NAME = "model.onnx"
+PLAN_NAME = "model.plan"
+
+
+def engine_path(method: str, seed: int, name: str, target: TargetConfig) -> Path:
+    """The file that a target of a branch runs: its artefact, or the plan compiled from it."""
+    if target.compiled:
+        return artifact_dir(method, seed, name) / PLAN_NAME
+    return artifact_dir(method, seed, target.artifact) / MODEL_NAME
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,8 @@ def complete_biases(model: ModelProto) -> None:
     """Give every convolution a bias, zero where it has none.
 
     PyTorch's exporter drops a bias whose values are all zero, as those of a fresh network are: whether it did would
-    show in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no measurable cost.
+    show in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no
+    measurable cost.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:

@@ -48,10 +48,13 @@ class Quantiser:
         self._images = images
         self._folder = tempfile.TemporaryDirectory(prefix="contrail-int8-")
         self._ranges = Path(self._folder.name) / "ranges.json"
-        self._source = ModelProto()
-        self._source.CopyFrom(model)
+        source = ModelProto()
+        source.CopyFrom(model)
         # What quantize_static's own preparation would do (fold batch norms, infer shapes) has been done before.
-        self._source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+        # As a file: quantize_static moves the weights of a model in memory to a file of its own, and deletes that.
+        self._source = Path(self._folder.name) / "source.onnx"
+        onnx.save(source, self._source)
         tail = _tail(model.graph.node)
         self._nodes = [node for node in model.graph.node if node.name not in tail]
         self.layers = [node.name for node in self._nodes if node.op_type in LAYERS]
@@ -85,7 +88,7 @@ class Quantiser:
         path = Path(self._folder.name) / "quantised.onnx"
         with _quiet():
             quantize_static(
-                self._source,
+                str(self._source),
                 str(path),
                 _Reader(self._images),
                 quant_format=QuantFormat.QDQ,

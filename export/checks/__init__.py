@@ -15,6 +15,7 @@ CHECKS: Registry[Check] = Registry(
         "integrity": "export.checks.integrity:check",
         "contract": "export.checks.contract:check",
         "structure": "export.checks.structure:check",
+        "precision": "export.checks.precision:check",
         "finite": "export.checks.finite:check",
         "exposure": "export.checks.exposure:check",
         "logits": "export.checks.logits:check",

@@ -32,6 +32,9 @@ from serving.predictor import Predictor
 from serving.runtimes import RUNTIMES
 from serving.runtimes.interface import Runtime
 
+# Precisions as OpenVINO names them -> as manifests do.
+TOLD = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
 Status = Literal["pass", "fail", "skipped", "inconclusive"]
 
 
@@ -179,8 +182,9 @@ class CheckContext:
 
     @cached_property
     def precision(self) -> str:
-        """Of the arithmetic: what the runtime says, else what the manifest says."""
-        return str(self.engine.describe().get("precision") or self.manifest.precision)
+        """Asked for: what the runtime was told to compute in; of a quantised file, the manifest's."""
+        told = str(self.engine.describe().get("precision") or "")
+        return self.manifest.precision if self.manifest.precision == "int8" else TOLD.get(told, self.manifest.precision)
 
     @cached_property
     def max_logit_error(self) -> float:

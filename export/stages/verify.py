@@ -6,12 +6,11 @@ import argparse
 
 from rich.progress import Progress
 
-from export.artifacts.interface import MODEL_NAME
+from export.artifacts.interface import engine_path
 from export.checks.reference import Reference
 from export.verification import EngineTarget, verify_branch
 from pipeline.artifacts import (
     PREPARED_DIR,
-    artifact_dir,
     atomic_dir,
     stripped_dir,
     verify_dir,
@@ -38,7 +37,7 @@ def main() -> int:
     if tuple(prepared.class_names) != info.class_names:
         raise UserError(f"{stripped_dir(method, seed)}: made for other classes than {PREPARED_DIR} has; train it again")
     targets = [
-        EngineTarget(name, artifact_dir(method, seed, target.artifact) / MODEL_NAME, target)
+        EngineTarget(name, engine_path(method, seed, name, target), target)
         for name, target in params.deploy.targets_of(method, params.targets).items()
     ]
     with Progress(transient=True) as progress:

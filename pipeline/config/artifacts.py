@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -120,6 +121,40 @@ class ArtifactConfig:
 
 
 @dataclass(frozen=True)
+class PlanBuild:
+    """How a TensorRT plan is built; precision lives in the artefact.
+
+    Attributes:
+        package: `tensorrt`, `tensorrt_rtx`, or `auto`: the one that is installed, `tensorrt` first.
+        compute_capabilities: GPUs to build for, as in "8.9"; none for the GPU of this machine. Without a GPU only
+            TensorRT-RTX builds, and these must be named.
+        min, opt, max: batch, height and width: the smallest input, the one to be fastest at, and the largest.
+        workspace_mebibytes: scratch memory that a layer may use; None leaves it to TensorRT.
+    """
+
+    package: Literal["auto", "tensorrt", "tensorrt_rtx"] = "auto"
+    compute_capabilities: tuple[str, ...] = ()
+    min: tuple[int, int, int] = (1, 64, 64)
+    opt: tuple[int, int, int] = (1, 512, 512)
+    max: tuple[int, int, int] = (8, 1024, 1024)
+    workspace_mebibytes: int | None = None
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(
+            all(0 < low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)),
+            f"expected 0 < min <= opt <= max on every axis, got {list(self.min)}, {list(self.opt)}, {list(self.max)}",
+        )
+        unfit = [text for text in self.compute_capabilities if not re.fullmatch(r"\d+\.\d", text)]
+        require(not unfit, f"compute_capabilities: expected texts such as '8.9', got {unfit}")
+        require(
+            self.workspace_mebibytes is None or self.workspace_mebibytes >= 1,
+            f"workspace_mebibytes: expected at least 1, got {self.workspace_mebibytes}",
+        )
+        require.done()
+
+
+@dataclass(frozen=True)
 class TargetConfig:
     """One target: an artefact on a runtime.
 
@@ -127,11 +162,13 @@ class TargetConfig:
         artifact: a name from the section `artifacts`.
         runtime: a name in `serving.runtimes.RUNTIMES`.
         options: settings of that runtime.
+        build: how its plan is built; only of the runtime `tensorrt`.
     """
 
     artifact: str
     runtime: str = "onnxruntime"
     options: Mapping[str, object] = field(default_factory=dict)
+    build: PlanBuild = PlanBuild()
 
     def __post_init__(self) -> None:
         require = Require()
@@ -142,7 +179,13 @@ class TargetConfig:
             build(RUNTIMES.resolve(self.runtime).Options, self.options, "options", problems)
             for problem in problems:
                 require(False, problem)
+        require(self.compiled or self.build == PlanBuild(), f"build: the runtime {self.runtime} compiles nothing")
         require.done()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the artefact is compiled to an engine of its own first."""
+        return self.runtime == "tensorrt"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import UserError
+from serving.errors import UnavailableError, UserError
 from serving.runtimes.interface import one_line
 
 
@@ -27,7 +27,7 @@ class Cuda:
         try:
             runtime = importlib.import_module("cuda.bindings.runtime")
         except ImportError as error:
-            raise UserError(
+            raise UnavailableError(
                 f"CUDA: cuda-python is not installed ({one_line(error)}); pip install cuda-python"
             ) from error
         self._runtime: Any = runtime
@@ -37,7 +37,7 @@ class Cuda:
         self._graph: Any = None
         status, count = runtime.cudaGetDeviceCount()
         if status != runtime.cudaError_t.cudaSuccess or not count:
-            raise UserError(f"no CUDA device: {self._message(status)}; an NVIDIA GPU and its driver are needed")
+            raise UnavailableError(f"no CUDA device: {self._message(status)}; an NVIDIA GPU and its driver are needed")
         if device_id >= count:
             raise UserError(f"device_id {device_id}: this machine has {count} CUDA device(s), counted from 0")
         self.call("cudaSetDevice", device_id)

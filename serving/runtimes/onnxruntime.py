@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serving.errors import UserError
+from serving.errors import UnavailableError, UserError
 from serving.manifest import Manifest
 from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
 from serving.schema import Require
@@ -79,7 +79,7 @@ class OnnxRuntime(Runtime):
         ort, errors = _import()
         provider = _PROVIDERS[parsed.provider]
         if provider not in ort.get_available_providers():
-            raise UserError(
+            raise UnavailableError(
                 f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}; "
                 "for a GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu (the two overwrite each other)"
             )
@@ -105,7 +105,7 @@ class OnnxRuntime(Runtime):
             raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
         running = session.get_providers()
         if running[0] != provider:
-            raise UserError(
+            raise UnavailableError(
                 f"runtime onnxruntime: asked for {provider}, but it would run on {running[0]}: check the GPU driver, "
                 "CUDA and cuDNN against the ONNX Runtime release (onnxruntime.ai, CUDA execution provider)"
             )
@@ -185,7 +185,7 @@ def _import() -> tuple[Any, tuple[type[Exception], ...]]:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError as error:
-        raise UserError(
+        raise UnavailableError(
             f"runtime onnxruntime: not installed ({one_line(error)}); pip install onnxruntime (or onnxruntime-gpu)"
         ) from error
     errors = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serving.errors import UserError
+from serving.errors import UnavailableError, UserError
 from serving.manifest import Manifest
 from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
 from serving.schema import Require
@@ -88,7 +88,7 @@ class OpenVino(Runtime):
         core = openvino.Core()
         device = parsed.device.upper()
         if device.partition(".")[0] not in {each.partition(".")[0] for each in core.available_devices}:
-            raise UserError(
+            raise UnavailableError(
                 f"runtime openvino: no device {parsed.device}; this machine has {', '.join(core.available_devices)} "
                 "(a GPU or NPU needs its driver installed)"
             )
@@ -188,7 +188,7 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise UserError(f"runtime openvino: not installed ({one_line(error)}); pip install openvino") from error
+        raise UnavailableError(f"runtime openvino: not installed ({one_line(error)}); pip install openvino") from error
     finally:
         del sys.modules["openvino_telemetry"]
         if loaded is not None:
@@ -218,7 +218,7 @@ def _precision(options: OpenVinoOptions, manifest: Manifest, capabilities: list[
         return own if _CAPABILITY[own] in capabilities else "f32"
     if _CAPABILITY[options.precision] not in capabilities:
         available = [name for name, capability in _CAPABILITY.items() if capability in capabilities]
-        raise UserError(
+        raise UnavailableError(
             f"runtime openvino: {device} of this machine does not compute in {options.precision} (OpenVINO would run "
             f"another precision in silence); it has {', '.join(available)}"
         )

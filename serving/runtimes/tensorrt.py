@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serving.errors import UserError
+from serving.errors import UnavailableError, UserError
 from serving.manifest import Manifest
 from serving.runtimes.cuda import Buffer, Cuda
 from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
@@ -203,7 +203,7 @@ def _import(plan: PlanDetails) -> Any:
     try:
         return importlib.import_module(plan.package)
     except (ImportError, OSError) as error:  # OSError: its shared libraries are there in part only
-        raise UserError(
+        raise UnavailableError(
             f"runtime tensorrt: {distribution} is not installed ({one_line(error)}); pip install "
             f"{distribution}=={plan.version}"
             + (" --extra-index-url https://pypi.nvidia.com" if plan.package == "tensorrt" else "")

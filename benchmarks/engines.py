@@ -1,0 +1,180 @@
+"""Every engine beside PyTorch eager in one run: `python -m benchmarks.engines [--json]`.
+
+Speed does not depend on the values of the weights, so that an untrained network serves; its accuracy means nothing. The
+engines take turns, one inference each per round and in another order every round: what the machine does meanwhile meets
+all of them alike. Reported are medians and, per round, the ratio to PyTorch in that same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.artifacts import ARTIFACTS
+from export.artifacts.interface import ExportContext
+from export.graph import DeployGraph
+from pipeline.config.artifacts import ArtifactConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.prepare import PrepareConfig
+from pipeline.data.preparation import prepare
+from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.weights import SegmentorInfo
+from serving.errors import UnavailableError, UserError, run_command
+from serving.manifest import read_sidecar
+from serving.runtimes import RUNTIMES
+
+BASELINE = "pytorch"
+ARTIFACT_KINDS: Mapping[str, ArtifactConfig] = {
+    "onnx_fp32": ArtifactConfig("onnx_fp32"),
+    "onnx_fp16": ArtifactConfig("onnx_fp16"),
+    "onnx_int8_u8": ArtifactConfig(
+        "onnx_int8", {"scheme": "asymmetric", "images": 4, "held_out": 1, "max_miou_drop_points": 100.0}
+    ),
+    "onnx_int8_s8": ArtifactConfig(
+        "onnx_int8", {"scheme": "symmetric", "images": 4, "held_out": 1, "max_miou_drop_points": 100.0}
+    ),
+}
+# Name -> artefact, runtime, options, the least speed-up over PyTorch that is aimed at (None: no aim).
+ENGINES: Mapping[str, tuple[str, str, Mapping[str, object], float | None]] = {
+    "ort_fp32": ("onnx_fp32", "onnxruntime", {}, 1.3),
+    "ort_fp16": ("onnx_fp16", "onnxruntime", {}, None),
+    "ort_int8": ("onnx_int8_u8", "onnxruntime", {}, None),
+    "openvino_fp32": ("onnx_fp32", "openvino", {"precision": "f32"}, None),
+    "openvino_bf16": ("onnx_fp32", "openvino", {"precision": "bf16"}, 4.0),
+    "openvino_int8": ("onnx_int8_s8", "openvino", {}, 5.0),
+}
+
+Run = Callable[[], object]
+
+
+def exported(segmentor: Segmentor, prepared: Prepared, folder: Path) -> dict[str, Path]:
+    """Every artefact of the network."""
+    info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
+    paths = {}
+    for name, config in ARTIFACT_KINDS.items():
+        (folder / name).mkdir()
+        context = ExportContext(name, folder / name, info, lambda: prepared)
+        paths[name] = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+    return paths
+
+
+def eager(segmentor: Segmentor, images: NDArray[np.uint8]) -> Run:
+    """PyTorch as it comes: the deploy graph, uint8 in and mask out."""
+    graph, batch = DeployGraph(segmentor), torch.from_numpy(images)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return graph(batch)
+
+    return run
+
+
+def measure(runs: Mapping[str, Run], *, rounds: int, seed: int) -> dict[str, list[float]]:
+    """Milliseconds per inference, one of every engine per round, in a new order each round; two rounds warm up."""
+    generator = np.random.default_rng(seed)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name in generator.permutation(list(runs)).tolist():
+            start = time.perf_counter_ns()
+            runs[name]()
+            if number >= 2:
+                times[name].append((time.perf_counter_ns() - start) / 1e6)
+    return times
+
+
+def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed: int) -> dict[str, Any]:
+    """Export the network, open every engine that this machine has, measure."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="contrail-engines-") as name, ExitStack() as stack:
+        folder = Path(name)
+        options = {"train": 6, "val": 1, "test": 1, "height": side, "width": side, "seed": seed}
+        prepare(PrepareConfig(dataset="streets", options=options), folder / "data")
+        prepared = load_prepared(folder / "data", None)
+        segmentor = build_segmentor(config, prepared.num_classes, seed=seed).eval()
+        paths = exported(segmentor, prepared, folder)
+        images = prepared.split("val").read_image(0)[None]
+        runs: dict[str, Run] = {BASELINE: eager(segmentor, images)}
+        skipped: dict[str, str] = {}
+        for engine, (artifact, runtime, settings, _) in ENGINES.items():
+            path = paths[artifact]
+            try:
+                opened = RUNTIMES.resolve(runtime).open(path, read_sidecar(path), dict(settings) | {"threads": threads})
+            except UnavailableError as error:
+                skipped[engine] = str(error)
+                continue
+            runs[engine] = _infer(stack.enter_context(opened), images)
+        times = measure(runs, rounds=rounds, seed=seed)
+    rows = {}
+    for engine, values in times.items():
+        ratios = np.array(times[BASELINE]) / np.array(values)
+        aim = ENGINES[engine][3] if engine in ENGINES else None
+        rows[engine] = {
+            "median_ms": round(float(np.median(values)), 3),
+            "speedup": round(float(np.median(ratios)), 3),
+            "speedup_quartiles": [round(float(value), 3) for value in np.quantile(ratios, (0.25, 0.75))],
+            "aim": aim,
+        }
+    return {
+        "network": f"{config.backbone} {config.head}",
+        "input": [1, side, side, 3],
+        "threads": threads,
+        "rounds": rounds,
+        "engines": rows,
+        "skipped": skipped,
+    }
+
+
+def _infer(engine: Any, images: NDArray[np.uint8]) -> Run:
+    return lambda: engine.infer(images)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as text."""
+    lines = [f"{result['network']}, {result['input']}, {result['threads']} threads, {result['rounds']} rounds"]
+    lines += [
+        f"  {name:<14} {row['median_ms']:9.2f} ms  {row['speedup']:6.2f}x PyTorch"
+        + (f"  (aim {row['aim']:g}x)" if row["aim"] else "")
+        for name, row in result["engines"].items()
+    ]
+    lines += [f"  {name:<14} skipped: {reason}" for name, reason in result["skipped"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__.partition("\n")[0])
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--head", default="light")
+    parser.add_argument("--side", type=int, default=512, help="height and width in pixels")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    if min(arguments.side // 32, arguments.threads, arguments.rounds) < 1 or arguments.side % 32:
+        raise UserError("expected --side in multiples of 32, and --threads and --rounds of at least 1")
+    try:
+        config = ModelConfig(arguments.backbone, False, arguments.head)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    result = benchmark(
+        config, side=arguments.side, threads=arguments.threads, rounds=arguments.rounds, seed=arguments.seed
+    )
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
