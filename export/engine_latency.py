@@ -192,7 +192,7 @@ class EngineMeasurement:
             "latency_ms": {name: _plain(interval) for name, interval in percentiles.items()},
             "queries": queries,
             "seconds": seconds,
-            "complete": queries >= self._profile.min_queries and seconds >= 0.99 * self._profile.min_seconds,
+            "complete": queries >= self._profile.min_queries and seconds >= self._profile.min_seconds - 1e-6,
             "stable": all(warm.stable for warm in self._warm_ups),
             "sessions": sessions,
             "throughput": [self._throughput_row(batch_size, generator) for batch_size in self._batch_sizes],

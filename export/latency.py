@@ -97,21 +97,22 @@ def measure(
     Args:
         session: an open, warmed-up session.
         batches: inputs that the queries cycle through.
-        min_seconds: go on at least this long, and
-        min_queries: at least this often; but
+        min_seconds: go on until the queries have taken this long together, and
+        min_queries: are this many; but
         max_seconds: start no further query after this time. At least one query is always run.
         clock: monotonic nanoseconds.
     """
     samples: list[int] = []
+    busy = 0
     start = clock()
     while True:
         before = clock()
         session.infer(batches[len(samples) % len(batches)])
         after = clock()
         samples.append(after - before)
-        elapsed = (after - start) / 1e9
-        done = elapsed >= min_seconds and len(samples) >= min_queries
-        if done or (max_seconds is not None and elapsed >= max_seconds):
+        busy += after - before
+        done = busy >= min_seconds * 1e9 and len(samples) >= min_queries
+        if done or (max_seconds is not None and after - start >= max_seconds * 1e9):
             return np.asarray(samples, dtype=np.int64)
 
 
