@@ -17,10 +17,22 @@ CHUNK_BYTES = 16 * 2**20
 CACHE_BYTES = 2**20
 
 
+class Selected(NamedTuple):
+    """Some keys of every anchor.
+
+    Attributes:
+        position: `[n,k]` int64, among the keys.
+        chosen: `[n,k]` bool, whether the position counts; those that count are distinct within a row.
+    """
+
+    position: Tensor
+    chosen: Tensor
+
+
 class Selector(Protocol):
     """Chooses, for a chunk of anchors, which keys take part."""
 
-    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Selected:
         """Select among the candidates.
 
         Args:
@@ -29,7 +41,7 @@ class Selector(Protocol):
             negatives: `[n,M]` bool, keys of other classes.
 
         Returns:
-            `[n,M]` bool; what it selects beyond the candidates is ignored.
+            The selected keys; those that are no candidates are ignored.
         """
 
 
@@ -135,16 +147,21 @@ class _InfoNCE(Function):
                 if own_keys:
                     positives.diagonal(first).fill_(False)
                 part = similarities[first - start : piece.stop - start]
-                if selection is not None:
-                    chosen = (
-                        selection[piece] if isinstance(selection, Tensor) else selection(part, positives, negatives)
-                    )
-                    positives &= chosen
-                    negatives &= chosen
-                contrast = contrast_rows(part, positives, negatives)
+                if isinstance(selection, Tensor):
+                    positives &= selection[piece]
+                    negatives &= selection[piece]
+                if selection is None or isinstance(selection, Tensor):
+                    contrast = contrast_rows(part, positives, negatives)
+                    part.copy_(contrast.gradient)
+                else:
+                    position, chosen = selection(part, positives, negatives)
+                    positives = positives.gather(1, position) & chosen
+                    negatives = negatives.gather(1, position) & chosen
+                    contrast = contrast_rows(part.gather(1, position), positives, negatives)
+                    # added up: a position that does not count has no gradient, but may be one that counts elsewhere
+                    part.zero_().scatter_add_(1, position, contrast.gradient)
                 total += contrast.loss.sum()
                 eligible += contrast.eligible.sum()
-                part.copy_(contrast.gradient)
             if own_keys and anchor_gradient is not None and len(similarities) == len(anchors):
                 # each anchor is row and column: both roles in one product
                 anchor_gradient.addmm_(similarities + similarities.T, keys)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pipeline.losses.info_nce import Selected
+
 
 class SemiHard:
     """A `Selector` that takes, for every anchor, some of its hardest positives and negatives.
@@ -39,19 +41,21 @@ class SemiHard:
         self.generator = generator
         self.most_positives = most_positives
 
-    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    def __call__(self, similarities: Tensor, positives: Tensor, negatives: Tensor) -> Selected:
         """Select for one chunk of anchors; see `info_nce.Selector`."""
         keys = similarities.shape[1]
         most_positives = keys if self.most_positives is None else min(keys, self.most_positives)
-        chosen = self._draw(-similarities, positives, self.positives, most_positives)
-        return chosen | self._draw(similarities, negatives, self.negatives, keys)
+        drawn = [
+            self._draw(-similarities, positives, self.positives, most_positives),
+            self._draw(similarities, negatives, self.negatives, keys),
+        ]
+        return Selected(torch.cat([part.position for part in drawn], 1), torch.cat([part.chosen for part in drawn], 1))
 
-    def _draw(self, hardness: Tensor, candidates: Tensor, wanted: int, most_candidates: int) -> Tensor:
+    def _draw(self, hardness: Tensor, candidates: Tensor, wanted: int, most_candidates: int) -> Selected:
         longest = math.ceil(self.hardest * most_candidates)
         ranked = hardness.masked_fill(~candidates, -torch.inf).topk(longest, dim=1).indices
         pool = (candidates.sum(dim=1, keepdim=True).double() * self.hardest).ceil()
         random = torch.rand(ranked.shape, generator=self.generator, device=ranked.device)
         random.masked_fill_(torch.arange(longest, device=ranked.device) >= pool, 2)  # behind everything drawn
-        drawn = random.topk(min(wanted, longest), dim=1, largest=False)
-        chosen = torch.zeros_like(candidates)
-        return chosen.scatter_(1, ranked.gather(1, drawn.indices), drawn.values < 2)
+        drawn = random.topk(min(wanted, longest), dim=1, largest=False, sorted=False)
+        return Selected(ranked.gather(1, drawn.indices), drawn.values < 2)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.losses.info_nce import info_nce
+from pipeline.losses.info_nce import Selected, info_nce
 
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "info_nce.npz")
 CASES = [str(name) for name in GOLDEN["case_names"]]
@@ -108,22 +108,29 @@ def test_gradcheck_of_the_function(chunk_bytes: int) -> None:
 
 
 def test_selector_is_asked_for_every_chunk_and_obeyed(reference_info_nce) -> None:
-    anchors, keys = unit_rows(7, 4, 0), unit_rows(10, 4, 1)
+    anchors, keys = unit_rows(7, 4, 0).requires_grad_(), unit_rows(10, 4, 1).requires_grad_()
     labels, key_labels = torch.arange(7) % 3, torch.arange(10) % 3
     mask = torch.rand(7, 10, generator=torch.Generator().manual_seed(2)) < 0.5
     seen: list[Tensor] = []
 
-    def selector(similarities: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    def selector(similarities: Tensor, positives: Tensor, negatives: Tensor) -> Selected:
         start = sum(map(len, seen))
         torch.testing.assert_close(similarities, anchors[start : start + len(positives)] @ keys.T / 0.1)
         assert not (positives & negatives).any()
         seen.append(positives)
-        return mask[start : start + len(positives)]
+        everywhere = torch.arange(10).expand(len(positives), 10)
+        chosen = mask[start : start + len(positives)]
+        # a position that does not count may name a key that counts elsewhere in the row
+        return Selected(torch.cat([everywhere, everywhere], 1), torch.cat([chosen, torch.zeros_like(chosen)], 1))
 
     fixed = {"temperature": 0.1, "base_temperature": 0.07}
     result = info_nce(anchors, labels, keys, key_labels, **fixed, selection=selector, chunk_bytes=3 * 10 * 8)
     assert [len(positives) for positives in seen] == [3, 3, 1]
-    torch.testing.assert_close(result, reference_info_nce(anchors, labels, keys, key_labels, **fixed, selection=mask))
+    expected = reference_info_nce(anchors, labels, keys, key_labels, **fixed, selection=mask)
+    torch.testing.assert_close(result, expected)
+    got = torch.autograd.grad(result, (anchors, keys))
+    for gradient, wanted in zip(got, torch.autograd.grad(expected, (anchors, keys)), strict=True):
+        torch.testing.assert_close(gradient, wanted)
 
 
 @pytest.mark.parametrize(

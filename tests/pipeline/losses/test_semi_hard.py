@@ -8,8 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from pipeline.losses.info_nce import Selected
 from pipeline.losses.semi_hard import SemiHard
+
+
+def mask_of(selected: Selected, keys: int) -> Tensor:
+    """`[n,keys]` bool; a key that counts twice is an error."""
+    counts = torch.zeros(len(selected.position), keys).scatter_add_(1, selected.position, selected.chosen.float())
+    assert counts.max() <= 1
+    return counts > 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -34,7 +43,7 @@ def test_draws_the_wanted_number_from_the_hardest(
     select = SemiHard(
         positives=positives, negatives=negatives, hardest=hardest, generator=generator, most_positives=most
     )
-    chosen = select(similarities, is_positive, ~is_positive)
+    chosen = mask_of(select(similarities, is_positive, ~is_positive), keys)
     for row in range(anchors):
         for wanted, candidates, descending in (
             (positives, is_positive[row], False),
@@ -53,7 +62,7 @@ def test_every_key_of_the_pool_is_as_likely() -> None:
     select = SemiHard(positives=5, negatives=5, hardest=0.5, generator=generator)
     similarities = torch.arange(40.0).expand(4000, 40)
     is_positive = torch.arange(40).expand(4000, 40) < 20
-    counts = select(similarities, is_positive, ~is_positive).sum(0)
+    counts = mask_of(select(similarities, is_positive, ~is_positive), 40).sum(0)
     assert counts[10:30].eq(0).all()  # the easy half of each
     for part in (counts[:10], counts[30:]):
         assert part.sum() == 20000
@@ -65,4 +74,4 @@ def test_the_pool_is_rounded_up_exactly(hardest: float) -> None:
     select = SemiHard(positives=100, negatives=100, hardest=hardest, generator=torch.Generator())
     for count in (1, 7, 10, 30, 90):
         mask = torch.ones(1, count, dtype=torch.bool)
-        assert select(torch.rand(1, count), mask, ~mask).sum() == math.ceil(hardest * count)
+        assert mask_of(select(torch.rand(1, count), mask, ~mask), count).sum() == math.ceil(hardest * count)
