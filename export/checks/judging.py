@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.checks.comparison import unexplained_pixels, worst_error
+from export.checks.comparison import unexplained_pixels
 from export.checks.images import Batch
 from export.checks.interface import CheckContext, CheckResult
 from serving.errors import UserError
 
+# An engine may lose this many times what PyTorch loses by rounding where that exceeds the tolerance.
+ROUNDING_FACTOR = 4
+
 
 def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:
     """Compare an engine with PyTorch on synthetic batches: logits within the tolerance, masks explained by them.
+
+    Synthetic images are far from what the network was made for, and one of a single colour can make it ill-conditioned.
+    Where the tolerance is exceeded PyTorch's own rounding error is measured, and `ROUNDING_FACTOR` times it is allowed.
 
     Args:
         name: of the check.
@@ -19,22 +25,35 @@ def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str)
         batches: what it runs on. One that it does not take is a failure, and the others still run.
         what: the batches in words.
     """
-    comparisons, refused = [], []
+    tolerance = context.max_logit_error
+    comparisons, problems, refused = [], [], []
+    # The batch that comes nearest to what is allowed, or exceeds it most: what is reported.
+    worst: tuple[float, float, str] = (0.0, tolerance, "")
     for batch in batches:
         try:
-            comparisons.append(context.compare(batch))
+            comparison = context.compare(batch)
         except UserError as refusal:
             refused.append(f"{batch.name}: {refusal}")
-    error, where = worst_error(comparisons)
+            continue
+        comparisons.append(comparison)
+        if comparison.error is None:
+            continue
+        allowed, note = tolerance, ""
+        if comparison.error > tolerance:
+            rounding = context.reference.rounding_error(batch.images)
+            allowed = max(tolerance, ROUNDING_FACTOR * rounding)
+            note = f"; PyTorch's own rounding is off by {rounding:.2e} there"
+        if not comparison.error <= allowed:
+            problems.append(f"logits off by {comparison.error:.2e} of the largest on {batch.name}{note}")
+        if comparison.error / allowed >= worst[0] / worst[1]:
+            worst = (comparison.error, allowed, batch.name + note)
     unexplained, first = unexplained_pixels(comparisons)
-    problems = refused[:3]
     if unexplained:
         problems.append(f"{unexplained} pixels differ unexplained by the logits, the first: {first}")
-    if error is not None and error > context.max_logit_error:
-        problems.append(f"logits off by {error:.2e} of the largest on {where}")
     if refused:
-        problems.append(f"{len(refused)} batches refused")
-    detail = f"{what}: " + ("; ".join(problems) or f"equal; worst on {where or 'none'}")
-    if error is None:
+        problems.append(f"{len(refused)} batches refused, the first: {refused[0]}")
+    error, allowed, where = worst
+    detail = f"{what}: " + ("; ".join(problems[:3]) or f"equal; worst on {where or 'none'}")
+    if not context.shows_logits:
         return CheckResult.judged(name, not problems, unexplained, 0, "pixels", detail)
-    return CheckResult.judged(name, not problems, error, context.max_logit_error, "of the largest logit", detail)
+    return CheckResult.judged(name, not problems, error, allowed, "of the largest logit", detail)

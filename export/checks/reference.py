@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -29,6 +30,7 @@ class Reference:
         self.device = device or torch.device("cpu")
         self.segmentor = segmentor.to(self.device)
         self.info = info
+        self._double: Segmentor | None = None
         self._evaluations: list[tuple[PreparedSplit, float, Evaluation]] = []
 
     def logits(self, images: UInt8) -> Float32:
@@ -38,6 +40,21 @@ class Reference:
             low = self.segmentor(self.segmentor.normalise(pixels))
             result: Float32 = upsample(low, (images.shape[1], images.shape[2])).float().cpu().numpy()
         return result
+
+    def rounding_error(self, images: UInt8) -> float:
+        """Largest error of the single-precision logits against double precision, relative to the largest logit.
+
+        What PyTorch itself loses by rounding: an image on which the network is ill-conditioned, such as one of a single
+        colour to an untrained network, cannot be asked to agree better between two implementations.
+        """
+        if self._double is None:
+            self._double = copy.deepcopy(self.segmentor).double()
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).double()
+            normalised = (pixels - self._double.mean[:, None, None]) / self._double.std[:, None, None]
+            exact = upsample(self._double(normalised), (images.shape[1], images.shape[2])).cpu().numpy()
+        largest = max(float(np.abs(exact).max()), float(np.finfo(np.float32).tiny))
+        return float(np.abs(self.logits(images) - exact).max()) / largest
 
     def evaluation(self, split: PreparedSplit, boundary_ratio: float) -> Evaluation:
         """The network on a split, at the labels' resolution; computed once per split."""

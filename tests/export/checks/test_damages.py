@@ -199,6 +199,12 @@ def weights_outside_the_file(model: ModelProto) -> None:
     tensor.external_data.add(key="location", value="../../elsewhere.bin")
 
 
+def precision_overstated(model: ModelProto) -> None:
+    """A graph in single precision whose manifest says half."""
+    entry = next(item for item in model.metadata_props if item.key == METADATA_KEY)
+    entry.value = dataclasses.replace(Manifest.from_json(entry.value), precision="fp16").to_json()
+
+
 # Damage -> checks that must fail. The file is signed anew, as by someone who exports with a defect.
 TABLE: dict[Callable[[ModelProto], None], set[str]] = {
     weights_of_one_layer_up: {"logits", "shapes", "extremes"},
@@ -224,6 +230,7 @@ TABLE: dict[Callable[[ModelProto], None], set[str]] = {
     manifest_of_another_file: {"integrity"},
     manifest_missing_inside: {"integrity"},
     weights_outside_the_file: {"structure", "logits", "accuracy"},
+    precision_overstated: {"precision"},
 }
 
 
@@ -232,6 +239,8 @@ def damage(engine: Path, change: Callable[[ModelProto], None]) -> None:
     manifest = dataclasses.replace(read_sidecar(engine), sha256=None)
     model = onnx.load(engine)
     change(model)
+    if change is precision_overstated:
+        manifest = dataclasses.replace(manifest, precision="fp16")
     engine.write_bytes(model.SerializeToString())
     write_sidecar(manifest, engine)
 

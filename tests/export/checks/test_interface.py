@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from export.checks import CHECKS
+from export.checks.images import padded_scenes
 from export.checks.interface import CheckResult, SkippedError, expose_logits, limit
 from export.verification import run_checks
 from pipeline.config.verify import VerifyConfig
@@ -91,7 +92,7 @@ def test_an_engine_that_shows_no_graph_is_judged_by_its_masks(engine, examine, m
         monkeypatch.setattr(type(context), "model", property(hidden))
         results = {result.name: result.status for result in run_checks(context)}
     skipped = {name for name, status in results.items() if status == "skipped"}
-    assert skipped == {"contract", "structure", "finite", "exposure", "logits"}
+    assert skipped == {"contract", "structure", "precision", "finite", "exposure", "logits"}
     assert {status for name, status in results.items() if name not in skipped} == {"pass"}
 
 
@@ -100,6 +101,26 @@ def test_masks_of_another_shape_are_refused(engine, examine, monkeypatch):
         monkeypatch.setattr(context.engine, "infer", lambda images: {"mask": np.zeros((1, 2, 2), np.uint8)})
         with pytest.raises(UserError, match=r"gave a mask of uint8 \[1, 2, 2\]; expected uint8 \[1, 32, 32\]"):
             context.masks(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+def test_an_ill_conditioned_image_may_lose_what_pytorch_loses(engine, examine, reference, monkeypatch):
+    """The tolerance is set below any rounding: only what PyTorch loses itself is then allowed."""
+    config = VerifyConfig(max_logit_error={"fp32": 1e-12})
+    with examine(engine, config=config) as context:
+        monkeypatch.setattr(reference, "rounding_error", lambda images: 1e-12)
+        (result,) = run_checks(context, ["extremes"])
+        assert result.status == "fail" and "PyTorch's own rounding is off by 1.00e-12 there" in result.detail
+        monkeypatch.setattr(reference, "rounding_error", lambda images: 1e-3)
+        (result,) = run_checks(context, ["extremes"])
+        assert result.status == "pass" and result.threshold == 4e-3
+
+
+def test_pytorch_loses_little_by_rounding(reference):
+    images = padded_scenes("x", 2, 64, 64, 32, seed=0).images
+    assert 0 < reference.rounding_error(images) < 1e-4
+    before = reference.logits(images)
+    assert np.array_equal(reference.logits(images), before), "the double-precision copy leaves the reference alone"
+    assert reference.logits(images).dtype == np.float32
 
 
 def test_numbers_that_json_cannot_hold_are_left_out():

@@ -1,0 +1,108 @@
+"""Every head exports to an engine that passes every check; a contrastive training leaves no trace in the graph."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from export.artifacts.interface import ExportContext
+from export.artifacts.onnx_fp32 import build_model, export
+from export.checks.images import scene
+from export.checks.interface import CheckContext
+from export.checks.reference import Reference
+from export.structure import first_difference
+from export.verification import run_checks
+from pipeline.config.artifacts import OnnxFp32Options
+from pipeline.config.gate import GateConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.verify import VerifyConfig
+from pipeline.models import BACKBONES, HEADS
+from pipeline.models.interface import Taps
+from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.models.trainee import build_trainee, strip
+from pipeline.weights import SegmentorInfo
+
+# The smallest first: a head is tried on the first backbone that it goes with.
+SIZES = ("mobilenetv3_small_100", "hrnet_w18_small_v2", "resnet50", "mobilenetv2_100")
+CLASSES = 6
+
+
+def smallest_network(head: str) -> ModelConfig:
+    families = HEADS.resolve(head).families
+    backbone = next(name for name in SIZES if BACKBONES.resolve(name).family in families)
+    return ModelConfig(backbone=backbone, pretrained=False, head=head)
+
+
+def settled(config: ModelConfig) -> Segmentor:
+    """A network whose batch norms have seen images, so that its logits depend on what it sees."""
+    segmentor = build_segmentor(config, CLASSES, seed=0)
+    generator = np.random.default_rng(0)
+    for module in segmentor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    segmentor.train()
+    with torch.no_grad():
+        for _ in range(2):
+            images = np.stack([scene(96, 128, generator) for _ in range(2)])
+            segmentor(segmentor.normalise(torch.from_numpy(images).permute(0, 3, 1, 2)))
+    return segmentor.eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", list(HEADS))
+def test_every_head_passes_every_check(head: str, tmp_path: Path) -> None:
+    config = smallest_network(head)
+    segmentor = settled(config)
+    names = tuple(f"class {index}" for index in range(CLASSES))
+    info = SegmentorInfo(config, CLASSES, names, tuple((index, 0, 0) for index in range(CLASSES)), 255)
+    path = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OnnxFp32Options())
+    with CheckContext(
+        path,
+        runtime="onnxruntime",
+        options={"threads": 1},
+        reference=Reference(segmentor, info),
+        split=None,
+        config=VerifyConfig(max_side=160),
+        max_miou_drop_points=GateConfig().max_miou_drop_points,
+    ) as context:
+        results = {result.name: result for result in run_checks(context)}
+    assert {name: each.detail for name, each in results.items() if each.status in ("fail", "inconclusive")} == {}
+    assert {name for name, each in results.items() if each.status == "skipped"} == {
+        *("logits", "masks", "agreement", "accuracy"),
+    }
+    assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint({"BatchNormalization", "Identity"})
+
+
+def test_what_the_contrast_trained_with_is_not_in_the_graph(segmentor: Segmentor, exported: Path) -> None:
+    """Projection heads on every stage, a step of training, stripped: the graph is the baseline's to the node."""
+    trainee = build_trainee(
+        build_segmentor(segmentor.config, segmentor.num_classes, seed=3),
+        taps=Taps.STAGES,
+        embedding_dim=32,
+        method_heads=nn.ModuleDict(),
+        auxiliary=True,
+        seed=1,
+    )
+    images = trainee.segmentor.normalise(
+        torch.from_numpy(scene(64, 64, np.random.default_rng(0))[None]).permute(0, 3, 1, 2)
+    )
+    optimizer = torch.optim.SGD(trainee.parameters(), 0.01)
+    output = trainee(torch.cat([images, images.flip(3)]), embed=True)
+    (output.logits.square().mean() + sum(each[:, 0].mean() for each in output.embeddings)).backward()
+    optimizer.step()
+    stripped = strip(trainee, images)
+    assert first_difference(onnx.load(exported), build_model(stripped, "mask")) is None
+
+
+def test_a_wider_network_is_another_structure(segmentor: Segmentor, exported: Path) -> None:
+    wider = replace(segmentor.config, head_options={"width": 24})
+    difference = first_difference(
+        onnx.load(exported), build_model(build_segmentor(wider, segmentor.num_classes, seed=0).eval(), "mask")
+    )
+    assert difference is not None and "float[" in difference
