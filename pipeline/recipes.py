@@ -133,9 +133,11 @@ def is_replaced_whole(key: str) -> bool:
 
 
 def merge(base: Any, overlay: Mapping[str, Any]) -> None:
-    """Merge `overlay` into the mapping `base`, in place."""
+    """Merge `overlay` into the mapping `base`, in place. Null in place of a mapping, such as a target, removes it."""
     for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and not is_replaced_whole(key):
+        if value is None and isinstance(base.get(key), Mapping):
+            del base[key]
+        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and not is_replaced_whole(key):
             merge(base[key], value)
         else:
             base[key] = value

@@ -61,6 +61,12 @@ def test_a_bad_recipe_changes_nothing(params_path: Path, tmp_path: Path, text: s
     assert params_path.read_text() == before
 
 
+def test_null_removes_a_named_entry_but_is_a_value_elsewhere() -> None:
+    base = {"targets": {"a": {"runtime": "x"}, "b": {"runtime": "y"}}, "resize": [1, 2]}
+    merge(base, {"targets": {"a": None, "c": None}, "resize": None})
+    assert base == {"targets": {"b": {"runtime": "y"}, "c": None}, "resize": None}
+
+
 def test_differences_are_by_setting() -> None:
     before = {"a": {"b": 1, "c": [1]}, "d": 2}
     after = {"a": {"b": 1, "c": [2]}, "e": 3}
