@@ -33,20 +33,20 @@ class Curve:
 
 def measure_curves(sizes: Sizes, device: torch.device, rounds: int) -> list[Curve]:
     """Curves of pixel contrast over pixels and over anchors x keys, and of Contextrast over pixels."""
+    # as many views as the full size has: the anchors stay as many on small maps, whose groups have few pixels
+    sizes = replace(sizes, max_views=max(1, sizes.anchors // sizes.groups))
     over_pixels: dict[int, Task] = {}
     layered: dict[int, Task] = {}
     for factor in (4, 2, 1):
-        small = replace(sizes, side=sizes.side // factor)
-        pixels = PixelCase(small, device)
-        over_pixels[small.images * small.side**2] = pixels.step(pixels.method(memory=False))
+        pixels = PixelCase(replace(sizes, side=sizes.side // factor), device)
+        over_pixels[sizes.images * pixels.sizes.side**2] = pixels.step(pixels.method(memory=False))
         crop = (sizes.crop[0] // factor, sizes.crop[1] // factor)
-        layers = LayerCase(replace(sizes, crop=crop), device)
-        layered[sizes.crop_images * crop[0] * crop[1]] = layers.step()
+        layered[sizes.crop_images * crop[0] * crop[1]] = LayerCase(replace(sizes, crop=crop), device).step()
     over_keys: dict[int, Task] = {}
     for factor in (16, 4, 1):
         bank = (sizes.bank[0] // factor, sizes.bank[1] // factor)
         case = PixelCase(replace(sizes, bank=bank, side=sizes.side // 4), device)
-        over_keys[case.sizes.anchors * sum(bank) * sizes.classes] = case.step(case.method(memory=True))
+        over_keys[sizes.anchors * sum(bank) * sizes.classes] = case.step(case.method(memory=True))
     return [
         _curve("pixel_contrast", "pixels of the embedding map", over_pixels, rounds, device),
         _curve("contextrast", "pixels of the images", layered, rounds, device),
@@ -67,6 +67,7 @@ def plot_curves(curves: list[Curve], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.4), layout="constrained")
     for axis, curve in zip(np.atleast_1d(axes), curves, strict=True):
@@ -74,6 +75,8 @@ def plot_curves(curves: list[Curve], path: Path) -> None:
         axis.loglog(sizes, milliseconds, "o-", label=f"measured, slope {curve.exponent:.2f}")
         axis.loglog(sizes, milliseconds[-1] * sizes / sizes[-1], "--", color="grey", label="linear")
         axis.set_title(curve.name)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axis.set_xlabel(curve.unit)
         axis.set_ylabel("forward + backward (ms)")
         axis.legend(fontsize="small")

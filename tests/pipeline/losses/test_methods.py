@@ -113,6 +113,10 @@ def gradients(case: Case) -> dict[str, Tensor]:
     }
 
 
+def test_every_registered_loss_is_tested_here() -> None:
+    assert {loss for loss, _ in VARIANTS.values()} == set(LOSSES)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("labels", BATCHES)
 @pytest.mark.parametrize("prediction", ["wrong and right", "perfect", "all wrong"])
