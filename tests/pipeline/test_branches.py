@@ -46,6 +46,7 @@ def test_every_dependency_exists_and_every_stage_has_its_module(repository: Path
         "train",
         "strip",
         "export",
+        "compile",
         "verify",
         "benchmark",
         "certify",
