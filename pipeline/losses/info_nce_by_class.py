@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from pipeline.losses.info_nce import softplus
+from pipeline.losses.row_contrast import softplus
 
 # Similarities of one tile: on a CPU they stay in cache, elsewhere they are enough to fill the device.
 _CPU_TILE_BYTES = 2 * 2**20

@@ -13,8 +13,8 @@ from pipeline.losses.boundary import boundary_aware_negatives
 from pipeline.losses.class_products import EmbeddingMap, class_indicators
 from pipeline.losses.distributed import sum_over_ranks
 from pipeline.losses.groups import count_members, runs
-from pipeline.losses.info_nce import info_nce_of_similarities
 from pipeline.losses.resolution import NO_CLASS
+from pipeline.losses.row_contrast import info_nce_of_similarities
 
 _RANDOM_BITS = 30
 
