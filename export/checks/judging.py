@@ -9,8 +9,9 @@ from export.checks.images import Batch
 from export.checks.interface import CheckContext, CheckResult
 from serving.errors import UserError
 
-# An engine may lose this many times what PyTorch loses by rounding where that exceeds the tolerance.
-ROUNDING_FACTOR = 4
+# Where the tolerance is exceeded: how many times what PyTorch loses by rounding an engine may differ from it. Two sound
+# implementations that round in another order were seen 5 apart.
+ROUNDING_FACTOR = 10
 
 
 def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:

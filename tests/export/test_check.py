@@ -75,7 +75,7 @@ def test_a_table_names_every_check(engine, stripped, workplace, run):
     status, output = run(engine, "--reference", stripped)
     assert status == 0
     assert all(name in output for name in CHECKS)
-    assert "8 pass, 4 skipped" in output
+    assert f"{len(list(CHECKS)) - 4} pass, 4 skipped" in output
 
 
 def test_a_missing_manifest_is_a_failure_and_not_a_mistake_of_usage(engine, workplace, run):
