@@ -147,6 +147,8 @@ class _Canonicaliser:
             if tensor is not None:
                 self.tensors[node.output[0]] = tensor
                 continue
+            if not any(node.output):
+                raise ValueError(f"a node {node.op_type} {node.name!r} gives nothing")
             for position, name in enumerate(node.output):
                 if name and name in self.producers:
                     raise ValueError(f"two nodes give the value {name!r}: not in single-assignment form")

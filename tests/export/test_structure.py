@@ -327,5 +327,7 @@ def test_hostile_graphs_are_refused():
         canonical(graph(helper.make_node("Relu", ["z"], ["z"])))
     with pytest.raises(ValueError, match="nothing gives: w"):
         canonical(graph(helper.make_node("Add", ["x", "w"], ["z"])))
+    with pytest.raises(ValueError, match="gives nothing"):
+        canonical(graph(helper.make_node("Relu", ["x"], []), helper.make_node("Neg", ["x"], ["z"])))
     with pytest.raises(ValueError, match="single-assignment"):
         canonical(graph(helper.make_node("Relu", ["x"], ["z"]), helper.make_node("Neg", ["x"], ["z"])))
