@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,8 @@ class OpenVino(Runtime):
         self._openvino, self._compiled, self._options = openvino, compiled, options
         self._output_names: list[str] = [port.get_any_name() for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
-        self._queue: Any = openvino.AsyncInferQueue(compiled) if options.mode == "throughput" else None
+        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if options.mode == "throughput" else 0
+        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(streams)]
         if fixed_batch is not None:
             self.batch_range = (fixed_batch, fixed_batch)
 
@@ -120,7 +122,7 @@ class OpenVino(Runtime):
     def infer(self, batch: Array) -> dict[str, Array]:
         start = time.perf_counter_ns()
         try:
-            values = self._infer_streams(batch) if self._queue is not None else self._infer_whole(batch)
+            values = self._infer_streams(batch) if self._requests else self._infer_whole(batch)
         except (RuntimeError, ValueError, TypeError) as error:
             raise UserError(f"OpenVINO, on an input of shape {list(batch.shape)}: {one_line(error)}") from error
         self.last_timings_ms = {"engine": (time.perf_counter_ns() - start) / 1e6}
@@ -131,21 +133,35 @@ class OpenVino(Runtime):
         return [results[port] for port in self._compiled.outputs]
 
     def _infer_streams(self, batch: Array) -> list[Array]:
-        """One request per image (or per fixed batch), as many at once as there are streams."""
+        """One request per image (or per fixed batch), as many at once as there are streams.
+
+        Requests are waited for in turn: with OpenVINO's own queue and a Python callback, closing can deadlock, since
+        the queue is destroyed under Python's lock while the thread of the last callback still waits for it.
+        """
         step = self.batch_range[0]
-        parts: dict[int, list[Array]] = {}
+        starts = range(0, len(batch), step)
+        parts: list[list[Array]] = []
+        in_flight: deque[Any] = deque()
 
-        def keep(request: Any, index: int) -> None:
-            parts[index] = [request.get_output_tensor(i).data.copy() for i in range(len(self._output_names))]
+        def take_oldest() -> None:
+            request = in_flight.popleft()
+            request.wait()
+            parts.append([request.get_output_tensor(i).data.copy() for i in range(len(self._output_names))])
 
-        self._queue.set_callback(keep)
         try:
-            for index in range(0, len(batch), step):
-                self._queue.start_async({0: np.ascontiguousarray(batch[index : index + step])}, index)
+            for turn, index in enumerate(starts):
+                if len(in_flight) == len(self._requests):
+                    take_oldest()
+                request = self._requests[turn % len(self._requests)]
+                request.start_async({0: np.ascontiguousarray(batch[index : index + step])})
+                in_flight.append(request)
+            while in_flight:
+                take_oldest()
         finally:
-            self._queue.wait_all()  # also where a request failed: its error is raised here, and none stays in flight
-        ordered = [parts[index] for index in sorted(parts)]
-        return [np.concatenate(values) for values in zip(*ordered, strict=True)]
+            for request in in_flight:  # where one failed: none stays in flight
+                with contextlib.suppress(RuntimeError):
+                    request.wait()
+        return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def executed_precisions(self) -> dict[str, dict[str, int]]:
         """What the compiled graph really computes in: layer type -> precision -> number of layers."""
@@ -171,7 +187,8 @@ class OpenVino(Runtime):
         }
 
     def close(self) -> None:
-        self._queue = self._request = self._compiled = None
+        self._requests = []
+        self._request = self._compiled = None
 
 
 def import_openvino() -> Any:
