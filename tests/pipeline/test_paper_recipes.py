@@ -166,7 +166,9 @@ def test_a_recipe_gives_the_same_settings_whatever_was_applied_before() -> None:
     """Recipes are merged into params.yaml one after another: nothing of an earlier one may stay in force."""
     after = [f"{data}-{name}" for data, name in zip(itertools.cycle(DATASETS), NETWORKS, strict=False)]
     after += [f"{data}-ocr-{method}" for data, method in zip(DATASETS, METHODS, strict=True)]
-    before = [*whole_recipes(FOLDER), "camvid-deeplabv3-pixel_contrast_memory-published", "coco-stuff-mobilenetv2"]
+    # `smoke` is for scratch copies: it takes targets away, which no recipe puts back.
+    others = [name for name in whole_recipes(FOLDER) if name != "smoke"]
+    before = [*others, "camvid-deeplabv3-pixel_contrast_memory-published", "coco-stuff-mobilenetv2"]
     for first, second in itertools.product(before, after):
         assert in_use(with_recipes(first, second)) == in_use(with_recipes(second)), f"{second} after {first}"
 
