@@ -143,6 +143,8 @@ def train(
         labels = labels.to(device, non_blocking=True)
         set_learning_rates(optimizer, learning_rate_factor(progress.iteration, config.iterations, config.schedule))
         optimizer.zero_grad(set_to_none=True)
+        # Dropout draws from torch's global generator: so that a run and its resume draw alike.
+        torch.manual_seed(stream_seed(f"layers of iteration {progress.iteration}", seed))
         normalised, labels = pad_to_stride(
             trainee.segmentor.normalise(images), labels, stride=trainee.segmentor.stride, ignore_index=ignore_index
         )

@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from export.checks.comparison import Float32, UInt8
 from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation import Evaluation, evaluate, segmentor_predictor
 from pipeline.models.segmentor import Segmentor, upsample
 from pipeline.weights import SegmentorInfo
+
+_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Reference:
@@ -30,7 +33,7 @@ class Reference:
         self.device = device or torch.device("cpu")
         self.segmentor = segmentor.to(self.device)
         self.info = info
-        self._double: Segmentor | None = None
+        self._copies: dict[torch.dtype, Segmentor] = {}
         self._evaluations: list[tuple[PreparedSplit, float, Evaluation]] = []
 
     def logits(self, images: UInt8) -> Float32:
@@ -41,20 +44,38 @@ class Reference:
             result: Float32 = upsample(low, (images.shape[1], images.shape[2])).float().cpu().numpy()
         return result
 
-    def rounding_error(self, images: UInt8) -> float:
-        """Largest error of the single-precision logits against double precision, relative to the largest logit.
+    def rounding_error(self, images: UInt8, precision: str) -> float:
+        """What PyTorch itself loses by rounding, relative to the largest logit.
 
-        What PyTorch itself loses by rounding: an image on which the network is ill-conditioned, such as one of a single
-        colour to an untrained network, cannot be asked to agree better between two implementations.
+        The largest difference between this network's logits in `precision` and in the next finer one: fp16 and bf16
+        (every layer in it) beside single precision, all else in single precision beside double. An image on which the
+        network is ill-conditioned, such as one of a single colour, cannot be asked to agree better between two
+        implementations.
+
+        Args:
+            images: `[B,h,w,3]` uint8, h and w multiples of the stride.
+            precision: that the engine computes in.
         """
-        if self._double is None:
-            self._double = copy.deepcopy(self.segmentor).double()
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).double()
-            normalised = (pixels - self._double.mean[:, None, None]) / self._double.std[:, None, None]
-            exact = upsample(self._double(normalised), (images.shape[1], images.shape[2])).cpu().numpy()
-        largest = max(float(np.abs(exact).max()), float(np.finfo(np.float32).tiny))
-        return float(np.abs(self.logits(images) - exact).max()) / largest
+        coarse = self.logits(images).astype(np.float64)
+        if precision in _HALVES:
+            fine, coarse = coarse, self._logits_in(_HALVES[precision], images)
+        else:
+            fine = self._logits_in(torch.float64, images)
+        largest = max(float(np.abs(fine).max()), float(np.finfo(np.float32).tiny))
+        return float(np.abs(coarse - fine).max()) / largest
+
+    def _logits_in(self, dtype: torch.dtype, images: UInt8) -> NDArray[np.float64]:
+        """As `logits`, by a copy of the network in `dtype`. Half types take the normalised image, as engines do."""
+        if dtype not in self._copies:
+            self._copies[dtype] = copy.deepcopy(self.segmentor).to(dtype)
+        network = self._copies[dtype]
+        source = network if dtype == torch.float64 else self.segmentor
+        with torch.inference_mode(), _full_precision():
+            pixels = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).to(source.mean.dtype)
+            normalised = (pixels - source.mean[:, None, None]) / source.std[:, None, None]
+            low = network(normalised.to(dtype)).to(source.mean.dtype)
+            result: NDArray[np.float64] = upsample(low, (images.shape[1], images.shape[2])).double().cpu().numpy()
+        return result
 
     def evaluation(self, split: PreparedSplit, boundary_ratio: float) -> Evaluation:
         """The network on a split, at the labels' resolution; computed once per split."""

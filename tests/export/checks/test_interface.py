@@ -107,17 +107,19 @@ def test_an_ill_conditioned_image_may_lose_what_pytorch_loses(engine, examine, r
     """The tolerance is set below any rounding: only what PyTorch loses itself is then allowed."""
     config = VerifyConfig(max_logit_error={"fp32": 1e-12})
     with examine(engine, config=config) as context:
-        monkeypatch.setattr(reference, "rounding_error", lambda images: 1e-12)
+        monkeypatch.setattr(reference, "rounding_error", lambda images, precision: 1e-12)
         (result,) = run_checks(context, ["extremes"])
-        assert result.status == "fail" and "PyTorch's own rounding is off by 1.00e-12 there" in result.detail
-        monkeypatch.setattr(reference, "rounding_error", lambda images: 1e-3)
+        assert result.status == "fail" and "PyTorch's own rounding in fp32 is off by 1.00e-12 there" in result.detail
+        monkeypatch.setattr(reference, "rounding_error", lambda images, precision: 1e-3)
         (result,) = run_checks(context, ["extremes"])
         assert result.status == "pass" and result.threshold == pytest.approx(1e-2)
 
 
 def test_pytorch_loses_little_by_rounding(reference):
     images = padded_scenes("x", 2, 64, 64, 32, seed=0).images
-    assert 0 < reference.rounding_error(images) < 1e-4
+    errors = [reference.rounding_error(images, precision) for precision in ("fp32", "fp16", "bf16")]
+    assert 0 < errors[0] < 1e-4 and 4 * errors[0] < errors[1] and 4 * errors[1] < errors[2] < 0.2
+    assert reference.rounding_error(images, "int8") == errors[0], "PyTorch has no INT8 network to compare with"
     before = reference.logits(images)
     assert np.array_equal(reference.logits(images), before), "the double-precision copy leaves the reference alone"
     assert reference.logits(images).dtype == np.float32
