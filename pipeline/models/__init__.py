@@ -17,6 +17,7 @@ BACKBONES: Registry[BackboneSpec] = Registry(
         "mobilenetv2_100": "pipeline.models.catalog:MOBILENETV2_100",
         "mobilenetv3_large_100": "pipeline.models.catalog:MOBILENETV3_LARGE_100",
         "mobilenetv3_small_100": "pipeline.models.catalog:MOBILENETV3_SMALL_100",
+        "resnet18": "pipeline.models.catalog:RESNET18",
         "resnet50": "pipeline.models.catalog:RESNET50",
         "resnet101": "pipeline.models.catalog:RESNET101",
         "hrnet_w18_small_v2": "pipeline.models.catalog:HRNET_W18_SMALL_V2",

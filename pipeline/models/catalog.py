@@ -47,6 +47,7 @@ TF_EFFICIENTNET_LITE0 = BackboneSpec(
 MOBILENETV2_100 = BackboneSpec("mobilenetv2_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_LARGE_100 = BackboneSpec("mobilenetv3_large_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_SMALL_100 = BackboneSpec("mobilenetv3_small_100", Family.MOBILE, dense_output_stride=16)
+RESNET18 = BackboneSpec("resnet18", Family.RESNET)
 RESNET50 = BackboneSpec("resnet50", Family.RESNET)
 RESNET101 = BackboneSpec("resnet101", Family.RESNET)
 # An empty location gives the plain branches; timm's default would widen them by modules made for classification.

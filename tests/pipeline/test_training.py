@@ -141,6 +141,14 @@ def test_training_is_bit_reproducible(run: Callable[..., TrainResult], tmp_path:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_dropout_is_reproducible_whatever_was_drawn_before(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    model = ModelConfig(backbone="mobilenetv3_small_100", head="fcn", pretrained=False)
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        run(name, BASELINE, model_config=model)
+    assert (tmp_path / "a" / "last.safetensors").read_bytes() == (tmp_path / "b" / "last.safetensors").read_bytes()
+
+
 class InterruptedTrainingError(Exception):
     pass
 
