@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,6 +77,8 @@ SECTIONS: Registry[Any] = Registry(
     },
 )
 MAPS = ("artifacts", "targets")  # sections that map names of the user's to settings of one kind
+TAKEN = ("curves", "stripped", "trained")  # what a branch's folder holds besides
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 def load_params(path: Path = PARAMS_PATH) -> Params:
@@ -125,31 +128,38 @@ def validate_params(values: Mapping[str, Any], source: str) -> Params:
 
 
 def _check_references(sections: Mapping[str, Any], values: Mapping[str, Any], problems: Problems) -> None:
-    """Names in one section that must exist in another."""
+    """Names in one section that must exist in another, and names that become folders."""
+
+    def expect(path: str, name: str, known: Collection[str], where: str) -> None:
+        if name not in known:
+            problems.add(path, f"{name!r} is not in {where}{did_you_mean(name, known)}")
+
     methods = values.get("methods")
-    method_names = list(methods) if isinstance(methods, Mapping) else []
-    if matrix := sections["matrix"]:
+    targets, artifacts = sections["targets"] or {}, sections["artifacts"] or {}
+    matrix, deploy, certify, gate = (sections[name] for name in ("matrix", "deploy", "certify", "gate"))
+    if matrix:
         for name in matrix.methods:
-            if name not in method_names:
-                problems.add(
-                    "matrix.methods", f"no method {name!r} in the section 'methods'{did_you_mean(name, method_names)}"
-                )
-        deploy = sections["deploy"]
-        if deploy and deploy.method not in matrix.methods:
-            problems.add(
-                "deploy.method",
-                f"{deploy.method!r} is not in matrix.methods{did_you_mean(deploy.method, matrix.methods)}",
-            )
-        for name in deploy.everywhere if deploy else ():
-            if name not in (sections["targets"] or {}):
-                problems.add("deploy.everywhere", f"no target {name!r}{did_you_mean(name, sections['targets'] or {})}")
-    artifacts = sections["artifacts"] or {}
-    for name, target in (sections["targets"] or {}).items():
-        if target and target.artifact not in artifacts:
-            problems.add(
-                f"targets.{name}.artifact", f"no artifact {target.artifact!r}{did_you_mean(target.artifact, artifacts)}"
-            )
-    gate = sections["gate"]
-    for name in getattr(gate, "required", ()) if gate else ():
-        if name not in (sections["targets"] or {}):
-            problems.add("gate.required", f"no target {name!r}{did_you_mean(name, sections['targets'] or {})}")
+            expect("matrix.methods", name, list(methods) if isinstance(methods, Mapping) else [], "the section methods")
+        if deploy:
+            expect("deploy.method", deploy.method, matrix.methods, "matrix.methods")
+        if certify:
+            expect("certify.baseline", certify.baseline, matrix.methods, "matrix.methods")
+    for name in deploy.everywhere if deploy else ():
+        expect("deploy.everywhere", name, targets, "the section targets")
+    if certify:
+        expect("certify.target", certify.target, targets, "the section targets")
+        if deploy and certify.target in targets:
+            expect("certify.target", certify.target, deploy.everywhere, "deploy.everywhere: every branch must have it")
+    for name in gate.required if gate else ():
+        expect("gate.required", name, targets, "the section targets")
+    for name, target in targets.items():
+        if target:
+            expect(f"targets.{name}.artifact", target.artifact, artifacts, "the section artifacts")
+    for section in MAPS:
+        for name in sections[section] or {}:
+            if not _FOLDER_NAME.fullmatch(name):
+                problems.add(f"{section}.{name}", "names become folders: expected letters, digits, '_' and '-' only")
+            elif name in TAKEN:
+                problems.add(f"{section}.{name}", f"a branch has a folder of that name; expected none of {TAKEN}")
+    for name in artifacts.keys() & {name for name, target in targets.items() if target and target.compiled}:
+        problems.add(f"targets.{name}", "an artifact has that name, and both would be files of one folder")

@@ -44,10 +44,33 @@ def test_all_problems_are_listed_at_once(values: dict[str, Any]) -> None:
         "methods.pixel_contrast.tau: unknown key; ",
         "methods.bad-name: a method's name",
         "methods.other.loss: unknown loss 'pixel_contrst'; did you mean 'pixel_contrast'?",
-        "matrix.methods: no method 'pixel_contrats' in the section 'methods'; did you mean 'pixel_contrast'?",
-        "targets.ort_fp32.artifact: no artifact 'onnx_fp23'; did you mean 'onnx_fp32'?",
+        "matrix.methods: 'pixel_contrats' is not in the section methods; did you mean 'pixel_contrast'?",
+        "targets.ort_fp32.artifact: 'onnx_fp23' is not in the section artifacts; did you mean 'onnx_fp32'?",
     ]:
         assert expected in message, message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"certify": {"baseline": "crossentropy"}}, "certify.baseline: 'crossentropy' is not in matrix.methods; did"),
+        ({"certify": {"target": "ort_fp23"}}, "certify.target: 'ort_fp23' is not in the section targets; did you mean"),
+        ({"certify": {"target": "ort_int8"}}, "certify.target: 'ort_int8' is not in deploy.everywhere"),
+        ({"gate": {"required": ["ort_int4"]}}, "gate.required: 'ort_int4' is not in the section targets"),
+        ({"deploy": {"method": "contextrast_pp"}}, "deploy.method: 'contextrast_pp' is not in matrix.methods"),
+        ({"artifacts": {"../up": {"kind": "onnx_fp32"}}}, "artifacts.../up: names become folders"),
+        ({"targets": {"a b": {"artifact": "onnx_fp32"}}}, "targets.a b: names become folders"),
+        ({"artifacts": {"trained": {"kind": "onnx_fp32"}}}, "artifacts.trained: a branch has a folder of that name"),
+        ({"artifacts": {"tensorrt_fp16": {"kind": "onnx_fp32"}}}, "targets.tensorrt_fp16: an artifact has that name"),
+    ],
+)
+def test_names_that_do_not_fit_together_are_refused(
+    values: dict[str, Any], wrong: dict[str, Any], expected: str
+) -> None:
+    merge(values, wrong)
+    with pytest.raises(UserError) as caught:
+        validate_params(values, "params.yaml")
+    assert expected in str(caught.value)
 
 
 def test_a_schedule_without_a_contrast_step_is_refused(values: dict[str, Any]) -> None:
