@@ -49,6 +49,7 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
         "miou_drop_points": round(found.drop_points, 4),
         "miou_drop_points_without_kept": round(found.first_drop_points, 4),
         "limit_points": options.max_miou_drop_points,
+        "within_limit": found.drop_points <= options.max_miou_drop_points,
         "sensitivities": {name: float(f"{error:.4g}") for name, error in found.sensitivities.items()},
     }
     manifest = describe(

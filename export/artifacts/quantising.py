@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -24,9 +24,8 @@ from pipeline.config.artifacts import OnnxInt8Options
 UInt8 = NDArray[np.uint8]
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # with weights: where nearly all the time goes
-# What lies between two layers computes in INT8 as well, so that nothing is converted back and forth.
+# What follows a layer in INT8 computes in INT8 as well, so that nothing is converted back and forth.
 BETWEEN = ("Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Resize")
-_ACTIVATIONS = ("Clip", "Relu")
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -55,9 +54,8 @@ class Quantiser:
         # As a file: quantize_static moves the weights of a model in memory to a file of its own, and deletes that.
         self._source = Path(self._folder.name) / "source.onnx"
         onnx.save(source, self._source)
-        tail = _tail(model.graph.node)
-        self._nodes = [node for node in model.graph.node if node.name not in tail]
-        self.layers = [node.name for node in self._nodes if node.op_type in LAYERS]
+        self._groups = _groups(model.graph.node)
+        self.layers = list(self._groups)
 
     def __enter__(self) -> Quantiser:
         return self
@@ -65,21 +63,15 @@ class Quantiser:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def quantise(self, keep: Sequence[str] = ()) -> ModelProto:
-        """Everything in INT8 but the layers named in `keep`."""
-        kept = set(keep)
-        return self._run([node.name for node in self._nodes if node.name not in kept])
+    def quantise(self, keep: Collection[str] = ()) -> ModelProto:
+        """Everything in INT8 but the layers named in `keep` and what follows them; one layer at least is not."""
+        return self.quantise_only([layer for layer in self.layers if layer not in keep])
 
-    def quantise_only(self, layer: str) -> ModelProto:
-        """Everything in single precision but one layer and the activation after it."""
-        names = [layer]
-        node = next(node for node in self._nodes if node.name == layer)
-        names += [
-            follower.name
-            for follower in self._nodes
-            if follower.op_type in _ACTIVATIONS and follower.input[0] == node.output[0]
-        ]
-        return self._run(names)
+    def quantise_only(self, layers: Collection[str]) -> ModelProto:
+        """Everything in single precision but these layers, one or more, and what follows them."""
+        if not layers:
+            raise ValueError("no layer to quantise")  # an empty list of nodes means all of them to quantize_static
+        return self._run([name for layer in layers for name in self._groups[layer]])
 
     def _run(self, names: Sequence[str]) -> ModelProto:
         options = self._options
@@ -145,6 +137,29 @@ def session(model: ModelProto) -> onnxruntime.InferenceSession:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _groups(nodes: Sequence[NodeProto]) -> dict[str, list[str]]:
+    """Layer -> its own name and the names of what follows it, up to the next layers.
+
+    A tensor is quantised as soon as one node that makes or reads it is. So a layer stays in floating point together
+    with the activations, sums and resizings behind it: left in INT8, they would round its result all the same, and a
+    graph with every layer in floating point would still lose accuracy. What follows several layers goes with the last.
+    """
+    tail = _tail(nodes)
+    layers = [node.name for node in nodes if node.op_type in LAYERS and node.name not in tail]
+    positions = {name: position for position, name in enumerate(layers)}
+    groups = {name: [name] for name in layers}
+    latest: dict[str, int] = {}  # tensor -> position of the last layer that it depends on
+    for node in nodes:
+        if node.name in positions:
+            position = positions[node.name]
+        else:
+            position = max((latest[name] for name in node.input if name in latest), default=0)
+            if node.op_type in BETWEEN and node.name not in tail:
+                groups[layers[position]].append(node.name)
+        latest.update(dict.fromkeys(node.output, position))
+    return groups
 
 
 def _tail(nodes: Sequence[NodeProto]) -> set[str]:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from export.artifacts.keeping import Trials, keep_fewest
 from export.artifacts.quantising import Quantiser, UInt8, session
 from export.calibration import CalibrationImages, confusions
 from export.exposing import expose_logits
 from export.graph import INPUT_NAME, LOGITS_NAME, MASK_NAME
 from pipeline.metrics import mean_iou
+
+MOST_PARTS = 64  # sensitivities are measured of so many parts at most: of each layer, in smaller networks
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,11 @@ class Selection:
         model: the quantised graph.
         kept: layers that stay in single precision, the most sensitive first.
         layers: number of layers there are.
-        drop_points: loss of mIoU on the held-out training images, in points.
+        drop_points: loss of mIoU on the held-out training images, in points; above the limit where no choice that
+            was tried is within it.
         first_drop_points: likewise with every layer in INT8.
-        sensitivities: layer -> relative squared error of the logits with that layer alone in INT8; empty where every
-            layer could be quantised at once.
+        sensitivities: layer -> relative squared error of the logits with that layer alone in INT8 (with its part of the
+            network alone, where there are more than `MOST_PARTS` layers); empty where every layer could be quantised.
     """
 
     model: ModelProto
@@ -68,9 +72,8 @@ def select(
     """Quantise as many layers as the limit allows.
 
     Where the whole network in INT8 loses more than the limit, each layer is quantised alone and the error of the logits
-    measured. Then the most sensitive layers are kept in floating point: 1, 2, 4... of them until the loss is within the
-    limit, and from there the fewest, by bisection. When even all of them do not help, the result with the smallest loss
-    is returned, and its `drop_points` tell.
+    measured; then as few layers as possible stay in floating point: see `keep_fewest`. When no choice is within the
+    limit, the one with the smallest loss is returned, and its `drop_points` tell.
 
     Args:
         reference: the graph in single precision.
@@ -81,45 +84,32 @@ def select(
         probes: held-out images that sensitivities are measured on.
     """
     judge = _Judge(reference, images, num_classes)
-    model = quantiser.quantise()
-    first = judge.drop_points(model)
-    count = len(quantiser.layers)
-    if first <= limit_points:
-        return Selection(model, (), count, first, first, {})
-    found = _sensitivities(reference, quantiser, judge.batches[:probes])
-    order = sorted(quantiser.layers, key=lambda name: (-found[name], name))
-    tried: dict[int, tuple[float, ModelProto]] = {0: (first, model)}
 
-    def within(kept: int) -> bool:
-        candidate = quantiser.quantise(order[:kept])
-        tried[kept] = (judge.drop_points(candidate), candidate)
-        return tried[kept][0] <= limit_points
+    def measure(kept: Sequence[str]) -> tuple[float, ModelProto]:
+        model = quantiser.quantise(kept)
+        return judge.drop_points(model), model
 
-    low, high = 0, 1
-    while not within(high) and high < count:
-        low, high = high, min(2 * high, count)
-    if tried[high][0] <= limit_points:
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if within(middle) else (middle, high)
-        best = high
-    else:
-        best = min(tried, key=lambda kept: (tried[kept][0], kept))
-    drop, model = tried[best]
-    return Selection(model, tuple(order[:best]), count, drop, first, found)
+    trials = Trials(measure, limit_points)
+    enough = trials.within(())
+    first = trials.best
+    errors = {} if enough else _sensitivities(reference, quantiser, judge.batches[:probes])
+    if not enough:
+        keep_fewest(trials, sorted(quantiser.layers, key=lambda name: -errors[name]))
+    best = trials.best
+    return Selection(best.model, best.kept, len(quantiser.layers), best.drop_points, first.drop_points, errors)
 
 
 def _sensitivities(reference: ModelProto, quantiser: Quantiser, batches: Sequence[UInt8]) -> dict[str, float]:
+    """Layer -> relative squared error of the logits with it alone in INT8."""
     expected = _logits(reference, batches)
     energy = sum(float(np.square(logits - logits.mean()).sum()) for logits in expected) or 1.0
-    return {
-        layer: sum(
-            float(np.square(found - logits).sum())
-            for found, logits in zip(_logits(quantiser.quantise_only(layer), batches), expected, strict=True)
-        )
-        / energy
-        for layer in quantiser.layers
-    }
+    layers = np.array(quantiser.layers)
+    errors = {}
+    for part in np.array_split(layers, min(MOST_PARTS, len(layers))):
+        found = _logits(quantiser.quantise_only(part.tolist()), batches)
+        error = sum(float(np.square(a - b).sum()) for a, b in zip(found, expected, strict=True)) / energy
+        errors.update(dict.fromkeys(part.tolist(), error))
+    return errors
 
 
 def _logits(model: ModelProto, batches: Sequence[UInt8]) -> list[NDArray[np.float64]]:

@@ -12,7 +12,6 @@ from export.artifacts.interface import ExportContext
 from export.artifacts.onnx_fp32 import build_model
 from export.artifacts.onnx_int8 import export
 from export.artifacts.quantising import LAYERS, Quantiser
-from export.artifacts.sensitivity import select
 from export.calibration import choose
 from export.checks.images import scene
 from export.checks.structure import structure_problems
@@ -120,35 +119,6 @@ def test_ranges_by_other_methods_cut_outliers(segmentor, prepared, method, capsy
     smaller = sum(scales[method][name] < 0.999 * scales["minmax"][name] for name in shared)
     assert smaller > len(shared) / 3
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.xfail(strict=True, reason="the search finds the layer but stops short of the limit: docs/engines.md")
-def test_the_layer_that_hurts_most_is_kept_in_float(segmentor, prepared):
-    """A layer whose weights differ by orders of magnitude within a channel cannot be quantised: it must be found."""
-    reference = build_model(segmentor, "mask")
-    images = choose(prepared, calibration=3, held_out=3, seed=0, stride=segmentor.stride, resize=None)
-    options = OnnxInt8Options()
-    tensors = {tensor.name: tensor for tensor in reference.graph.initializer}
-    victim = [node for node in reference.graph.node if node.op_type == "Conv"][-1]
-    weight = numpy_helper.to_array(tensors[victim.input[1]]).copy()
-    # One input channel gets a weight a thousand times larger; what feeds it is turned off, so no answer changes.
-    feeder = next(node for node in reference.graph.node if node.output[0] == victim.input[0])
-    while feeder.op_type != "Conv":
-        feeder = next(node for node in reference.graph.node if node.output[0] == feeder.input[0])
-    for name in feeder.input[1:3]:
-        values = numpy_helper.to_array(tensors[name]).copy()
-        values[0] = 0
-        tensors[name].CopyFrom(numpy_helper.from_array(values, name))
-    weight[:, 0] = 1000 * np.abs(weight).max()
-    tensors[victim.input[1]].CopyFrom(numpy_helper.from_array(weight, victim.input[1]))
-    with Quantiser(reference, images, options) as quantiser:
-        found = select(reference, quantiser, images, num_classes=segmentor.num_classes, limit_points=3.0, probes=1)
-    assert found.first_drop_points > 3.0
-    assert found.kept[0] == victim.name and max(found.sensitivities, key=found.sensitivities.get) == victim.name
-    assert found.drop_points <= 3.0
-    assert not any(
-        "_quantized" in name for name in next(n for n in found.model.graph.node if n.name == victim.name).input
-    )
 
 
 def test_without_a_dataset_the_export_says_what_to_run(segmentor, info, tmp_path):
