@@ -11,13 +11,9 @@ import pytest
 
 from export.artifacts.interface import ExportContext
 from export.artifacts.onnx_fp16 import export as export_fp16
-from export.artifacts.onnx_fp32 import export as export_fp32
 from export.artifacts.onnx_int8 import export as export_int8
 from export.compilation import compile_plan, import_package
-from pipeline.config.artifacts import OnnxFp16Options, OnnxFp32Options, OnnxInt8Options, PlanBuild, TargetConfig
-from pipeline.config.model import ModelConfig
-from pipeline.models.segmentor import build_segmentor
-from pipeline.weights import SegmentorInfo
+from pipeline.config.artifacts import OnnxFp16Options, OnnxInt8Options, PlanBuild, TargetConfig
 from serving.errors import UnavailableError, UserError
 from serving.files import file_sha256
 from serving.manifest import read_sidecar, verify_sidecar, write_sidecar
@@ -74,36 +70,6 @@ def test_quantised_biases_are_refused_with_the_parsers_own_words(rtx, segmentor,
     source = build_int8(segmentor, info, prepared, tmp_path, "asymmetric")
     with pytest.raises(UserError, match=r"does not take this graph, \d+ errors?:\n  node .*DequantizeLinear.*Int32"):
         compile_plan(source, tmp_path, name="int8", build=BUILD)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("backbone", "head"),
-    [
-        ("tf_efficientnet_lite0", "light"),
-        ("resnet50", "deeplabv3"),
-        ("hrnet_w18_small_v2", "hrnet"),
-        ("hrnet_w18_small_v2", "ocr"),
-    ],
-)
-def test_every_kind_of_network_builds_in_three_precisions(rtx, prepared, tmp_path, backbone, head):
-    config = ModelConfig(backbone=backbone, head=head, pretrained=False)
-    names, palette = prepared.class_names, prepared.palette
-    network = build_segmentor(config, len(names), seed=0).eval()
-    info = SegmentorInfo(config, len(names), names, palette, 255)
-    for precision in ("fp32", "fp16", "int8"):
-        folder = tmp_path / precision
-        (folder / "plan").mkdir(parents=True)
-        if precision == "int8":
-            source = build_int8(network, info, prepared, folder, "symmetric")
-        else:
-            exporter, options = {"fp32": (export_fp32, OnnxFp32Options), "fp16": (export_fp16, OnnxFp16Options)}[
-                precision
-            ]
-            source = exporter(network, ExportContext(precision, folder, info), options())
-        path = compile_plan(source, folder / "plan", name=precision, build=BUILD)
-        layers = PlanDetails.of(verify_sidecar(path), path).extra["layers"]
-        assert layers[precision] >= 0.8 * sum(layers.values()), layers
 
 
 def test_a_changed_onnx_file_is_refused_before_it_is_parsed(engine, tmp_path):

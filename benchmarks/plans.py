@@ -1,0 +1,147 @@
+"""Every kind of network as TensorRT plans in three precisions: `python -m benchmarks.plans [--json]`.
+
+TensorRT-RTX builds with neither GPU nor driver, so that CI really builds what it cannot run. Untrained networks serve,
+and two small images calibrate INT8: what is asked is whether each graph is taken, and whether its layers keep their
+precision. Exit status 1 when one does not build, or not in the precision asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from benchmarks.networks import NETWORKS
+from export.artifacts import ARTIFACTS
+from export.artifacts.interface import ExportContext
+from export.checks.precision import SMALLEST_SHARE
+from export.compilation import compile_plan, import_package
+from pipeline.config.artifacts import ArtifactConfig, PlanBuild
+from pipeline.config.model import ModelConfig
+from pipeline.config.prepare import PrepareConfig
+from pipeline.data.preparation import prepare
+from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.weights import SegmentorInfo
+from serving.errors import UserError, run_command
+from serving.manifest import verify_sidecar
+from serving.runtimes.tensorrt_plan import PlanDetails
+
+PRECISIONS: Mapping[str, ArtifactConfig] = {
+    "fp32": ArtifactConfig("onnx_fp32"),
+    "fp16": ArtifactConfig("onnx_fp16"),
+    # No layer is kept in float: an untrained network has no accuracy to lose.
+    "int8": ArtifactConfig(
+        "onnx_int8", {"scheme": "symmetric", "images": 2, "held_out": 1, "max_miou_drop_points": 100.0}
+    ),
+}
+BUILD = PlanBuild(
+    package="tensorrt_rtx", compute_capabilities=("8.9",), min=(1, 64, 64), opt=(1, 64, 96), max=(2, 128, 128)
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """One plan, or why there is none.
+
+    Attributes:
+        network, precision: which.
+        export_seconds: tracing and, for INT8, quantising.
+        build_seconds: of TensorRT.
+        plan_bytes: size of the plan; None where it was not built.
+        layers: precision -> layers with weights that compute in it, of the plan's typed network.
+        error: why it was not built.
+    """
+
+    network: str
+    precision: str
+    export_seconds: float
+    build_seconds: float = 0.0
+    plan_bytes: int | None = None
+    layers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it was built, and enough layers compute in the precision asked for."""
+        total = sum(self.layers.values())
+        return total > 0 and self.layers.get(self.precision, 0) >= SMALLEST_SHARE[self.precision] * total
+
+
+def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepared, folder: Path) -> Built:
+    """Export `segmentor` in one precision into `folder`, and build the plan."""
+    config = PRECISIONS[precision]
+    info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
+    context = ExportContext(precision, folder, info, lambda: prepared)
+    started = time.perf_counter()
+    source = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+    exported = time.perf_counter()
+    try:
+        path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD)
+    except UserError as error:
+        return Built(name, precision, exported - started, time.perf_counter() - exported, error=str(error))
+    seconds = time.perf_counter() - exported
+    # Read back as serving would: the hash of the plan is checked on the way.
+    layers = cast(Mapping[str, int], PlanDetails.of(verify_sidecar(path), path).extra["layers"])
+    return Built(name, precision, exported - started, seconds, path.stat().st_size, layers)
+
+
+def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> list[Built]:
+    """Every network in every precision.
+
+    Raises:
+        UnavailableError: TensorRT-RTX is not installed.
+    """
+    import_package(BUILD.package)
+    found = []
+    with tempfile.TemporaryDirectory(prefix="contrail-plans-") as folder:
+        data = Path(folder) / "data"
+        options = {"train": 6, "val": 1, "test": 1, "height": side, "width": side, "seed": 0}
+        prepare(PrepareConfig(dataset="streets", options=options), data)
+        prepared = load_prepared(data, None)
+        for name, config in networks.items():
+            segmentor = build_segmentor(config, prepared.num_classes, seed=0).eval()
+            for precision in precisions:
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    found.append(build_plan(name, precision, segmentor, prepared, Path(scratch)))
+    return found
+
+
+def table(plans: Sequence[Built]) -> str:
+    """The plans as text."""
+    lines = []
+    for plan in plans:
+        size = "-" if plan.plan_bytes is None else f"{plan.plan_bytes / 1e6:.1f} MB"
+        layers = ", ".join(f"{count} {precision}" for precision, count in plan.layers.items())
+        lines.append(
+            f"{plan.network:<10} {plan.precision:<5} export {plan.export_seconds:5.1f} s  build "
+            f"{plan.build_seconds:5.1f} s  {size:>9}  {'pass' if plan.passed else 'FAIL'}  {plan.error or layers}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Build and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plans", description=__doc__.partition("\n")[0])
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    plans = build_all({name: NETWORKS[name] for name in arguments.networks}, arguments.precisions)
+    if arguments.json:
+        rows = [dataclasses.asdict(plan) | {"passed": plan.passed} for plan in plans]
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        sys.stdout.write(table(plans))
+    return 0 if all(plan.passed for plan in plans) else 1
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,287 @@
+"""The proof of zero cost on networks of every architecture: `python -m benchmarks.proof [--structure-only] [--json]`.
+
+Of each network the baseline and each contrastive method are built with their training heads, stripped and exported, and
+certified as the stage `certify` does: the same graph, and the same latency in fresh session pairs beside a control. As
+the negative control one trainee ships whole, its projection heads as further outputs: it must fail on both.
+
+Untrained networks serve, each from a seed of its own: neither structure nor speed depends on what was learned. Latency
+needs a quiet machine; `--structure-only` leaves it out. Exit status 1 when a method fails or the negative control does
+not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from benchmarks.networks import NETWORKS
+from benchmarks.whole import export_whole
+from export import machine
+from export.artifacts.interface import ExportContext
+from export.artifacts.onnx_fp32 import export
+from export.benchmark import CONTROL
+from export.certificate import GraphPair, LatencyRule, MethodEvidence, certify
+from export.certificate_page import certificate_blocks
+from export.checks.images import scene
+from export.device import describe_device, device_summary
+from export.document import Block, Heading, Paragraph, to_markdown
+from export.engine_latency import Engine
+from export.latency import self_test
+from export.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
+from pipeline.artifacts import atomic_path, write_json
+from pipeline.checkpoints import attach_training_heads, build_method
+from pipeline.config.artifacts import OnnxFp32Options
+from pipeline.config.benchmark import QuickProfileConfig
+from pipeline.config.methods import MethodConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.params import load_params
+from pipeline.models.segmentor import Segmentor, build_segmentor
+from pipeline.models.trainee import Trainee, strip
+from pipeline.weights import SegmentorInfo
+from serving.errors import UserError, run_command
+from serving.manifest import read_sidecar
+
+RESULTS_DIR = Path("docs/results")
+NAME = "proof-networks"
+KEPT = "projection_kept"  # the negative control, among the methods of its certificate
+NUM_CLASSES = 19
+TARGET = "ort_fp32"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the networks are compared.
+
+    Attributes:
+        side: height and width of the image in pixels.
+        threads: of every session.
+        plan: how much is measured; None leaves latency out.
+        margin: see `LatencyRule`.
+        seed: of the weights, the images and every random order.
+    """
+
+    side: int
+    threads: int
+    plan: PairPlan | None
+    margin: float = 0.02
+    seed: int = 0
+
+
+def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Settings) -> dict[str, Any]:
+    """The certificate of one network, the negative control among its methods.
+
+    Args:
+        model: the network.
+        methods: the baseline and the methods with contrast, in this order; the first of these also gives the negative
+            control.
+        settings: how they are compared.
+    """
+    shape = (1, settings.side, settings.side, 3)
+    baseline, *others = methods
+    with tempfile.TemporaryDirectory(prefix="contrail-proof-") as name:
+        folder = Path(name)
+        engines: dict[str, Engine] = {}
+        for index, (method, config) in enumerate(methods.items()):
+            images = _images(settings.seed)
+            trainee = build(model, config, images, settings.seed + index)
+            segmentor = strip(trainee, trainee.segmentor.normalise(images))
+            engines[method] = _engine(folder / method, method, segmentor, settings.threads)
+            if method == others[0]:
+                manifest = read_sidecar(engines[method].path)
+                path = export_whole(trainee, manifest, shape, folder / KEPT)
+                engines[KEPT] = _described(path, KEPT, settings.threads)
+        graphs = {method: onnx.load(engine.path) for method, engine in engines.items()}
+        pairs = _measure(engines, baseline, settings)
+    evidence = {
+        method: MethodEvidence(
+            [GraphPair(settings.seed, graphs[baseline], graphs[method], shape)],
+            pairs.get(method, ()),
+            missing={"accuracy": "untrained", "latency": "not measured (--structure-only)"},
+        )
+        for method in (*others, KEPT)
+    }
+    rule = LatencyRule(settings.margin, seed=settings.seed)
+    return certify(evidence, pairs.get(CONTROL, ()), rule, baseline=baseline, target=TARGET, profile="quick")
+
+
+def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -> Trainee:
+    """An untrained network with the training heads of a method, in evaluation mode.
+
+    Its batch normalisations have seen `images`: with the statistics of no image at all, values might run through a deep
+    network to where processors are slow (denormals) or arithmetic ends, and latency would be that of the seed.
+    """
+    loss = build_method(method, num_classes=NUM_CLASSES, ignore_index=255, training_images=8)
+    segmentor = build_segmentor(model, NUM_CLASSES, seed=seed)
+    for module in segmentor.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a mean over what was seen
+    with torch.no_grad():
+        segmentor.train()(segmentor.normalise(images))
+    return attach_training_heads(segmentor, loss, auxiliary=True, seed=seed).eval()
+
+
+def _images(seed: int) -> Tensor:
+    generator = np.random.default_rng(seed)
+    images = np.stack([scene(128, 128, generator) for _ in range(2)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+
+
+def failures(certificate: Mapping[str, Any]) -> list[str]:
+    """What contradicts the claim, in words; in a brief measurement latency may be undecided either way."""
+    found = []
+    for method, entry in certificate["methods"].items():
+        if method != KEPT:
+            if entry["structure"]["verdict"] != "pass" or entry["verdict"] == "fail":
+                found.append(f"{method}: {'; '.join(entry['reasons'])}")
+        elif entry["structure"]["verdict"] != "fail":
+            found.append(f"{method}: its structure was not told from the baseline's")
+        elif entry["latency"]["pairs"] and entry["latency"]["verdict"] == "pass":
+            found.append(f"{method}: its latency was not told from the baseline's")
+    return found
+
+
+def _engine(folder: Path, method: str, segmentor: Segmentor, threads: int) -> Engine:
+    folder.mkdir()
+    names = tuple(f"class {index}" for index in range(NUM_CLASSES))
+    palette = tuple((index, index, index) for index in range(NUM_CLASSES))
+    info = SegmentorInfo(segmentor.config, NUM_CLASSES, names, palette, 255, provenance={"method": method})
+    path = export(segmentor, ExportContext("onnx_fp32", folder, info), OnnxFp32Options())
+    return _described(path, method, threads)
+
+
+def _described(path: Path, method: str, threads: int) -> Engine:
+    sha256 = read_sidecar(path).sha256
+    assert sha256 is not None
+    return Engine(method, 0, TARGET, path, sha256, "onnxruntime", {"threads": threads})
+
+
+def _measure(engines: Mapping[str, Engine], baseline: str, settings: Settings) -> dict[str, list[PairSamples]]:
+    """Session pairs of every engine beside the baseline's; the control is the baseline's beside itself.
+
+    Raises:
+        UserError: the stopwatch is wrong.
+    """
+    if settings.plan is None:
+        return {}
+    generator = np.random.default_rng(settings.seed)
+    batches = [scene(settings.side, settings.side, generator)[None] for _ in range(4)]
+    opener = engines[baseline].open
+    comparisons = [
+        Comparison(CONTROL if method == baseline else method, ((opener, engine.open),))
+        for method, engine in engines.items()
+    ]
+    tests = [self_test()]
+    with Progress(transient=True) as progress:
+        task = progress.add_task("session pairs", total=settings.plan.looks[-1])
+        pairs = measure_comparisons(
+            comparisons,
+            batches,
+            settings.plan,
+            decided=lambda _: False,
+            generator=generator,
+            progress=lambda done, _: progress.update(task, completed=done),
+        )
+    tests.append(self_test())
+    wrong = [test for test in tests if not test.passed]
+    if wrong:
+        raise UserError(f"the stopwatch is off by {wrong[0].deviation:+.1%}: is the machine overloaded?")
+    return pairs
+
+
+def page(result: Mapping[str, Any]) -> list[Block]:
+    """The result as tables."""
+    settings = result["settings"]
+    blocks: list[Block] = [
+        Heading(1, "Zero cost on every architecture"),
+        Paragraph(
+            f"Untrained networks, {NUM_CLASSES} classes, one image of {settings['side']}x{settings['side']}, "
+            f"{settings['threads']} thread(s), ONNX Runtime fp32, profile `quick`: {result['device']}. "
+            f"`{KEPT}` is the negative control, the first method's trainee shipped whole: it must fail."
+        ),
+    ]
+    if not settings["pairs"]:
+        blocks.append(Paragraph("Structure only: latency was not measured, so that no method passes as a whole."))
+    for name, entry in result["networks"].items():
+        blocks.append(Heading(2, f"{name}: {entry['backbone']}, {entry['head']}"))
+        blocks += certificate_blocks(entry["certificate"])
+    return blocks
+
+
+def main() -> int:
+    """Compare, print and write."""
+    params = load_params()
+    contrastive = {name: method for name, method in params.methods.items() if method.contrast_start(1) is not None}
+    chosen = [name for name in params.matrix.methods if name in contrastive]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__.partition("\n")[0])
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="+", choices=list(contrastive), default=chosen or list(contrastive))
+    parser.add_argument("--side", type=int, default=256, help="height and width in pixels")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=QuickProfileConfig.pairs, help="session pairs per comparison")
+    parser.add_argument("--structure-only", action="store_true", help="measure no latency")
+    parser.add_argument("--output", type=Path, default=RESULTS_DIR, metavar="DIR", help=f"for {NAME}.json and .md")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments = parser.parse_args()
+    if arguments.side < 32 or arguments.side % 32 or arguments.threads < 1:
+        raise UserError("expected --side in multiples of 32 and --threads of at least 1")
+    profile = QuickProfileConfig(pairs=arguments.pairs, max_pairs=arguments.pairs)
+    plan = PairPlan(profile.looks, profile.pair_seconds, profile.min_blocks, profile.warm_up_seconds)
+    settings = Settings(
+        arguments.side,
+        arguments.threads,
+        None if arguments.structure_only else plan,
+        params.certify.margin,
+        params.certify.seed,
+    )
+    torch.set_num_threads(arguments.threads)
+    methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
+    result = run({name: NETWORKS[name] for name in arguments.networks}, methods, settings)
+    text = to_markdown(page(result))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_json(arguments.output / f"{NAME}.json", result)
+    with atomic_path(arguments.output / f"{NAME}.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else text)
+    for line in result["failures"]:
+        sys.stderr.write(f"FAILED: {line}\n")
+    return 1 if result["failures"] else 0
+
+
+def run(networks: Mapping[str, ModelConfig], methods: Mapping[str, MethodConfig], settings: Settings) -> dict[str, Any]:
+    """The JSON of all networks: their certificates, what failed, and on which machine."""
+    before = machine.look()
+    entries: dict[str, Any] = {}
+    failed: Sequence[str] = []
+    for name, model in networks.items():
+        certificate = prove(model, methods, settings)
+        entries[name] = {"backbone": model.backbone, "head": model.head, "certificate": certificate}
+        failed = [*failed, *(f"{name}, {line}" for line in failures(certificate))]
+    device = describe_device()
+    return {
+        "settings": {
+            "side": settings.side,
+            "threads": settings.threads,
+            "pairs": settings.plan.looks[-1] if settings.plan else 0,
+            "seed": settings.seed,
+        },
+        "device": device_summary(device),
+        "machine": machine.between(before, machine.look()),
+        "networks": entries,
+        "failures": failed,
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,72 @@
+"""The negative control of the proof: a trainee shipped whole, its embeddings as further outputs of the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from export.artifacts.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
+from export.artifacts.saving import save
+from export.artifacts.tracing import OPSET
+from export.graph import INPUT_NAME, MASK_NAME, DeployGraph
+from pipeline.models.segmentor import upsample
+from pipeline.models.trainee import Trainee
+from serving.manifest import Manifest
+
+
+class WholeGraph(nn.Module):
+    """What `DeployGraph` computes, and the embeddings of every tapped layer, as if nothing had been stripped."""
+
+    def __init__(self, trainee: Trainee) -> None:
+        super().__init__()
+        self.trainee, self.deployed = trainee, DeployGraph(trainee.segmentor)
+        self.training = False  # its parts are in evaluation mode; the exporter asks the whole
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 `[B,H,W,3]` -> mask uint8 `[B,H,W]`, then `[B,D,h_i,w_i]` per layer."""
+        normalised = (image.to(torch.float32) - self.deployed.mean) / self.deployed.std
+        output = self.trainee(normalised.permute(0, 3, 1, 2), embed=True)
+        logits = upsample(output.logits, (image.shape[1], image.shape[2]))
+        return (logits.argmax(dim=1).to(torch.uint8), *output.embeddings)
+
+
+def export_whole(trainee: Trainee, manifest: Manifest, shape: tuple[int, ...], folder: Path) -> Path:
+    """Export a trainee with its training heads, for images of one size, through the same passes as what ships.
+
+    Args:
+        trainee: in evaluation mode.
+        manifest: of the stripped network; its outputs are what the runtime is asked for, the graph has more.
+        shape: of the image, `[B,H,W,3]`.
+        folder: made here.
+    """
+    folder.mkdir()
+    names = [MASK_NAME, *(f"embeddings_{index}" for index in range(trainee.layers))]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the exporter's own, as in `export.artifacts.tracing`
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            WholeGraph(trainee),
+            (torch.zeros(shape, dtype=torch.uint8),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=names,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    # Declared as in the graph that ships, so that the comparison meets first what was kept.
+    for value in (model.graph.input[0], model.graph.output[0]):
+        for axis, dim in zip(AXES, value.type.tensor_type.shape.dim, strict=False):
+            dim.dim_param = axis
+    fold_input_scale(model)
+    complete_biases(model)
+    unshare_weights(model)
+    prune(model)
+    anonymise(model)
+    return save(model, dataclasses.replace(manifest, name="whole", sha256=None), folder)

@@ -1,0 +1,109 @@
+"""The proof on a tiny network, for real: methods pass on structure, the trainee shipped whole is found out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from benchmarks import proof
+from benchmarks.proof import KEPT, Settings, failures, page
+from export.document import to_markdown
+from export.paired_latency import PairPlan
+from pipeline.config.methods import MatrixConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.params import load_params
+from serving.errors import UserError
+
+TINY = {"tiny": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 16})}
+BRIEF = PairPlan((8,), 0.0, 2, 0.0)  # the procedure is tested here, not this machine
+
+
+@pytest.fixture(scope="module")
+def result():
+    params = load_params()
+    methods = {name: params.methods[name] for name in ("cross_entropy", "pixel_contrast", "contextrast")}
+    return proof.run(TINY, methods, Settings(64, 1, BRIEF))
+
+
+def test_methods_have_the_baselines_graph_and_the_whole_trainee_has_not(result):
+    methods = result["networks"]["tiny"]["certificate"]["methods"]
+    assert list(methods) == ["pixel_contrast", "contextrast", KEPT]
+    for name in ("pixel_contrast", "contextrast"):
+        assert methods[name]["structure"]["verdict"] == "pass", methods[name]["structure"]["reasons"]
+        assert methods[name]["structure"]["identical"]
+    kept = methods[KEPT]["structure"]
+    assert kept["verdict"] == "fail" and "graph outputs" in kept["first_difference"]
+    assert kept["params"] > kept["baseline"]["params"] and kept["flops"] > kept["baseline"]["flops"]
+
+
+def test_latency_is_measured_in_pairs_beside_a_control(result):
+    certificate = result["networks"]["tiny"]["certificate"]
+    assert certificate["control"]["pairs"] == 8 and certificate["control"]["ratio"] > 0
+    assert all(entry["latency"]["pairs"] == 8 for entry in certificate["methods"].values())
+
+
+def test_the_page_shows_every_network_and_names_the_negative_control(result):
+    text = to_markdown(page(result))
+    assert "## tiny: mobilenetv3_small_100, light" in text
+    assert "64x64, 1 thread(s), ONNX Runtime fp32, profile `quick`" in text
+    assert f"| `{KEPT}` | fail | different |" in text
+
+
+def entry(structure, latency, pairs=8):
+    verdict = "fail" if "fail" in (structure, latency) else "inconclusive" if latency != "pass" else "pass"
+    return {
+        "structure": {"verdict": structure},
+        "latency": {"verdict": latency, "pairs": pairs},
+        "verdict": verdict,
+        "reasons": ["a reason"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "kept", "failed"),
+    [
+        (entry("pass", "pass"), entry("fail", "fail"), []),
+        (entry("pass", "inconclusive"), entry("fail", "inconclusive"), []),
+        (entry("pass", "inconclusive", 0), entry("fail", "inconclusive", 0), []),
+        (entry("fail", "pass"), entry("fail", "fail"), ["contrast: a reason"]),
+        (entry("pass", "fail"), entry("fail", "fail"), ["contrast: a reason"]),
+        (entry("pass", "pass"), entry("pass", "fail"), [f"{KEPT}: its structure was not told from the baseline's"]),
+        (entry("pass", "pass"), entry("fail", "pass"), [f"{KEPT}: its latency was not told from the baseline's"]),
+    ],
+)
+def test_what_contradicts_the_claim(method, kept, failed):
+    assert failures({"methods": {"contrast": method, KEPT: kept}}) == failed
+
+
+def test_the_command_writes_both_files_and_fails_with_the_proof(tmp_path, monkeypatch, capsys):
+    certificate = {"methods": {"contrast": entry("fail", "pass"), KEPT: entry("fail", "fail")}}
+    monkeypatch.setattr(proof, "prove", lambda *_: certificate)
+    monkeypatch.setattr(proof, "page", lambda _: [])
+    arguments = ["proof", "--networks", "ocr", "--structure-only", "--json", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert proof.main() == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((tmp_path / "proof-networks.json").read_text())
+    assert (tmp_path / "proof-networks.md").exists()
+    assert printed.err == "FAILED: ocr, contrast: a reason\n"
+
+
+def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, monkeypatch):
+    params = load_params()
+    params = dataclasses.replace(params, matrix=MatrixConfig(("cross_entropy", "contextrast")))
+    seen = {}
+    monkeypatch.setattr(proof, "load_params", lambda: params)
+    monkeypatch.setattr(proof, "prove", lambda _, methods, settings: seen.update(methods) or {"methods": {}})
+    monkeypatch.setattr(proof, "page", lambda _: [])
+    monkeypatch.setattr(sys, "argv", ["proof", "--structure-only", "--output", str(tmp_path)])
+    assert proof.main() == 0
+    assert list(seen) == ["cross_entropy", "contextrast"]
+
+
+def test_a_side_off_the_stride_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["proof", "--side", "100"])
+    with pytest.raises(UserError, match="--side in multiples of 32"):
+        proof.main()
