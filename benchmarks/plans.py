@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -93,14 +93,13 @@ def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepar
     return Built(name, precision, exported - started, seconds, path.stat().st_size, layers)
 
 
-def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> list[Built]:
-    """Every network in every precision.
+def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> Iterator[Built]:
+    """Every network in every precision, one by one.
 
     Raises:
         UnavailableError: TensorRT-RTX is not installed.
     """
     import_package(BUILD.package)
-    found = []
     with tempfile.TemporaryDirectory(prefix="contrail-plans-") as folder:
         data = Path(folder) / "data"
         options = {"train": 6, "val": 1, "test": 1, "height": side, "width": side, "seed": 0}
@@ -110,21 +109,17 @@ def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *,
             segmentor = build_segmentor(config, prepared.num_classes, seed=0).eval()
             for precision in precisions:
                 with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    found.append(build_plan(name, precision, segmentor, prepared, Path(scratch)))
-    return found
+                    yield build_plan(name, precision, segmentor, prepared, Path(scratch))
 
 
-def table(plans: Sequence[Built]) -> str:
-    """The plans as text."""
-    lines = []
-    for plan in plans:
-        size = "-" if plan.plan_bytes is None else f"{plan.plan_bytes / 1e6:.1f} MB"
-        layers = ", ".join(f"{count} {precision}" for precision, count in plan.layers.items())
-        lines.append(
-            f"{plan.network:<10} {plan.precision:<5} export {plan.export_seconds:5.1f} s  build "
-            f"{plan.build_seconds:5.1f} s  {size:>9}  {'pass' if plan.passed else 'FAIL'}  {plan.error or layers}"
-        )
-    return "\n".join(lines) + "\n"
+def line(plan: Built) -> str:
+    """A plan as text."""
+    size = "-" if plan.plan_bytes is None else f"{plan.plan_bytes / 1e6:.1f} MB"
+    layers = ", ".join(f"{count} {precision}" for precision, count in plan.layers.items())
+    return (
+        f"{plan.network:<10} {plan.precision:<5} export {plan.export_seconds:5.1f} s  build {plan.build_seconds:5.1f} s "
+        f"{size:>10}  {'pass' if plan.passed else 'FAIL'}  {plan.error or layers}"
+    )
 
 
 def main() -> int:
@@ -134,12 +129,15 @@ def main() -> int:
     parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    plans = build_all({name: NETWORKS[name] for name in arguments.networks}, arguments.precisions)
+    plans = []
+    for plan in build_all({name: NETWORKS[name] for name in arguments.networks}, arguments.precisions):
+        plans.append(plan)
+        if not arguments.json:
+            sys.stdout.write(line(plan) + "\n")
+            sys.stdout.flush()
     if arguments.json:
         rows = [dataclasses.asdict(plan) | {"passed": plan.passed} for plan in plans]
         sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-    else:
-        sys.stdout.write(table(plans))
     return 0 if all(plan.passed for plan in plans) else 1
 
 
