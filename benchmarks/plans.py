@@ -116,10 +116,9 @@ def line(plan: Built) -> str:
     """A plan as text."""
     size = "-" if plan.plan_bytes is None else f"{plan.plan_bytes / 1e6:.1f} MB"
     layers = ", ".join(f"{count} {precision}" for precision, count in plan.layers.items())
-    return (
-        f"{plan.network:<10} {plan.precision:<5} export {plan.export_seconds:5.1f} s  build {plan.build_seconds:5.1f} s "
-        f"{size:>10}  {'pass' if plan.passed else 'FAIL'}  {plan.error or layers}"
-    )
+    times = f"export {plan.export_seconds:5.1f} s  build {plan.build_seconds:5.1f} s"
+    verdict = "pass" if plan.passed else "FAIL"
+    return f"{plan.network:<10} {plan.precision:<5} {times}  {size:>9}  {verdict}  {plan.error or layers}"
 
 
 def main() -> int:
