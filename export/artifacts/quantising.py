@@ -54,7 +54,7 @@ class Quantiser:
         # As a file: quantize_static moves the weights of a model in memory to a file of its own, and deletes that.
         self._source = Path(self._folder.name) / "source.onnx"
         onnx.save(source, self._source)
-        self._groups = _groups(model.graph.node)
+        self._groups = _groups(model.graph.node, {tensor.name for tensor in model.graph.initializer})
         self.layers = list(self._groups)
 
     def __enter__(self) -> Quantiser:
@@ -139,12 +139,15 @@ def session(model: ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _groups(nodes: Sequence[NodeProto]) -> dict[str, list[str]]:
+def _groups(nodes: Sequence[NodeProto], constants: Collection[str]) -> dict[str, list[str]]:
     """Layer -> its own name and the names of what follows it, up to the next layers.
 
     A tensor is quantised as soon as one node that makes or reads it is. So a layer stays in floating point together
     with the activations, sums and resizings behind it: left in INT8, they would round its result all the same, and a
     graph with every layer in floating point would still lose accuracy. What follows several layers goes with the last.
+
+    Sums and products with a constant stay as they are: they fuse in floating point, and TensorRT takes no quantised
+    scalar (DeepLabV3 spreads its pooled features with one, OCR scales its attention).
     """
     tail = _tail(nodes)
     layers = [node.name for node in nodes if node.op_type in LAYERS and node.name not in tail]
@@ -156,7 +159,8 @@ def _groups(nodes: Sequence[NodeProto]) -> dict[str, list[str]]:
             position = positions[node.name]
         else:
             position = max((latest[name] for name in node.input if name in latest), default=0)
-            if node.op_type in BETWEEN and node.name not in tail:
+            scaled = node.op_type in ("Add", "Mul") and any(name in constants for name in node.input)
+            if node.op_type in BETWEEN and node.name not in tail and not scaled:
                 groups[layers[position]].append(node.name)
         latest.update(dict.fromkeys(node.output, position))
     return groups

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from export.artifacts.onnx_fp32 import build_model
-from export.artifacts.quantising import Quantiser, session
+from export.artifacts.quantising import Quantiser, _groups, session
 from export.calibration import choose
 from export.checks.images import scene
 from pipeline.config.artifacts import OnnxInt8Options
@@ -78,3 +79,14 @@ def test_more_layers_in_float_are_nearer_to_the_float_graph(quantiser, reference
 def test_nothing_to_quantise_is_refused(quantiser):
     with pytest.raises(ValueError, match="no layer to quantise"):
         quantiser.quantise(quantiser.layers)
+
+
+def test_products_with_a_constant_are_left_alone():
+    """TensorRT refuses a quantised scalar."""
+    nodes = [
+        helper.make_node("Conv", ["image", "weight"], ["features"], "layer"),
+        helper.make_node("Mul", ["features", "scale"], ["scaled"], "with a constant"),
+        helper.make_node("Mul", ["scaled", "features"], ["gated"], "with a tensor"),
+        helper.make_node("Conv", ["gated", "weight"], ["logits"], "classifier"),
+    ]
+    assert _groups(nodes, {"weight", "scale"}) == {"layer": ["layer", "with a tensor"], "classifier": ["classifier"]}
