@@ -5,8 +5,9 @@ certified as the stage `certify` does: the same graph, and the same latency in f
 the negative control one trainee ships whole, its projection heads as further outputs: it must fail on both.
 
 Untrained networks serve, each from a seed of its own: neither structure nor speed depends on what was learned. Latency
-needs a quiet machine; `--structure-only` leaves it out. Exit status 1 when a method fails or the negative control does
-not.
+needs a quiet machine; `--structure-only` leaves it out. The result is written after every network, and a later run
+(`--networks`) with the same settings on the same device keeps those of the others. Exit status 1 when a method fails or
+the negative control does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from export.document import Block, Heading, Paragraph, to_markdown
 from export.engine_latency import Engine
 from export.latency import self_test
 from export.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
-from pipeline.artifacts import atomic_path, write_json
+from pipeline.artifacts import atomic_path, read_json, write_json
 from pipeline.checkpoints import attach_training_heads, build_method
 from pipeline.config.artifacts import OnnxFp32Options
 from pipeline.config.benchmark import QuickProfileConfig
@@ -247,40 +248,70 @@ def main() -> int:
     )
     torch.set_num_threads(arguments.threads)
     methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
-    result = run({name: NETWORKS[name] for name in arguments.networks}, methods, settings)
-    text = to_markdown(page(result))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.output / f"{NAME}.json", result)
-    with atomic_path(arguments.output / f"{NAME}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else text)
+    path = arguments.output / f"{NAME}.json"
+
+    def save(result: dict[str, Any]) -> None:
+        write_json(path, result)
+        with atomic_path(path.with_suffix(".md")) as temporary:
+            temporary.write_text(to_markdown(page(result)), encoding="utf-8")
+
+    result = run(
+        {name: NETWORKS[name] for name in arguments.networks},
+        methods,
+        settings,
+        earlier=read_json(path, made_by="benchmarks.proof") if path.exists() else None,
+        save=save,
+    )
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else to_markdown(page(result)))
     for line in result["failures"]:
         sys.stderr.write(f"FAILED: {line}\n")
     return 1 if result["failures"] else 0
 
 
-def run(networks: Mapping[str, ModelConfig], methods: Mapping[str, MethodConfig], settings: Settings) -> dict[str, Any]:
-    """The JSON of all networks: their certificates, what failed, and on which machine."""
-    before = machine.look()
-    entries: dict[str, Any] = {}
-    failed: Sequence[str] = []
-    for name, model in networks.items():
-        certificate = prove(model, methods, settings)
-        entries[name] = {"backbone": model.backbone, "head": model.head, "certificate": certificate}
-        failed = [*failed, *(f"{name}, {line}" for line in failures(certificate))]
-    device = describe_device()
-    return {
+def run(
+    networks: Mapping[str, ModelConfig],
+    methods: Mapping[str, MethodConfig],
+    settings: Settings,
+    *,
+    earlier: Mapping[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The JSON of all networks: their certificates, what failed, and on which machine.
+
+    Args:
+        networks: what is certified now.
+        methods, settings: see `prove`.
+        earlier: a result of this function: the networks that it has and `networks` has not are kept, when it was made
+            with the same settings on the same device.
+        save: is given the result after every network.
+    """
+    result: dict[str, Any] = {
         "settings": {
             "side": settings.side,
             "threads": settings.threads,
             "pairs": settings.plan.looks[-1] if settings.plan else 0,
             "seed": settings.seed,
         },
-        "device": device_summary(device),
-        "machine": machine.between(before, machine.look()),
-        "networks": entries,
-        "failures": failed,
+        "device": device_summary(describe_device()),
+        "networks": {},
+        "failures": [],
     }
+    if earlier and all(earlier[key] == result[key] for key in ("settings", "device")):
+        result["networks"] = dict(earlier["networks"])
+    for name, model in networks.items():
+        before = machine.look()
+        certificate = prove(model, methods, settings)
+        result["networks"][name] = {
+            "backbone": model.backbone,
+            "head": model.head,
+            "machine": machine.between(before, machine.look()),
+            "certificate": certificate,
+        }
+        result["failures"] = [
+            f"{known}, {line}" for known, entry in result["networks"].items() for line in failures(entry["certificate"])
+        ]
+        save(result)
+    return result
 
 
 if __name__ == "__main__":

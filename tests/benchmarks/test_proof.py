@@ -91,6 +91,16 @@ def test_the_command_writes_both_files_and_fails_with_the_proof(tmp_path, monkey
     assert printed.err == "FAILED: ocr, contrast: a reason\n"
 
 
+def test_networks_can_be_certified_one_after_the_other(monkeypatch):
+    monkeypatch.setattr(proof, "prove", lambda *_: {"methods": {KEPT: entry("fail", "fail")}})
+    settings, saved = Settings(64, 1, None), []
+    first = proof.run({"a": TINY["tiny"]}, {}, settings, save=lambda result: saved.append(list(result["networks"])))
+    both = proof.run({"b": TINY["tiny"]}, {}, settings, earlier=first)
+    assert saved == [["a"]] and list(both["networks"]) == ["a", "b"]
+    other = proof.run({"b": TINY["tiny"]}, {}, Settings(96, 1, None), earlier=both)
+    assert list(other["networks"]) == ["b"], "made with other settings"
+
+
 def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, monkeypatch):
     params = load_params()
     params = dataclasses.replace(params, matrix=MatrixConfig(("cross_entropy", "contextrast")))
