@@ -1,4 +1,7 @@
-"""`python -m export.check ENGINE`: run every check on one engine file; exit 1 when one fails."""
+"""`python -m export.check ENGINE`: run every check on one engine file; exit 1 when one fails.
+
+The engine runs as the options say: `--runtime openvino --option precision=bf16` checks what that computes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from export.checks.interface import CheckContext, CheckResult
 from export.checks.reference import Reference
@@ -27,6 +31,8 @@ from serving.files import file_sha256
 from serving.manifest import Manifest, read_sidecar
 from serving.predictor import DEFAULT_RUNTIME
 from serving.runtimes import RUNTIMES
+from serving.runtimes.arguments import add_runtime_arguments, runtime_options
+from serving.runtimes.interface import parse_options
 
 _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusive": "yellow"}
 
@@ -43,25 +49,28 @@ class Settings:
 
 def main() -> int:
     """Check one engine."""
-    parser = argparse.ArgumentParser(prog="python -m export.check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m export.check", description=__doc__.partition("\n")[0])
     parser.add_argument("engine", type=Path, metavar="ENGINE", help="the engine file, its manifest.json beside it")
     parser.add_argument("--reference", type=Path, metavar="STRIPPED", help="folder of the stripped segmentor; "
                         "default: that of the manifest's method and seed under artifacts/")  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"prepared dataset; default: {PREPARED_DIR}, if there")
     parser.add_argument("--root", metavar="DIR", help="folder of the dataset's own files, where they lie elsewhere; "
                         "default: prepare.root of params.yaml")  # fmt: skip
-    parser.add_argument("--runtime", choices=sorted(RUNTIMES), help="default: the usual one of the file's kind")
+    add_runtime_arguments(parser)
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     arguments = parser.parse_args()
     if not arguments.engine.is_file():
         raise UserError(f"{arguments.engine}: no such file; expected an engine, such as artifacts/.../model.onnx")
+    options = runtime_options(arguments)
     settings = _settings()
     manifest = _manifest(arguments.engine)
+    runtime = arguments.runtime or DEFAULT_RUNTIME[manifest.kind if manifest else "onnx"]
+    parse_options(RUNTIMES.resolve(runtime).Options, options, runtime)
     reference = _reference(arguments.reference, manifest)
     with CheckContext(
         arguments.engine,
-        runtime=arguments.runtime or DEFAULT_RUNTIME[manifest.kind if manifest else "onnx"],
-        options={},
+        runtime=runtime,
+        options=options,
         reference=reference,
         split=_split(arguments.data, arguments.root or settings.root, settings.evaluate.split),
         config=settings.verify,
@@ -129,7 +138,7 @@ def _show(results: list[CheckResult]) -> None:
         measured = "" if result.measured is None else f"{result.measured:.4g}{unit}"
         threshold = "" if result.threshold is None else f"{result.threshold:.4g}"
         style = _STYLES[result.status]
-        table.add_row(result.name, f"[{style}]{result.status}[/{style}]", measured, threshold, result.detail)
+        table.add_row(result.name, Text(result.status, style), measured, threshold, Text(result.detail))
     counts = {status: sum(result.status == status for result in results) for status in _STYLES}
     console = Console()
     console.print(table)

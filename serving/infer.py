@@ -6,7 +6,6 @@ Exit status: 0 all done; 1 some images could not be (one line each, the others a
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from serving.errors import UserError, run_command
 from serving.image_io import ListedImage, list_images, read_image, write_image, write_mask
 from serving.manifest import Manifest
 from serving.predictor import Predictor
-from serving.runtimes import RUNTIMES
+from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 
 
 @dataclass(frozen=True)
@@ -139,31 +138,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = ", ".join(f"{part} {milliseconds:.1f}" for part, milliseconds in medians.items())
         sys.stdout.write(f"{len(timings)} of {len(jobs)} images in {arguments.output}; median ms per image: {parts}\n")
     return 1 if failed else 0
-
-
-def runtime_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """The runtime's options that were named: `--threads`, `--provider` and every `--option KEY=VALUE`."""
-    options: dict[str, object] = {}
-    for name in ("threads", "provider"):
-        if getattr(arguments, name) is not None:
-            options[name] = getattr(arguments, name)
-    for text in arguments.option:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError(f"--option {text}: expected KEY=VALUE")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
-    return options
-
-
-def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose and set the runtime."""
-    parser.add_argument("--runtime", help=f"one of {', '.join(RUNTIMES)} (default: the usual one for the file)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: the runtime's)")
-    parser.add_argument("--provider", help="ONNX Runtime's execution provider: cpu or cuda; what else runs is an error")
-    parser.add_argument("--option", metavar="KEY=VALUE", action="append", default=[], help="any option of the runtime")
 
 
 def _parser() -> argparse.ArgumentParser:

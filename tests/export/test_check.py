@@ -76,6 +76,15 @@ def test_a_table_names_every_check(engine, stripped, workplace, run):
     assert status == 0
     assert all(name in output for name in CHECKS)
     assert f"{len(list(CHECKS)) - 4} pass, 4 skipped" in output
+    assert "[batch" in output, "brackets are not markup"
+
+
+def test_the_engine_runs_as_the_options_say(engine, stripped, workplace, run):
+    status, output = run(
+        engine, "--reference", stripped, "--runtime", "openvino", "--option", "precision=f32", "--json"
+    )
+    (precision,) = [found for found in json.loads(output)["checks"] if found["name"] == "precision"]
+    assert status == 0 and "OpenVINO" in precision["detail"]
 
 
 def test_a_missing_manifest_is_a_failure_and_not_a_mistake_of_usage(engine, workplace, run):
@@ -91,6 +100,10 @@ def test_mistakes_of_usage(engine, workplace, run):
         run(engine)
     with pytest.raises(UserError, match=r"empty/segmentor\.json: no such file"):
         run(engine, "--reference", "empty")
+    with pytest.raises(UserError, match="presision"):
+        run(engine, "--reference", "empty", "--runtime", "openvino", "--option", "presision=bf16")
+    with pytest.raises(UserError, match="tensorflow"):
+        run(engine, "--reference", "empty", "--runtime", "tensorflow")
 
 
 def test_a_dataset_that_is_not_there_is_a_mistake(engine, stripped, workplace, run):
