@@ -222,12 +222,30 @@ class CheckContext:
         found = self.logits(batch.images)[1] if self.shows_logits else None
         return compare(batch.name, expected, masks, found, tolerance=self.max_logit_error)
 
+    def allowed_error(self, comparison: Comparison, batch: Batch, factor: float) -> tuple[float, str]:
+        """The logit error that an engine may show on a batch, relative to the largest logit, and why in words.
+
+        The limit of params.yaml; where that is exceeded, `factor` times what PyTorch itself loses by rounding in the
+        engine's precision on the same images, if that is more. It is measured only then.
+        """
+        tolerance = self.max_logit_error
+        if comparison.error is None or comparison.error <= tolerance:
+            return tolerance, ""
+        rounding = self.reference.rounding_error(batch.images, self.precision)
+        note = f"; PyTorch's own rounding in {self.precision} is off by {rounding:.2e} there"
+        # A network that overflows in this precision in PyTorch too excuses nothing.
+        return max(tolerance, factor * rounding) if math.isfinite(rounding) else tolerance, note
+
+    @cached_property
+    def images(self) -> tuple[Batch, ...]:
+        """The real images that are compared pixel by pixel."""
+        spec = self.manifest.input
+        return tuple(image_batches(self.split, self.config.images, stride=spec.stride, resize=spec.resize))
+
     @cached_property
     def on_images(self) -> tuple[Comparison, ...]:
         """The shipped file beside PyTorch on real images."""
-        spec = self.manifest.input
-        batches = image_batches(self.split, self.config.images, stride=spec.stride, resize=spec.resize)
-        return tuple(self.compare(batch) for batch in batches)
+        return tuple(self.compare(batch) for batch in self.images)
 
     @cached_property
     def evaluation(self) -> Evaluation:

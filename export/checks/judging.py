@@ -27,10 +27,9 @@ def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str)
         batches: what it runs on. One that it does not take is a failure, and the others still run.
         what: the batches in words.
     """
-    tolerance = context.max_logit_error
     comparisons, problems, refused = [], [], []
-    # The batch that comes nearest to what is allowed, or exceeds it most: what is reported.
-    worst: tuple[float, float, str] = (0.0, tolerance, "")
+    # The largest error, of the batches that lose too much if there are any: what is reported.
+    worst: tuple[bool, float, float, str] = (False, 0.0, context.max_logit_error, "")
     for batch in batches:
         try:
             comparison = context.compare(batch)
@@ -40,21 +39,17 @@ def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str)
         comparisons.append(comparison)
         if comparison.error is None:
             continue
-        allowed, note = tolerance, ""
-        if comparison.error > tolerance:
-            rounding = context.reference.rounding_error(batch.images, context.precision)
-            allowed = max(tolerance, ROUNDING_FACTOR * rounding)
-            note = f"; PyTorch's own rounding in {context.precision} is off by {rounding:.2e} there"
-        if not comparison.error <= allowed:
+        allowed, note = context.allowed_error(comparison, batch, ROUNDING_FACTOR)
+        lost_too_much = not comparison.error <= allowed
+        if lost_too_much:
             problems.append(f"logits off by {comparison.error:.2e} of the largest on {batch.name}{note}")
-        if comparison.error / allowed >= worst[0] / worst[1]:
-            worst = (comparison.error, allowed, batch.name + note)
+        worst = max(worst, (lost_too_much, comparison.error, allowed, batch.name + note))
     unexplained, first = unexplained_pixels(comparisons)
     if unexplained:
         problems.append(f"{unexplained} pixels differ unexplained by the logits, the first: {first}")
     if refused:
         problems.append(f"{len(refused)} batches refused, the first: {refused[0]}")
-    error, allowed, where = worst
+    _, error, allowed, where = worst
     detail = f"{what}: " + ("; ".join(problems[:3]) or f"equal; worst on {where or 'none'}")
     if not context.shows_logits:
         return CheckResult.judged(name, not problems, unexplained, 0, "pixels", detail)
