@@ -4,6 +4,10 @@
     python -m benchmarks.study run --recipe camvid-cpu --worker 0/2 &      two processes share the runs
     python -m benchmarks.study test --recipe camvid-cpu                    the one look at the test split, recorded
     python -m benchmarks.study table --recipe camvid-cpu                   docs/results/<recipe>.md from the JSONs
+    python -m benchmarks.study run --recipe camvid-cpu --over benchmarks/studies/contrast.yaml
+
+`--over` merges a file in the form of a recipe over the recipe: other settings of the methods, another schedule. Its
+runs are kept apart, under <recipe>-<file>, and compared with one another.
 
 A run that is there already is not repeated; delete its JSON to repeat it. Settings are chosen on val only.
 """
@@ -39,30 +43,40 @@ WORK_DIR = Path("runs/study")
 BLOCK_FRAMES = 10
 
 
-def study_params(recipe: str, methods: Sequence[str] | None, seeds: Sequence[int] | None) -> Params:
-    """params.yaml with the recipe, and with the study's methods and seeds."""
+def study_name(recipe: str, over: Path | None) -> str:
+    """What the study's files are named after."""
+    return f"{recipe}-{over.stem}" if over else recipe
+
+
+def study_params(
+    recipe: str, methods: Sequence[str] | None, seeds: Sequence[int] | None, over: Path | None = None
+) -> Params:
+    """params.yaml with the recipe, with what `over` holds, and with the study's methods and seeds."""
     values = read_yaml(PARAMS_PATH)
     merge(values, load_recipe(recipe))
+    if over is not None:
+        merge(values, read_yaml(over))
     if methods:
         values["matrix"]["methods"] = list(methods)
         values["deploy"]["method"] = methods[-1]
     if seeds:
         values["matrix"]["seeds"] = list(seeds)
-    return validate_params(values, f"{PARAMS_PATH} with recipe {recipe}")
+    source = f"{PARAMS_PATH} with recipe {recipe}" + (f" and {over}" if over else "")
+    return validate_params(values, source)
 
 
-def open_prepared(params: Params, recipe: str) -> Prepared:
-    """The recipe's dataset, prepared once for all runs of the study."""
-    folder = WORK_DIR / recipe / "prepared"
+def open_prepared(params: Params, study: str) -> Prepared:
+    """The study's dataset, prepared once for all its runs."""
+    folder = WORK_DIR / study / "prepared"
     root = resolve_root(params.prepare.root)
     if not (folder / "dataset.json").exists():
         prepare(params.prepare, folder, progress=sys.stderr.isatty())
     return load_prepared(folder, root)
 
 
-def run_path(recipe: str, method: str, seed: int) -> Path:
+def run_path(study: str, method: str, seed: int) -> Path:
     """The JSON of one run."""
-    return RESULTS_DIR / recipe / f"{branch_name(method, seed)}.json"
+    return RESULTS_DIR / study / f"{branch_name(method, seed)}.json"
 
 
 def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
@@ -117,15 +131,28 @@ def evaluate_split(folder: Path, split: str, params: Params, prepared: Prepared)
     return summarise(found)
 
 
-def run(recipe: str, params: Params, worker: tuple[int, int]) -> None:
+def taken_over(recipe: str, study: str, method: str, seed: int, settings: str) -> bool:
+    """Whether the recipe's own study has this very run, which then becomes one of this study too."""
+    source = run_path(recipe, method, seed)
+    if study == recipe or not source.exists():
+        return False
+    values = read_json(source, made_by="benchmarks.study run")
+    if values["settings_sha256"] != settings:
+        return False
+    write_json(run_path(study, method, seed), {name: value for name, value in values.items() if name != "test"})
+    return True
+
+
+def run(recipe: str, study: str, params: Params, worker: tuple[int, int]) -> None:
     """Train and evaluate on val what is not there yet; this worker's share of the runs."""
-    prepared = open_prepared(params, recipe)
+    prepared = open_prepared(params, study)
     todo = [(method, seed) for seed in params.matrix.seeds for method in params.matrix.methods]
     for method, seed in todo[worker[0] :: worker[1]]:
-        path = run_path(recipe, method, seed)
-        if path.exists():
+        path = run_path(study, method, seed)
+        settings = settings_sha256(params, method, prepared)
+        if path.exists() or taken_over(recipe, study, method, seed, settings):
             continue
-        folder = WORK_DIR / recipe / branch_name(method, seed)
+        folder = WORK_DIR / study / branch_name(method, seed)
         result = train_branch(
             method,
             seed,
@@ -143,10 +170,10 @@ def run(recipe: str, params: Params, worker: tuple[int, int]) -> None:
         write_json(
             path,
             {
-                "recipe": recipe,
+                "study": study,
                 "method": method,
                 "seed": seed,
-                "settings_sha256": settings_sha256(params, method, prepared),
+                "settings_sha256": settings,
                 "settings": dataclasses.asdict(params.methods[method].settings),
                 "class_names": prepared.class_names,
                 "training": dataclasses.asdict(result),
@@ -158,16 +185,16 @@ def run(recipe: str, params: Params, worker: tuple[int, int]) -> None:
         sys.stdout.flush()
 
 
-def test(recipe: str, params: Params) -> None:
+def test(study: str, params: Params) -> None:
     """Evaluate every finished run on the test split, once; the runs record that it was used."""
-    prepared = open_prepared(params, recipe)
+    prepared = open_prepared(params, study)
     for seed in params.matrix.seeds:
         for method in params.matrix.methods:
-            path = run_path(recipe, method, seed)
+            path = run_path(study, method, seed)
             values = read_json(path, made_by="benchmarks.study run")
             if "test" in values:
                 continue
-            folder = WORK_DIR / recipe / branch_name(method, seed)
+            folder = WORK_DIR / study / branch_name(method, seed)
             values["test"] = evaluate_split(folder, "test", params, prepared)
             write_json(path, values)
             sys.stdout.write(f"{path}: test mIoU {values['test']['miou']:.4f}\n")
@@ -179,17 +206,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=("run", "test", "table"))
     parser.add_argument("--recipe", required=True)
+    parser.add_argument("--over", type=Path, help="a file in the form of a recipe, merged over the recipe")
     parser.add_argument("--methods", nargs="+", help="default: matrix.methods")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: matrix.seeds")
     parser.add_argument("--worker", default="0/1", help="K/N: take every N-th run, from the K-th on")
     arguments = parser.parse_args()
-    params = study_params(arguments.recipe, arguments.methods, arguments.seeds)
+    params = study_params(arguments.recipe, arguments.methods, arguments.seeds, arguments.over)
+    study = study_name(arguments.recipe, arguments.over)
     if arguments.command == "run":
-        run(arguments.recipe, params, _worker(arguments.worker))
+        run(arguments.recipe, study, params, _worker(arguments.worker))
     elif arguments.command == "test":
-        test(arguments.recipe, params)
+        test(study, params)
     else:
-        write_table(RESULTS_DIR / arguments.recipe, params.certify.baseline)
+        write_table(RESULTS_DIR / study, params.certify.baseline)
     return 0
 
 
