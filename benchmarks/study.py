@@ -58,9 +58,10 @@ def study_params(
         merge(values, read_yaml(over))
     if methods:
         values["matrix"]["methods"] = list(methods)
-        values["deploy"]["method"] = methods[-1]
     if seeds:
         values["matrix"]["seeds"] = list(seeds)
+    # A study deploys nothing, but the section must name a method that there is.
+    values["deploy"] = {"method": values["matrix"]["methods"][-1]}
     source = f"{PARAMS_PATH} with recipe {recipe}" + (f" and {over}" if over else "")
     return validate_params(values, source)
 

@@ -128,7 +128,7 @@ def train_branch(
             validate,
             config,
             seed=seed,
-            class_weights=_class_weights(prepared, config, device),
+            class_weights=class_weights(prepared, config, device),
             ignore_index=prepared.ignore_index,
             device=device,
             watcher=watcher,
@@ -137,7 +137,7 @@ def train_branch(
         )
 
 
-def _class_weights(prepared: Prepared, config: TrainConfig, device: torch.device) -> Tensor | None:
+def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device) -> Tensor | None:
     """`[C]` weights of the cross entropy, or None."""
     if config.class_weights == "none":
         return None

@@ -214,7 +214,7 @@ def test_a_loss_that_explodes_is_one_clear_error(run: Callable[..., TrainResult]
         return poisoned
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.experiment._class_weights", poison)
+        patch.setattr("pipeline.experiment.class_weights", poison)
         with pytest.raises(UserError, match=r"cross_entropy.* is not finite .*learning_rate"):
             run("a", BASELINE, config)
 
