@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from pathlib import Path
 
 import torch
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from export.artifacts.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
 from export.artifacts.saving import save
-from export.artifacts.tracing import OPSET
-from export.graph import INPUT_NAME, MASK_NAME, DeployGraph
+from export.artifacts.tracing import export_program
+from export.graph import MASK_NAME, DeployGraph
 from pipeline.models.segmentor import upsample
 from pipeline.models.trainee import Trainee
 from serving.manifest import Manifest
@@ -45,21 +44,7 @@ def export_whole(trainee: Trainee, manifest: Manifest, shape: tuple[int, ...], f
     """
     folder.mkdir()
     names = [MASK_NAME, *(f"embeddings_{index}" for index in range(trainee.layers))]
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the exporter's own, as in `export.artifacts.tracing`
-        warnings.simplefilter("ignore", DeprecationWarning)
-        program = torch.onnx.export(
-            WholeGraph(trainee),
-            (torch.zeros(shape, dtype=torch.uint8),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT_NAME],
-            output_names=names,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
+    model = export_program(WholeGraph(trainee), torch.zeros(shape, dtype=torch.uint8), names)
     # Declared as in the graph that ships, so that the comparison meets first what was kept.
     for value in (model.graph.input[0], model.graph.output[0]):
         for axis, dim in zip(AXES, value.type.tensor_type.shape.dim, strict=False):

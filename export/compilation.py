@@ -21,7 +21,7 @@ from serving.errors import UnavailableError, UserError
 from serving.files import file_sha256, write_atomically
 from serving.manifest import verify_sidecar, write_sidecar
 from serving.runtimes.cuda import Cuda
-from serving.runtimes.tensorrt_plan import DISTRIBUTION, PlanDetails, Profile
+from serving.runtimes.tensorrt_plan import DISTRIBUTION, PlanDetails, Profile, error_log
 
 TIMING_CACHE_NAME = "timing.cache"
 INSPECTION_NAME = "inspection.json"
@@ -53,7 +53,7 @@ def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, 
     source = verify_sidecar(onnx_path)
     library = import_package(build.package)
     capabilities = _capabilities(library.__name__, build)
-    log = _log(library)
+    log = error_log(library)
     builder = library.Builder(log)
     network = builder.create_network(0)
     _parse(library, network, log, onnx_path)
@@ -133,21 +133,6 @@ def _capabilities(package: str, build: PlanBuild) -> tuple[str, ...]:
             f"{', '.join(RTX_CAPABILITIES)}; use package: tensorrt"
         )
     return named
-
-
-def _log(library: Any) -> Any:
-    class Log(library.ILogger):  # type: ignore[misc]
-        """Keeps what TensorRT says of errors: its functions only return None."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Log()
 
 
 def _parse(library: Any, network: Any, log: Any, path: Path) -> None:

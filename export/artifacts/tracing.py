@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 import torch
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx import helper as onnx_helper
+from torch import Tensor, nn
 
 from export.artifacts.passes import scale_resizes, set_io
 from export.costs import TensorType, infer_types
@@ -100,18 +102,32 @@ def _export(graph: DeployGraph, *, symbolic: bool) -> ModelProto:
             2: stride * torch.export.Dim("columns", min=1, max=most),
         }
     names = [MASK_NAME] if graph.output == "mask" else [MASK_NAME, CONFIDENCE_NAME]
+    return export_program(graph, example, names, sizes)
+
+
+def export_program(
+    module: nn.Module, example: Tensor, output_names: Sequence[str], sizes: dict[int, Any] | None = None
+) -> ModelProto:
+    """Trace a module that takes images, as PyTorch's exporter gives it.
+
+    Args:
+        module: in evaluation mode.
+        example: `[B,h,w,3]` uint8.
+        output_names: of its outputs, in order.
+        sizes: the example's axes whose sizes stay open, as `torch.export` names them; None fixes all.
+    """
     with torch.no_grad(), warnings.catch_warnings():
         # torch.export copies pytree specs in a way that its own next release deprecates: nothing that we can change.
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         program = torch.onnx.export(
-            graph,
+            module,
             (example,),
             dynamo=True,
             dynamic_shapes=(sizes,) if sizes else None,
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=names,
+            output_names=list(output_names),
             external_data=False,
             verbose=False,
         )

@@ -16,7 +16,7 @@ from serving.errors import UnavailableError, UserError
 from serving.manifest import Manifest
 from serving.runtimes.cuda import Buffer, Cuda
 from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
-from serving.runtimes.tensorrt_plan import DISTRIBUTION, PlanDetails, require_capability, require_version
+from serving.runtimes.tensorrt_plan import DISTRIBUTION, PlanDetails, error_log, require_capability, require_version
 from serving.schema import Require
 
 
@@ -212,19 +212,7 @@ def _import(plan: PlanDetails) -> Any:
 
 def _deserialise(library: Any, engine_path: Path, options: TensorRTOptions) -> tuple[Any, Any]:
     """(engine, context) of a plan that passed every refusal."""
-
-    class Log(library.ILogger):  # type: ignore[misc]
-        """Keeps what TensorRT says of errors: its functions only return None."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    log = Log()
+    log = error_log(library)
     runtime = library.Runtime(log)
     engine = runtime.deserialize_cuda_engine(engine_path.read_bytes())
     context = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from serving.errors import UserError
 from serving.manifest import Manifest
@@ -140,3 +140,18 @@ def require_capability(plan: PlanDetails, capability: str, gpu: str, source: obj
 def _split(capability: str) -> tuple[str, str]:
     major, _, minor = capability.partition(".")
     return major, minor
+
+
+def error_log(library: Any) -> Any:
+    """A logger for `library` that keeps what is said of errors, as `errors`: TensorRT's functions only return None."""
+
+    class Log(library.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Log()
