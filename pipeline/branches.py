@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ EXPORT_MODULES = ("export.stages.export",)
 
 HEADER = "# Generated from params.yaml by `make branches`; do not edit.\n"
 
+# What every method logs, and dvc.yaml plots for all branches at once.
+CURVES = ("cross_entropy", "validation_miou")
+
 # What of params.yaml decides what branches.yaml holds.
 FOLLOWS_FROM = ("prepare", "model", "methods", "matrix", "artifacts", "targets", "deploy")
 
@@ -46,7 +49,7 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
 
     `branches`: name -> method, seed, sources, folders of its artefacts. `exports`: one entry per artefact of a branch.
     `compiles`: one entry per target of a branch that is compiled to an engine of its own.
-    `dataset_sources`: files of the dataset.
+    `dataset_sources`: files of the dataset. `curves`: quantity -> file of each branch -> column.
     """
     dataset = params.prepare.dataset
     head = [HEADS.module_of(params.model.head)]
@@ -88,7 +91,18 @@ def branches(params: Params, root: Path) -> dict[str, Any]:
             }
     painters = [GENERATORS.module_of(dataset)] if dataset in GENERATORS else []
     dataset_sources = _slots([DATASETS.module_of(dataset), *painters], PREPARE_MODULES, root)
-    return {"branches": found, "exports": exports, "compiles": compiles, "dataset_sources": dataset_sources}
+    return {
+        "branches": found,
+        "exports": exports,
+        "compiles": compiles,
+        "dataset_sources": dataset_sources,
+        "curves": {name: _curve(name, found) for name in CURVES},
+    }
+
+
+def _curve(quantity: str, names: Iterable[str]) -> dict[str, str]:
+    """File of the curve of every branch -> its column; the branches of one plot."""
+    return {(ARTIFACTS_DIR / name / "curves/plots/metrics" / f"{quantity}.tsv").as_posix(): quantity for name in names}
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:

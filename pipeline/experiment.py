@@ -132,6 +132,7 @@ def train_branch(
             ignore_index=prepared.ignore_index,
             device=device,
             watcher=watcher,
+            log_every=max(len(training) // config.batch_size, 1),
             optimizer=optimizer,
             progress=progress,
         )

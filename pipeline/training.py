@@ -71,7 +71,7 @@ class Watcher(Protocol):
         """One iteration is done. Called without synchronising the device."""
 
     def metrics(self, iteration: int, values: dict[str, float]) -> None:
-        """Means since the last call, and the validation mIoU."""
+        """Means since the last call, and the validation mIoU where there was a validation."""
 
     def checkpoint(self, trainee: Trainee, optimizer: torch.optim.Optimizer, progress: Progress, *, best: bool) -> None:
         """The state after a validation; `best` when its mIoU is the highest so far."""
@@ -110,6 +110,7 @@ def train(
     ignore_index: int,
     device: torch.device,
     watcher: Watcher,
+    log_every: int | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -123,6 +124,7 @@ def train(
         seed: the branch's seed; anchors are drawn from a stream of (seed, iteration), so that a resume is exact.
         class_weights: `[C]` float32 weights of the cross entropy, or None.
         watcher: is told of every step, of metrics and of checkpoints.
+        log_every: iterations between two reports of metrics, besides those of validations; None for none.
         optimizer, progress: state to continue from, or None for a fresh start.
 
     Raises:
@@ -174,11 +176,15 @@ def train(
         optimizer.step()
         progress.iteration += 1
         watcher.step(progress.iteration)
-        if progress.iteration % config.validate_every == 0 or progress.iteration == config.iterations:
+        validating = progress.iteration % config.validate_every == 0 or progress.iteration == config.iterations
+        if validating or (log_every is not None and progress.iteration % log_every == 0):
             contrasted = means.counts.get("contrast", 0)
             values = means.pop()
             _require_finite(values, progress.iteration)
             progress.anchors += values.get("anchors", 0.0) * contrasted
+            if not validating:
+                watcher.metrics(progress.iteration, values)
+                continue
             trainee.eval()
             miou = validate(trainee.segmentor)
             trainee.train()

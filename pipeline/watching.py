@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
+from pipeline.artifacts import atomic_path
 from pipeline.checkpoints import save_resume
 from pipeline.losses.interface import MethodLoss
 from pipeline.models.trainee import Trainee
@@ -54,8 +55,11 @@ class TrainingWatcher:
         self._method = method
         self._fingerprint = fingerprint
         self._best = dict(best or {})
+        self._validated = ""
         if start == 0:
             shutil.rmtree(curves, ignore_errors=True)
+        else:
+            _cut_curves(curves, start)
         # DVCLive's defaults would rewrite dvc.yaml and make experiments of every run.
         self._live = Live(
             dir=str(curves), resume=start > 0, dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
@@ -92,9 +96,9 @@ class TrainingWatcher:
         for name, value in sorted(values.items()):
             self._live.log_metric(name, value, timestamp=False)
         self._live.make_summary()
-        self._bar.update(
-            self._task, shown=f"loss {values['cross_entropy']:.3f}, validation mIoU {values['validation_miou']:.4f}"
-        )
+        if "validation_miou" in values:
+            self._validated = f", validation mIoU {values['validation_miou']:.4f}"
+        self._bar.update(self._task, shown=f"loss {values['cross_entropy']:.3f}{self._validated}")
 
     def checkpoint(self, trainee: Trainee, optimizer: torch.optim.Optimizer, progress: Progress, *, best: bool) -> None:
         """Write `last`, `best` when it is, and the state to resume from."""
@@ -112,3 +116,12 @@ class TrainingWatcher:
             progress=progress,
             fingerprint=self._fingerprint,
         )
+
+
+def _cut_curves(curves: Path, last: int) -> None:
+    """Take from DVCLive's curves what an interrupted training logged after the state that it resumes from."""
+    for path in sorted(curves.glob("plots/metrics/*.tsv")):
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if int(row.partition("\t")[0]) <= last]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join([header, *kept]), encoding="utf-8")

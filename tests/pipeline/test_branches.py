@@ -32,6 +32,17 @@ def test_a_branch_depends_on_its_own_loss_and_on_no_other(params: Params, reposi
     assert all((repository / name).is_file() for name in contrast + baseline)
 
 
+def test_curves_of_all_branches_share_a_plot(params: Params, repository: Path) -> None:
+    content = branches.branches(params, repository)
+    plots = yaml.safe_load((repository / "dvc.yaml").read_text())["plots"]
+    drawn = [plot["y"] for entry in plots for plot in entry.values()]
+    assert drawn == [f"${{curves.{name}}}" for name in content["curves"]]
+    for name, curve in content["curves"].items():
+        assert list(curve.values()) == [name] * len(content["branches"])
+        folders = [f"artifacts/{branch}/curves/plots/metrics/{name}.tsv" for branch in content["branches"]]
+        assert list(curve) == folders
+
+
 def test_committed_files_are_up_to_date(params: Params, repository: Path) -> None:
     assert (repository / "branches.yaml").read_text() == branches.rendered(params, repository)
     text = (repository / "dvc.yaml").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,42 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(
     assert (tmp_path / "cut/curves/plots/metrics/validation_miou.tsv").read_text() == (
         tmp_path / "whole/curves/plots/metrics/validation_miou.tsv"
     ).read_text()
+
+
+def test_curves_have_a_point_per_epoch_and_none_twice_after_a_resume(
+    run: Callable[..., TrainResult], tiny_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = len(tiny_prepared.split("train")) // 2
+    config = dataclasses.replace(CONFIG, iterations=3 * epoch, validate_every=epoch + 1)
+    run("whole", CONTRAST, config)
+    forward = PixelContrast.forward
+    last = (
+        2 * epoch + 1 - 3 * epoch // 2
+    )  # the call of the contrast after two epochs, in the middle of a validation period
+
+    def failing(self: PixelContrast, *arguments: Any, **keywords: Any) -> Any:
+        nonlocal last
+        last -= 1
+        if last == 0:
+            raise InterruptedTrainingError
+        return forward(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelContrast, "forward", failing)
+        with pytest.raises(InterruptedTrainingError):
+            run("cut", CONTRAST, config)
+    lost = (tmp_path / "cut/curves/plots/metrics/cross_entropy.tsv").read_text().splitlines()[-1]
+    assert lost.startswith(f"{2 * epoch}\t"), "logged after the state that is resumed from"
+    run("cut", CONTRAST, config, resume=True)
+    whole, cut = (
+        {path.name: path.read_text() for path in (tmp_path / name / "curves/plots/metrics").iterdir()}
+        for name in ("whole", "cut")
+    )
+    assert whole == cut
+    steps = [int(line.split("\t")[0]) for line in whole["cross_entropy.tsv"].splitlines()[1:]]
+    assert steps == sorted({epoch, 2 * epoch, 3 * epoch, epoch + 1, 2 * epoch + 2} - {3 * epoch + 1})
+    validated = [int(line.split("\t")[0]) for line in whole["validation_miou.tsv"].splitlines()[1:]]
+    assert validated == [epoch + 1, 2 * epoch + 2, 3 * epoch]
 
 
 def test_a_resume_with_other_settings_is_refused(
