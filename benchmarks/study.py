@@ -28,6 +28,7 @@ import torch
 from benchmarks.study_table import write_table
 from pipeline.artifacts import branch_name, read_json, write_json
 from pipeline.checkpoints import load_trainee
+from pipeline.config.certify import CertifyConfig
 from pipeline.config.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.data.preparation import prepare
 from pipeline.data.prepared import Prepared, load_prepared, resolve_root
@@ -57,7 +58,9 @@ def study_params(
     if over is not None:
         merge(values, read_yaml(over))
     if methods:
-        values["matrix"]["methods"] = list(methods)
+        # The baseline is always among them: every difference is to its run of the same seed.
+        baseline = CertifyConfig(**values.get("certify", {})).baseline
+        values["matrix"]["methods"] = [*([] if baseline in methods else [baseline]), *methods]
     if seeds:
         values["matrix"]["seeds"] = list(seeds)
     # A study deploys nothing, but the section must name a method that there is.

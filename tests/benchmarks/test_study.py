@@ -111,6 +111,13 @@ def test_other_settings_are_a_study_of_their_own_that_takes_over_equal_runs(runs
     assert call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml").count("val mIoU") == 2
 
 
+def test_the_baseline_is_always_among_the_methods(place, monkeypatch):
+    monkeypatch.chdir(place)
+    assert study.study_params("tiny", ["pixel_contrast"], [3]).matrix.methods == ("cross_entropy", "pixel_contrast")
+    both = ["pixel_contrast", "cross_entropy"]
+    assert study.study_params("tiny", both, None).matrix.methods == tuple(both)
+
+
 def test_gradients_of_the_runs(runs, call):
     said = call(study_gradients.main, "--recipe", "tiny", "--batches", "2")
     (first, second) = json.loads((runs.with_name("tiny-gradients.json")).read_text())["rows"]
