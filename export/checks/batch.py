@@ -11,6 +11,8 @@ from export.checks.interface import CheckContext, CheckResult
 NAME = "batch"
 
 SIZES = (3, 8)
+# An engine is compared with itself here, so that only the order of its sums differs, whatever it lost by quantisation.
+LARGEST_LIMIT = 0.05
 
 
 def check(context: CheckContext) -> CheckResult:
@@ -20,6 +22,7 @@ def check(context: CheckContext) -> CheckResult:
     images; and then the images must be told apart by them, else nothing is shown.
     """
     stride = context.manifest.input.stride
+    limit = min(context.max_logit_error, LARGEST_LIMIT)
     worst, least_apart = 0.0, np.inf
     wrong = 0
     generator = np.random.default_rng(context.config.seed)
@@ -44,11 +47,11 @@ def check(context: CheckContext) -> CheckResult:
             for other, own in ((permuted_logits, logits[order]), (alone_logits, logits)):
                 worst = max(worst, float(np.abs(other.astype(np.float64) - own).max()) / scale)
     what = f"batches of {' and '.join(map(str, SIZES))}"
-    if wrong or not worst <= context.max_logit_error:
+    if wrong or not worst <= limit:
         detail = f"{what}: {wrong} pixels and logits by {worst:.2e} of the largest depend on the image's slot"
-        return CheckResult(NAME, "fail", worst, context.max_logit_error, "of the largest logit", detail)
-    if least_apart <= 10 * context.max_logit_error:
+        return CheckResult(NAME, "fail", worst, limit, "of the largest logit", detail)
+    if least_apart <= 10 * limit:
         detail = f"{what}: the network answers alike to all images ({least_apart:.2e} apart), so slots cannot be told"
-        return CheckResult(NAME, "inconclusive", worst, context.max_logit_error, "of the largest logit", detail)
+        return CheckResult(NAME, "inconclusive", worst, limit, "of the largest logit", detail)
     detail = f"{what}: every slot holds the result of its own image"
-    return CheckResult(NAME, "pass", worst, context.max_logit_error, "of the largest logit", detail)
+    return CheckResult(NAME, "pass", worst, limit, "of the largest logit", detail)

@@ -46,7 +46,8 @@ def test_a_precision_without_a_limit_is_a_failure_that_names_the_key(engine, exa
         limit({"fp16": 1.0}, "fp32", "verify.max_logit_error")
 
 
-def test_a_network_that_answers_alike_to_all_is_inconclusive_about_slots(engine, examine):
+def test_a_network_that_answers_alike_to_all_is_inconclusive_about_slots(engine, examine, monkeypatch):
+    monkeypatch.setattr("export.checks.batch.LARGEST_LIMIT", 10.0)
     with examine(engine, config=VerifyConfig(max_logit_error={"fp32": 10.0})) as context:
         (result,) = run_checks(context, ["batch"])
     assert result.status == "inconclusive" and "slots cannot be told" in result.detail
@@ -126,6 +127,13 @@ def test_real_images_may_lose_twice_what_pytorch_loses(engine, examine, referenc
     else:
         assert result.status == "fail" and result.threshold == pytest.approx(1e-12, rel=2)
         assert "PyTorch's own rounding in fp32 is off by" in result.detail
+
+
+def test_slots_are_told_apart_however_much_the_engine_may_lose(engine, examine):
+    """INT8's limit is half the largest logit; beside itself an engine only sums in another order."""
+    with examine(engine, config=VerifyConfig(max_logit_error={"fp32": 0.5})) as context:
+        (result,) = run_checks(context, ["batch"])
+    assert result.status == "pass" and result.threshold == 0.05
 
 
 def test_pytorch_loses_little_by_rounding(reference):
