@@ -3,6 +3,9 @@
 Speed does not depend on the values of the weights, so that an untrained network serves; its accuracy means nothing. The
 engines take turns, one inference each per round and in another order every round: what the machine does meanwhile meets
 all of them alike. Reported are medians and, per round, the ratio to PyTorch (or to what an aim names) in that round.
+
+The floor is taken in turns with them: a large matrix product in single precision, about the fastest arithmetic that
+this machine shows. What an engine does per second beside it says how much is left to gain.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
 from export.artifacts import ARTIFACTS
 from export.artifacts.interface import ExportContext
+from export.costs import costs
 from export.device import describe_device, device_summary
 from export.graph import DeployGraph
 from pipeline.config.artifacts import ArtifactConfig
@@ -85,6 +90,20 @@ ENGINES: Mapping[str, Engine] = {
 
 Run = Callable[[], object]
 
+FLOOR = "matrix_product"
+FLOOR_SIDE = 2048
+
+
+def matrix_product() -> Run:
+    """A product of two square matrices in single precision."""
+    left, right = torch.ones(FLOOR_SIDE, FLOOR_SIDE), torch.ones(FLOOR_SIDE, FLOOR_SIDE)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return left @ right
+
+    return run
+
 
 def exported(segmentor: Segmentor, prepared: Prepared, folder: Path) -> dict[str, Path]:
     """Every artefact of the network."""
@@ -132,7 +151,8 @@ def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed
         segmentor = build_segmentor(config, prepared.num_classes, seed=seed).eval()
         paths = exported(segmentor, prepared, folder)
         images = prepared.split("val").read_image(0)[None]
-        runs: dict[str, Run] = {BASELINE: eager(segmentor, images)}
+        multiply_adds = costs(onnx.load(paths["onnx_fp32"]), images.shape).multiply_adds
+        runs: dict[str, Run] = {FLOOR: matrix_product(), BASELINE: eager(segmentor, images)}
         skipped: dict[str, str] = {}
         for name, engine in ENGINES.items():
             path, settings = paths[engine.artifact], dict(engine.options) | {"threads": threads}
@@ -144,19 +164,27 @@ def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed
             runs[name] = partial(stack.enter_context(opened).infer, images)
         times = measure(runs, rounds=rounds, seed=seed)
     device = describe_device()
-    rows = {name: row(name, times, set(device["hardware"]["cpu_flags"])) for name in times}
+    floor_ms = float(np.median(times.pop(FLOOR)))
+    rows = {name: row(name, times, multiply_adds, set(device["hardware"]["cpu_flags"])) for name in times}
     return {
         "network": f"{config.backbone} {config.head}",
         "input": [1, side, side, 3],
         "threads": threads,
         "rounds": rounds,
         "machine": device_summary(device),
+        "multiply_adds": multiply_adds,
+        "floor_gops": round(_gops(FLOOR_SIDE**3, floor_ms), 1),
         "engines": rows,
         "skipped": skipped,
     }
 
 
-def row(name: str, times: Mapping[str, Sequence[float]], cpu_flags: Set[str]) -> dict[str, Any]:
+def _gops(multiply_adds: int, milliseconds: float) -> float:
+    """Operations per second in billions, a multiplication and an addition each counted."""
+    return 2 * multiply_adds / milliseconds / 1e6
+
+
+def row(name: str, times: Mapping[str, Sequence[float]], multiply_adds: int, cpu_flags: Set[str]) -> dict[str, Any]:
     """Median, speed-ups round by round, and whether the aim is met where there is one on this CPU."""
     engine = ENGINES.get(name)
     over = engine.over if engine and engine.over in times else BASELINE
@@ -166,6 +194,7 @@ def row(name: str, times: Mapping[str, Sequence[float]], cpu_flags: Set[str]) ->
     applies = engine is not None and engine.aim is not None and (engine.needs is None or engine.needs in cpu_flags)
     return {
         "median_ms": round(float(np.median(milliseconds)), 3),
+        "gops": round(_gops(multiply_adds, float(np.median(milliseconds))), 1),
         "speedup": round(float(speedup), 3),
         "over": over,
         "speedup_over": round(float(np.median(to_aim)), 3),
@@ -180,9 +209,11 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [
         f"{result['network']}, {result['input']}, {result['threads']} threads, {result['rounds']} rounds",
         result["machine"],
+        f"{result['multiply_adds'] / 1e9:.2f} G multiply-adds; floor: a matrix product in fp32 runs at "
+        f"{result['floor_gops']:.0f} G operations/s",
     ]
     for name, each in result["engines"].items():
-        line = f"  {name:<14} {each['median_ms']:9.2f} ms  {each['speedup']:6.2f}x PyTorch"
+        line = f"  {name:<14} {each['median_ms']:9.2f} ms  {each['gops']:6.0f} Gop/s  {each['speedup']:6.2f}x PyTorch"
         if each["aim"]:
             verdict = "met" if each["met"] else "missed"
             line += f"  {each['speedup_over']:6.2f}x {each['over']} (aim {each['aim']:g}x: {verdict})"
