@@ -222,7 +222,9 @@ def main() -> int:
     elif arguments.command == "test":
         test(study, params)
     else:
-        write_table(RESULTS_DIR / study, params.certify.baseline)
+        over = f" --over {arguments.over.as_posix()}" if arguments.over else ""
+        command = f"python -m benchmarks.study table --recipe {arguments.recipe}{over}"
+        write_table(RESULTS_DIR / study, params.certify.baseline, command)
     return 0
 
 

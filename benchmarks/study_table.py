@@ -71,8 +71,8 @@ def compare(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any
     return row
 
 
-def write_table(folder: Path, baseline: str) -> None:
-    """Write `<folder>.json` and `<folder>.md` beside the folder of the runs."""
+def write_table(folder: Path, baseline: str, command: str) -> None:
+    """Write `<folder>.json` and `<folder>.md`, which names the `command`, beside the folder of the runs."""
     runs = load_runs(folder)
     if baseline not in runs:
         raise UserError(f"{folder}: no run of the baseline {baseline!r}; it has: {', '.join(runs)}")
@@ -84,13 +84,13 @@ def write_table(folder: Path, baseline: str) -> None:
     write_json(folder.with_suffix(".json"), {"baseline": baseline, "rows": rows})
     class_names = next(iter(runs[baseline].values()))["class_names"]
     protocol = next(iter(runs[baseline].values()))[splits[0]]["protocol"]
-    text = _markdown(folder.name, rows, class_names, protocol)
+    text = _markdown(folder.name, command, rows, class_names, protocol)
     with atomic_path(folder.with_suffix(".md")) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _markdown(name: str, rows: list[dict[str, Any]], class_names: list[str], protocol: str) -> str:
-    lines = [f"# {name}", "", f"Written by `python -m benchmarks.study table --recipe {name}`. {protocol}.", ""]
+def _markdown(name: str, command: str, rows: list[dict[str, Any]], class_names: list[str], protocol: str) -> str:
+    lines = [f"# {name}", "", f"Written by `{command}`. {protocol[:1].upper()}{protocol[1:]}.", ""]
     for split in dict.fromkeys(row["split"] for row in rows):
         chosen = [row for row in rows if row["split"] == split]
         lines += [

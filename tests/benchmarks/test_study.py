@@ -95,6 +95,7 @@ def test_one_look_at_test_and_the_table(runs, call):
     assert rows[3]["difference"] == pytest.approx(sum(mious) / 2 - sum(theirs) / 2)
     assert rows[3]["ci95_seeds"][0] <= rows[3]["difference"] <= rows[3]["ci95_seeds"][1]
     text = runs.with_suffix(".md").read_text()
+    assert "Written by `python -m benchmarks.study table --recipe tiny`. Single scale" in text
     assert "## test" in text and f"| pixel_contrast | 0, 1 | {100 * rows[3]['mean']:.2f}" in text
 
 
