@@ -106,9 +106,7 @@ class OpenVino(Runtime):
         if manifest.sha256 is None:
             _probe(engine_path, device, settings)
         try:
-            model = core.read_model(str(engine_path))
-            flatten_argmax(openvino, model)
-            compiled = core.compile_model(model, device, settings)
+            compiled = core.compile_model(core.read_model(str(engine_path)), device, settings)
             ports = [{_name(port): _found(port) for port in side} for side in (compiled.inputs, compiled.outputs)]
         except (RuntimeError, ValueError, TypeError) as error:  # ValueError: names in its message that are no UTF-8
             raise UserError(f"{engine_path}: OpenVINO cannot open it: {one_line(error)}") from error
@@ -213,37 +211,6 @@ def import_openvino() -> Any:
         if loaded is not None:
             sys.modules["openvino_telemetry"] = loaded
     return openvino
-
-
-def flatten_argmax(openvino: Any, model: Any) -> int:
-    """Let every argmax over the channels of `[B,C,h,w]` run on `[B,C,h*w]`; returns how many there were.
-
-    OpenVINO keeps images with the channels last, and there its TopK, which an ArgMax becomes, takes a quarter of an
-    INT8 network's time. Of a tensor with three dimensions the channels stay second, where it is ten times as fast.
-    """
-    ops = openvino.opset13
-    flattened = 0
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "TopK" or node.output(0).get_target_inputs():
-            continue
-        source, depth = node.input_value(0), node.input_value(1).get_node()
-        given, rank = node.get_attributes(), source.get_partial_shape().rank
-        if rank.is_dynamic or rank.get_length() != 4 or given["axis"] != 1:
-            continue
-        if depth.get_type_name() != "Constant" or int(depth.data) != 1:
-            continue
-        flat = ops.reshape(source, np.array([0, 0, -1], np.int64), special_zero=True)
-        largest = ops.topk(
-            flat, depth, 1, given["mode"], given["sort"], given["index_element_type"], stable=given["stable"]
-        )
-        sizes = ops.gather(ops.shape_of(source), np.array([0, 2, 3], np.int64), np.int64(0))
-        batch, height, width = ops.split(sizes, np.int64(0), 3).outputs()
-        shape = ops.concat([batch, ops.constant(np.array([1], np.int64)), height, width], 0)
-        indices = ops.reshape(largest.output(1), shape, special_zero=False)
-        for user in list(node.output(1).get_target_inputs()):
-            user.replace_source_output(indices.output(0))
-        flattened += 1
-    return flattened
 
 
 def _probe(engine_path: Path, device: str, settings: Mapping[str, object]) -> None:

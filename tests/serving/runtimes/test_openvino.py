@@ -12,7 +12,7 @@ import pytest
 
 from serving.errors import UserError
 from serving.predictor import Predictor
-from serving.runtimes.openvino import flatten_argmax, import_openvino
+from serving.runtimes.openvino import import_openvino
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -158,42 +158,3 @@ def test_a_file_that_crashes_the_reader_does_not_take_the_process_down(tmp_path,
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=r"OpenVINO crashed on it|OpenVINO cannot open it"):
         Predictor(path, runtime="openvino", manifest=manifest)
-
-
-def argmax_model(channels=3, axis=1, k=1, mode="max", values_used=False, rank=4):
-    """TopK as a model of its own: indices, and values where they are used."""
-    ops = openvino.opset13
-    data = ops.parameter([-1, channels, -1, -1][:rank], np.float32)
-    largest = ops.topk(data, ops.constant(np.int64(k)), axis, mode, "value", "i64", stable=True)
-    outputs = [largest.output(1), largest.output(0)][: 1 + values_used]
-    return openvino.Model([ops.result(output) for output in outputs], [data])
-
-
-@pytest.mark.parametrize("mode", ["max", "min"])
-def test_a_flattened_argmax_answers_the_same_ties_included(mode):
-    logits = np.random.default_rng(0).integers(0, 4, (3, 5, 6, 7)).astype(np.float32)  # few values: many ties
-    results = []
-    for flatten in (False, True):
-        model = argmax_model(5, mode=mode)
-        if flatten:
-            assert flatten_argmax(openvino, model) == 1
-            assert flatten_argmax(openvino, model) == 0, "once"
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1})
-        for size in ((3, 6, 7), (1, 2, 3)):
-            batch = np.ascontiguousarray(logits[: size[0], :, : size[1], : size[2]])
-            results.append(np.array(compiled([batch])[0]))
-    for plain, flat in zip(results[:2], results[2:], strict=True):
-        assert plain.shape == flat.shape and plain.dtype == flat.dtype
-        np.testing.assert_array_equal(plain, flat)
-    np.testing.assert_array_equal(results[0][:, 0], logits.argmax(axis=1) if mode == "max" else logits.argmin(axis=1))
-
-
-@pytest.mark.parametrize(
-    "other", [{"axis": 2}, {"k": 2}, {"values_used": True}, {"rank": 3}], ids=lambda other: next(iter(other))
-)
-def test_nothing_else_is_flattened(other):
-    assert flatten_argmax(openvino, argmax_model(**other)) == 0
-
-
-def test_an_engines_argmax_is_flattened(engine):
-    assert flatten_argmax(openvino, openvino.Core().read_model(str(engine))) == 1
