@@ -59,7 +59,7 @@ def study_params(
         merge(values, read_yaml(over))
     if methods:
         # The baseline is always among them: every difference is to its run of the same seed.
-        baseline = CertifyConfig(**values.get("certify", {})).baseline
+        baseline = (values.get("certify") or {}).get("baseline", CertifyConfig.baseline)
         values["matrix"]["methods"] = [*([] if baseline in methods else [baseline]), *methods]
     if seeds:
         values["matrix"]["seeds"] = list(seeds)
