@@ -13,7 +13,7 @@ TORCH := torch==2.13.0 torchvision==0.28.0
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-all lint format branches recipe recipes readme clean
+.PHONY: help install repro test test-all lint format recipe recipes readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +27,8 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),dev]'
 	touch $@
 
-repro: install branches  ## run the pipeline on the dataset that params.yaml names
+repro: install  ## run the pipeline on the dataset that params.yaml names
+	@python -m pipeline.commands.validate
 	dvc repro
 
 test: install  ## the quick test suite
@@ -36,30 +37,24 @@ test: install  ## the quick test suite
 test-all: install  ## every test
 	OMP_NUM_THREADS=1 python -m pytest
 
-lint: install  ## ruff, mypy --strict, import-linter, generated files up to date
+lint: install  ## ruff, mypy --strict, import-linter
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
-	python -m pipeline.branches --check
-	python -m pipeline.stage_sources --check
 
 format: install  ## format the code
 	ruff check --fix .
 	ruff format .
 
-branches: install
-	@python -m pipeline.branches
-
 recipe: install  ## merge recipes/NAME.yaml into params.yaml: make recipe NAME=camvid-cpu
-	@python -m pipeline.recipes apply $(if $(NAME),$(NAME),$(error NAME is missing: make recipe NAME=..., see make recipes))
-	@python -m pipeline.branches
+	@python -m export.commands.recipe apply $(if $(NAME),$(NAME),$(error NAME is missing: make recipe NAME=..., see make recipes))
 
 recipes: install  ## list the recipes
-	@python -m pipeline.recipes list
+	@python -m export.commands.recipe list
 
 readme: install  ## write README's results block from reports/report.json
-	@python -m export.readme_block
+	@python -m export.commands.readme
 
 clean:  ## remove what the pipeline made (not .venv, not DVC's cache)
 	rm -rf artifacts reports runs data predictions

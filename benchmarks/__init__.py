@@ -1,0 +1,1 @@
+"""Measurements that stand behind the numbers in README and docs."""

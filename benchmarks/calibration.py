@@ -20,19 +20,20 @@ from typing import get_args, get_type_hints
 
 from onnx import ModelProto
 
-from export.artifacts.onnx_fp32 import build_model
-from export.artifacts.quantising import Quantiser, session
-from export.artifacts.sensitivity import select
-from export.calibration import CalibrationImages, choose, confusions
-from export.graph import INPUT_NAME, MASK_NAME
-from pipeline.artifacts import ARTIFACTS_DIR, PREPARED_DIR, write_json
-from pipeline.config.artifacts import OnnxInt8Options
-from pipeline.config.params import load_params
+from export.artifacts.onnx_int8.calibration import CalibrationImages, choose, confusions
+from export.artifacts.onnx_int8.options import OnnxInt8Options
+from export.artifacts.onnx_int8.quantisation import Quantiser, session
+from export.artifacts.onnx_int8.sensitivity import select
+from export.artifacts.shared.single_precision import build_model
+from export.graph.deploy import INPUT_NAME, MASK_NAME
 from pipeline.data.prepared import Prepared, load_prepared, resolve_root
-from pipeline.metrics import mean_iou
-from pipeline.models.segmentor import Segmentor
-from pipeline.weights import SegmentorInfo, load_segmentor
-from serving.errors import run_command
+from pipeline.evaluation.metrics import mean_iou
+from pipeline.layout.paths import ARTIFACTS_DIR, PREPARED_DIR
+from pipeline.models.network.segmentor import Segmentor
+from pipeline.models.network.weights import SegmentorInfo, load_segmentor
+from pipeline.params import load_params
+from serving.contract.errors import run_command
+from serving.contract.files import write_json
 
 _HINTS = get_type_hints(OnnxInt8Options)
 CALIBRATIONS: tuple[str, ...] = get_args(_HINTS["calibration"])

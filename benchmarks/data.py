@@ -24,13 +24,13 @@ import psutil
 import torch
 from PIL import Image
 
-from pipeline.config.augment import AugmentConfig
-from pipeline.data import GENERATORS
-from pipeline.data.batches import TrainingBatches
-from pipeline.data.folder import Folder
+from pipeline.data.datasets.folder.dataset import Folder
+from pipeline.data.datasets.streets.dataset import Streets
+from pipeline.data.datasets.streets.scenes.render import render_street
 from pipeline.data.prepared import Entry, PreparedSplit
-from pipeline.data.streets import Streets
-from serving.errors import run_command
+from pipeline.data.reading.batches import TrainingBatches
+from pipeline.data.reading.config import AugmentConfig
+from serving.contract.errors import run_command
 
 REQUIRED_RATIO = 0.6
 ALLOWED_GROWTH = 0.05
@@ -77,7 +77,6 @@ class Memory:
 
 def write_pictures(folder: Path, count: int, size: tuple[int, int], image_format: str) -> None:
     """Write street scenes with their labels in the layout of the dataset `folder`."""
-    render_street = GENERATORS.resolve("streets")
     suffix, options = FORMATS[image_format]
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)

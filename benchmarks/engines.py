@@ -28,19 +28,19 @@ import torch
 from numpy.typing import NDArray
 
 from export.artifacts import ARTIFACTS
-from export.artifacts.interface import ExportContext
-from export.costs import costs
-from export.device import describe_device, device_summary
-from export.graph import DeployGraph
-from pipeline.config.artifacts import ArtifactConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data.preparation import prepare
+from export.artifacts.shared.exporter import ExportContext
+from export.graph.costs import costs
+from export.graph.deploy import DeployGraph
+from export.machine.device import describe_device, device_summary
+from export.targets.artifacts import ArtifactConfig
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.weights import SegmentorInfo
-from serving.errors import UnavailableError, UserError, run_command
-from serving.manifest import read_sidecar
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo
+from serving.contract.errors import UnavailableError, UserError, run_command
+from serving.contract.manifest import read_sidecar
 from serving.runtimes import RUNTIMES
 
 BASELINE = "pytorch"
@@ -112,7 +112,7 @@ def exported(segmentor: Segmentor, prepared: Prepared, folder: Path) -> dict[str
     for name, config in ARTIFACT_KINDS.items():
         (folder / name).mkdir()
         context = ExportContext(name, folder / name, info, lambda: prepared)
-        paths[name] = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+        paths[name] = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
     return paths
 
 

@@ -25,17 +25,18 @@ import onnx
 import onnxruntime
 import torch
 
-from export.artifacts.interface import ExportContext
-from export.artifacts.onnx_fp32 import export
-from export.checks.images import scene
-from export.graph import DeployGraph
-from export.structure import costs
-from pipeline.config.artifacts import OnnxFp32Options
-from pipeline.config.model import ModelConfig
-from pipeline.models import BACKBONES, HEADS
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.weights import SegmentorInfo
-from serving.errors import UserError, run_command
+from export.artifacts.onnx_fp32.export import export
+from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.exporter import ExportContext
+from export.checks.examination.images import scene
+from export.graph.deploy import DeployGraph
+from export.graph.structure import costs
+from pipeline.models.heads import HEADS
+from pipeline.models.network import BACKBONES
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo
+from serving.contract.errors import UserError, run_command
 
 TARGET_SPEEDUP = 1.8  # of ONNX Runtime over PyTorch eager, for the default network at 384x480 on one thread
 ENGINE = "ONNX Runtime"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.config.model import ModelConfig
+from pipeline.models.network.config import ModelConfig
 
 NETWORKS: Mapping[str, ModelConfig] = {
     "default": ModelConfig("tf_efficientnet_lite0", False, "light"),

@@ -20,19 +20,20 @@ from typing import cast
 
 from benchmarks.networks import NETWORKS
 from export.artifacts import ARTIFACTS
-from export.artifacts.interface import ExportContext
-from export.checks.precision import SMALLEST_SHARE
-from export.compilation import compile_plan, import_package
-from pipeline.config.artifacts import ArtifactConfig, PlanBuild
-from pipeline.config.model import ModelConfig
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data.preparation import prepare
+from export.artifacts.shared.exporter import ExportContext
+from export.plans.compilation import compile_plan, import_package
+from export.targets.artifacts import ArtifactConfig
+from export.targets.limits import precision_limits
+from export.targets.plan_build import PlanBuild
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.weights import SegmentorInfo
-from serving.errors import UserError, run_command
-from serving.manifest import verify_sidecar
-from serving.runtimes.tensorrt_plan import PlanDetails
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo
+from serving.contract.errors import UserError, run_command
+from serving.contract.manifest import verify_sidecar
+from serving.runtimes.tensorrt.plan import PlanDetails
 
 PRECISIONS: Mapping[str, ArtifactConfig] = {
     "fp32": ArtifactConfig("onnx_fp32"),
@@ -72,7 +73,10 @@ class Built:
     def passed(self) -> bool:
         """Whether it was built, and enough layers compute in the precision asked for."""
         total = sum(self.layers.values())
-        return total > 0 and self.layers.get(self.precision, 0) >= SMALLEST_SHARE[self.precision] * total
+        return (
+            total > 0
+            and self.layers.get(self.precision, 0) >= precision_limits()[self.precision].min_layer_share * total
+        )
 
 
 def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepared, folder: Path) -> Built:
@@ -81,7 +85,7 @@ def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepar
     info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
     context = ExportContext(precision, folder, info, lambda: prepared)
     started = time.perf_counter()
-    source = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+    source = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
     exported = time.perf_counter()
     try:
         path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD)

@@ -29,30 +29,31 @@ from torch import Tensor, nn
 
 from benchmarks.networks import NETWORKS
 from benchmarks.whole import export_whole
-from export import machine
-from export.artifacts.interface import ExportContext
-from export.artifacts.onnx_fp32 import export
-from export.benchmark import CONTROL
-from export.certificate import GraphPair, LatencyRule, MethodEvidence, certify
-from export.certificate_page import certificate_blocks
-from export.checks.images import scene
-from export.device import describe_device, device_summary
-from export.document import Block, Heading, Paragraph, to_markdown
-from export.engine_latency import Engine
-from export.latency import self_test
-from export.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
-from pipeline.artifacts import atomic_path, read_json, write_json
-from pipeline.checkpoints import attach_training_heads, build_method
-from pipeline.config.artifacts import OnnxFp32Options
-from pipeline.config.benchmark import QuickProfileConfig
-from pipeline.config.methods import MethodConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.params import load_params
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.models.trainee import Trainee, strip
-from pipeline.weights import SegmentorInfo
-from serving.errors import UserError, run_command
-from serving.manifest import read_sidecar
+from export.artifacts.onnx_fp32.export import export
+from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.exporter import ExportContext
+from export.certificate.certificate import GraphPair, LatencyRule, MethodEvidence, certify
+from export.certificate.page import certificate_blocks
+from export.checks.examination.images import scene
+from export.latency.benchmark import CONTROL
+from export.latency.config import QuickProfileConfig
+from export.latency.engine_latency import Engine
+from export.latency.latency import self_test
+from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
+from export.machine import load as machine
+from export.machine.device import describe_device, device_summary
+from export.pages.document import Block, Heading, Paragraph, to_markdown
+from pipeline.layout.branches import methods_of
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo
+from pipeline.models.training_heads.trainee import Trainee, strip
+from pipeline.params import load_params
+from pipeline.training.checkpoints import attach_training_heads, build_method
+from pipeline.training.methods import MethodConfig
+from serving.contract.errors import UserError, run_command
+from serving.contract.files import atomic_path, read_json, write_json
+from serving.contract.manifest import read_sidecar
 
 RESULTS_DIR = Path("docs/results")
 NAME = "proof-networks"
@@ -224,7 +225,7 @@ def main() -> int:
     """Compare, print and write."""
     params = load_params()
     contrastive = {name: method for name, method in params.methods.items() if method.contrast_start(1) is not None}
-    chosen = [name for name in params.matrix.methods if name in contrastive]
+    chosen = [name for name in methods_of(params.branches) if name in contrastive]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__.partition("\n")[0])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=list(contrastive), default=chosen or list(contrastive))

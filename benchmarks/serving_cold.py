@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from serving.errors import UserError, run_command
+from serving.contract.errors import UserError, run_command
 
 LIMIT_SECONDS, LIMIT_MEGABYTES = 0.5, 200.0
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline.compute import keep_large_depthwise_in_float32, use_threads
-from pipeline.config.model import ModelConfig
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from serving.errors import run_command
+from pipeline.compute.devices import keep_large_depthwise_in_float32, use_threads
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from serving.contract.errors import run_command
 
 VARIANTS = ("fp32", "bf16", "bf16, large depthwise in fp32")
 

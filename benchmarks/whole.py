@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.artifacts.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
-from export.artifacts.saving import save
-from export.artifacts.tracing import export_program
-from export.graph import MASK_NAME, DeployGraph
-from pipeline.models.segmentor import upsample
-from pipeline.models.trainee import Trainee
-from serving.manifest import Manifest
+from export.artifacts.shared.model_file import save
+from export.graph.deploy import MASK_NAME, DeployGraph
+from export.graph.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
+from export.graph.tracing import export_program
+from pipeline.models.network.segmentor import upsample
+from pipeline.models.training_heads.trainee import Trainee
+from serving.contract.manifest import Manifest
 
 
 class WholeGraph(nn.Module):

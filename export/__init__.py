@@ -1,0 +1,1 @@
+"""From a stripped segmentor to engines whose every claim is verified."""

@@ -15,24 +15,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from export.checks.interface import CheckContext, CheckResult
-from export.checks.reference import Reference
-from export.verification import run_checks
-from pipeline.artifacts import PREPARED_DIR, stripped_dir
-from pipeline.compute import select_device
-from pipeline.config.evaluate import EvaluateConfig
-from pipeline.config.gate import GateConfig
-from pipeline.config.params import PARAMS_PATH, load_params
-from pipeline.config.verify import VerifyConfig
+from export.checks.examination.config import VerifyConfig
+from export.checks.examination.context import CheckContext, CheckResult
+from export.checks.examination.reference import Reference
+from export.checks.verification import run_checks
+from export.report.config import GateConfig
+from pipeline.compute.devices import select_device
 from pipeline.data.prepared import PreparedSplit, load_prepared, resolve_root
-from pipeline.weights import load_segmentor
-from serving.errors import UserError, run_command
-from serving.files import file_sha256
-from serving.manifest import Manifest, read_sidecar
-from serving.predictor import DEFAULT_RUNTIME
-from serving.runtimes import RUNTIMES
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.layout.paths import PREPARED_DIR, stripped_dir
+from pipeline.models.network.weights import load_segmentor
+from pipeline.params import PARAMS_PATH, load_params
+from serving.contract.errors import UserError, run_command
+from serving.contract.files import file_sha256
+from serving.contract.manifest import Manifest, read_sidecar
+from serving.runtimes import RUNTIMES, default_runtime
 from serving.runtimes.arguments import add_runtime_arguments, runtime_options
-from serving.runtimes.interface import parse_options
+from serving.runtimes.runtime import parse_options
 
 _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusive": "yellow"}
 
@@ -64,7 +63,7 @@ def main() -> int:
     options = runtime_options(arguments)
     settings = _settings()
     manifest = _manifest(arguments.engine)
-    runtime = arguments.runtime or DEFAULT_RUNTIME[manifest.kind if manifest else "onnx"]
+    runtime = arguments.runtime or default_runtime(manifest.kind if manifest else "onnx")
     parse_options(RUNTIMES.resolve(runtime).Options, options, runtime)
     reference = _reference(arguments.reference, manifest)
     with CheckContext(

@@ -1,0 +1,1 @@
+"""The training side: from images and labels to a stripped segmentor."""

@@ -1,7 +1,7 @@
-"""`python -m pipeline.recipes`: list the recipes, or merge one into params.yaml.
+"""Recipes: overlays of params.yaml that hold only what differs for other data, networks or methods.
 
-A recipe is an overlay that holds only what differs. Mappings are merged key by key, except `options` and those whose
-name ends in `_options`: they belong to one dataset or head and are replaced whole. Comments in params.yaml stay.
+Mappings are merged key by key, except `branches`, `exports`, `compiles`, `options` and those whose name ends in
+`_options`, which are replaced whole: they belong to one choice of methods, to one dataset or to one head.
 
 `recipes/NAME.yaml` is a recipe. The papers' recipes are composed of parts, one file each, so that no setting is written
 twice: DATASET-NETWORK, followed by -METHOD where it is another than the default, and by a way to evaluate, as in
@@ -10,23 +10,16 @@ twice: DATASET-NETWORK, followed by -METHOD where it is another than the default
 
 from __future__ import annotations
 
-import argparse
 import difflib
-import io
+import importlib
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.representer import RoundTripRepresenter
-
-from pipeline.artifacts import atomic_path
-from pipeline.config.params import PARAMS_PATH, read_yaml, validate_params
-from serving.errors import UserError, run_command
+from pipeline.params import read_yaml
+from serving.contract.errors import UserError
 
 RECIPES_DIR = Path("recipes")
 
@@ -129,7 +122,7 @@ def summary(path: Path) -> str:
 
 def is_replaced_whole(key: str) -> bool:
     """Whether a mapping of this name is replaced and not merged."""
-    return key == "options" or key.endswith("_options")
+    return key in ("branches", "exports", "compiles", "options") or key.endswith("_options")
 
 
 def merge(base: Any, overlay: Mapping[str, Any]) -> None:
@@ -141,6 +134,18 @@ def merge(base: Any, overlay: Mapping[str, Any]) -> None:
             merge(base[key], value)
         else:
             base[key] = value
+
+
+def merge_recipe(values: Any, overlay: Mapping[str, Any]) -> None:
+    """Merge a recipe into the content of params.yaml, in place, and write out what its branches have to export.
+
+    Args:
+        values: what YAML gave.
+        overlay: the recipe.
+    """
+    merge(values, overlay)
+    # By name, since imports go export -> pipeline (as in pipeline.params).
+    importlib.import_module("export.targets.sections").fill_in(values)
 
 
 def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
@@ -156,67 +161,3 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
                 yield from differences(before[key], after[key], path)
     elif before != after:
         yield f"{where}: {before} -> {after}"
-
-
-def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR) -> list[str]:
-    """Merge the recipe `name` into params.yaml; returns the differences.
-
-    Raises:
-        UserError: no such recipe, or the merged params are not valid; then params.yaml is left as it was.
-    """
-    overlay = load_recipe(name, folder)
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.width = 120
-    merged: Any = yaml.load(params_path.read_text(encoding="utf-8"))
-    before = read_yaml(params_path)
-    merge(merged, _lists_on_one_line(overlay))
-    stream = io.StringIO()
-    yaml.dump(merged, stream)
-    after = YAML(typ="safe").load(stream.getvalue())
-    validate_params(after, f"{params_path} with recipe {name}")
-    with atomic_path(params_path) as temporary:
-        temporary.write_text(stream.getvalue(), encoding="utf-8")
-    return list(differences(before, after))
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as `null`, as params.yaml does, and not as nothing."""
-
-    def represent_none(self, data: Any) -> Any:
-        return self.represent_scalar("tag:yaml.org,2002:null", "null")
-
-
-_Representer.add_representer(type(None), _Representer.represent_none)
-
-
-def _lists_on_one_line(value: Any) -> Any:
-    """`value` with its lists marked so that ruamel.yaml writes `[1, 2]`."""
-    if isinstance(value, Mapping):
-        return {key: _lists_on_one_line(item) for key, item in value.items()}
-    if isinstance(value, list):
-        marked = CommentedSeq(value)
-        marked.fa.set_flow_style()
-        return marked
-    return value
-
-
-def main() -> int:
-    """List the recipes, or merge one."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.recipes", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="list the recipes")
-    commands.add_parser("apply", help="merge one into params.yaml").add_argument("name")
-    arguments = parser.parse_args()
-    if arguments.command == "list":
-        sys.stdout.write(rendered_list() + "\n")
-        return 0
-    lines = apply(arguments.name)
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.write(f"{len(lines)} settings changed in {PARAMS_PATH}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

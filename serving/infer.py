@@ -13,10 +13,10 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from serving.described import add_arguments, manifest_from, parse_size
-from serving.errors import UserError, run_command
-from serving.image_io import ListedImage, list_images, read_image, write_image, write_mask
-from serving.manifest import Manifest
+from serving.contract.errors import UserError, run_command
+from serving.contract.manifest import Manifest
+from serving.foreign.described import add_arguments, manifest_from, parse_size
+from serving.images.image_io import ListedImage, list_images, read_image, write_image, write_mask
 from serving.predictor import Predictor
 from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from serving.errors import UserError, run_command
-from serving.files import file_sha256
-from serving.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
-from serving.onnx_file import OnnxFile, TensorInfo, read_onnx
-from serving.runtimes.interface import check_io
-from serving.runtimes.tensorrt_plan import PlanDetails
+from serving.contract.errors import UserError, run_command
+from serving.contract.files import file_sha256
+from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
+from serving.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
+from serving.runtimes import RUNTIMES, default_runtime
+from serving.runtimes.runtime import check_io
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def inspect_engine(path: Path) -> Inspection:
     _read_manifest(result)
     if result.manifest.kind == "onnx" if result.manifest is not None else path.suffix.lower() == ".onnx":
         _read_onnx(result)
-    if result.manifest is not None and result.manifest.kind == "tensorrt":
-        _read_plan(result, result.manifest)
+    if result.manifest is not None:
+        _read_details(result, result.manifest)
     return result
 
 
@@ -150,14 +150,15 @@ def _read_onnx(result: Inspection) -> None:
             result.add("io", None, "as in the manifest")
 
 
-def _read_plan(result: Inspection, manifest: Manifest) -> None:
+def _read_details(result: Inspection, manifest: Manifest) -> None:
+    """What only the runtime of this kind of file knows of it."""
     try:
-        plan = PlanDetails.of(manifest, result.path)
+        details = RUNTIMES.resolve(default_runtime(manifest.kind)).file_details(result.path, manifest)
     except UserError as error:
         result.add("plan", error, "")
         return
-    capabilities = ", ".join(plan.compute_capabilities)
-    result.add("plan", None, f"{plan.package} {plan.version}, compute capability {capabilities}")
+    if details is not None:
+        result.add("plan", None, details)
 
 
 def _io(tensors: Sequence[TensorInfo]) -> dict[str, tuple[str, int | None]]:

@@ -14,15 +14,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import UserError
-from serving.geometry import Placement, place, restore, tile, untile
-from serving.manifest import Manifest, read_sidecar, verify_hash
-from serving.runtimes import RUNTIMES
+from serving.contract.errors import UserError
+from serving.contract.manifest import Manifest, read_sidecar, verify_hash
+from serving.images.geometry import Placement, place, restore, tile, untile
+from serving.runtimes import RUNTIMES, default_runtime
 from serving.tensors import to_confidences, to_input, to_masks
 
 UInt8 = NDArray[np.uint8]
-
-DEFAULT_RUNTIME = {"onnx": "onnxruntime", "tensorrt": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Predictor:
             raise UserError(f"tile: this engine resizes every image to {list(manifest.input.resize)}; leave tiles out")
         if tile is not None and not 0 <= overlap < min(tile):
             raise UserError(f"overlap: expected in 0..{min(tile) - 1} (less than a tile), got {overlap}")
-        self.runtime = RUNTIMES.resolve(runtime or DEFAULT_RUNTIME[manifest.kind]).open(
+        self.runtime = RUNTIMES.resolve(runtime or default_runtime(manifest.kind)).open(
             engine_path, opened, options or {}
         )
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.errors import UserError
-from serving.geometry import resize_nearest
-from serving.manifest import InputSpec, Manifest, OutputSpec
+from serving.contract.errors import UserError
+from serving.contract.manifest import InputSpec, Manifest, OutputSpec
+from serving.images.geometry import resize_nearest
 
 Array = NDArray[Any]
 UInt8 = NDArray[np.uint8]

@@ -1,20 +1,19 @@
-"""Artefacts by kind: what a stripped segmentor is exported to."""
+"""Kinds of artefact by name, one room each: what a stripped segmentor is exported to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.registry import Registry
+from serving.contract.registry import Registry
 
 if TYPE_CHECKING:
-    from export.artifacts.interface import Exporter
+    from export.artifacts.shared.kind import ArtifactKind
 
-# `pipeline.config.artifacts.ARTIFACT_OPTIONS` has the same names: options are checked when params.yaml is read.
-ARTIFACTS: Registry[Exporter] = Registry(
+ARTIFACTS: Registry[ArtifactKind] = Registry(
     "kind of artifact",
     {
-        "onnx_fp32": "export.artifacts.onnx_fp32:export",
-        "onnx_fp16": "export.artifacts.onnx_fp16:export",
-        "onnx_int8": "export.artifacts.onnx_int8:export",
+        "onnx_fp32": "export.artifacts.onnx_fp32:KIND",
+        "onnx_fp16": "export.artifacts.onnx_fp16:KIND",
+        "onnx_int8": "export.artifacts.onnx_int8:KIND",
     },
 )

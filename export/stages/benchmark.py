@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from rich.progress import Progress
 
-from export.benchmark import representative_images, run_benchmark
-from export.paired_latency import save_samples
-from export.results import (
-    BENCHMARK_PATH,
-    DEVICE_PATH,
-    SAMPLES_PATH,
-    expected_targets,
-    load_verified,
-    working_engines,
-)
-from pipeline.artifacts import PREPARED_DIR, atomic_path, read_json, write_json
-from pipeline.config.params import load_params
+from export.latency.benchmark import representative_images, run_benchmark
+from export.latency.engines import working_engines
+from export.latency.paired_latency import save_samples
+from export.records.expected import expected_targets
+from export.records.recorded import load_verified
 from pipeline.data.prepared import load_prepared, resolve_root
-from serving.errors import run_command
+from pipeline.layout.paths import BENCHMARK_PATH, DEVICE_PATH, PREPARED_DIR, SAMPLES_PATH
+from pipeline.params import load_params
+from serving.contract.errors import run_command
+from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
     """Write reports/benchmark.json and the raw samples beside it. What is measured is judged by the gate."""
     params = load_params()
-    expected = expected_targets(params.matrix, params.targets, params.deploy)
-    engines = working_engines(expected, load_verified(params.matrix), params.targets)
+    expected = expected_targets(params.branches, params.targets, params.deploy)
+    engines = working_engines(expected, load_verified(params.branches), params.targets)
     split = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)).split(params.evaluate.split)
     with Progress(transient=True) as progress:
         task = progress.add_task("benchmark", total=None)

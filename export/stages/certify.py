@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from export.benchmark import CONTROL
-from export.certificate import LatencyRule, certify
-from export.certificate_page import certificate_page
-from export.document import to_markdown
-from export.evidence import collect_evidence
-from export.paired_latency import load_pairs
-from export.results import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
-from pipeline.artifacts import atomic_path, read_json, write_json
-from pipeline.config.params import load_params
-from serving.errors import run_command
+from export.certificate.certificate import LatencyRule, certify
+from export.certificate.inputs import collect_evidence
+from export.certificate.page import certificate_page
+from export.latency.benchmark import CONTROL
+from export.latency.paired_latency import load_pairs
+from export.pages.document import to_markdown
+from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
+from pipeline.params import load_params
+from serving.contract.errors import run_command
+from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
     config = params.certify
     certificate = certify(
-        collect_evidence(params.matrix, params.targets, config, benchmark, pairs),
+        collect_evidence(params.branches, params.targets, config, benchmark, pairs),
         pairs.get(CONTROL, ()),
         LatencyRule(config.margin, len(benchmark["settings"]["looks"]), config.resamples, config.seed),
         baseline=config.baseline,

@@ -5,21 +5,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from export.artifacts.interface import MODEL_NAME
-from export.compilation import TIMING_CACHE_NAME, compile_plan
-from pipeline.artifacts import SKIPPED_NAME, artifact_dir, atomic_dir, write_json
-from pipeline.config.params import load_params
-from serving.errors import UnavailableError, UserError, did_you_mean, run_command
+from export.plans.compilation import TIMING_CACHE_NAME, compile_plan
+from pipeline.layout.arguments import add_branch_arguments, named_branch
+from pipeline.layout.paths import MODEL_NAME, SKIPPED_NAME, artifact_dir
+from pipeline.params import load_params
+from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
+from serving.contract.files import atomic_dir, write_json
 
 
 def main() -> int:
     """Write artifacts/<branch>/<target>/: the plan and its manifest, or why it cannot be built on this machine."""
     parser = argparse.ArgumentParser(prog="python -m export.stages.compile", description=__doc__)
-    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
-    parser.add_argument("--seed", type=int, required=True)
+    add_branch_arguments(parser)
     parser.add_argument("--target", required=True, help="a target of params.yaml with the runtime tensorrt")
     arguments = parser.parse_args()
     params = load_params()
+    method, seed = named_branch(arguments, params.branches, params.methods)
     compiled = [name for name, target in params.targets.items() if target.compiled]
     if arguments.target not in compiled:
         raise UserError(
@@ -27,10 +28,10 @@ def main() -> int:
             f"{did_you_mean(arguments.target, compiled)}"
         )
     target = params.targets[arguments.target]
-    folder = artifact_dir(arguments.method, arguments.seed, arguments.target)
+    folder = artifact_dir(method, seed, arguments.target)
     cache = folder / TIMING_CACHE_NAME
     timings = cache.read_bytes() if cache.exists() else b""
-    source = artifact_dir(arguments.method, arguments.seed, target.artifact) / MODEL_NAME
+    source = artifact_dir(method, seed, target.artifact) / MODEL_NAME
     with atomic_dir(folder) as temporary:
         try:
             path = compile_plan(source, temporary, name=arguments.target, build=target.build, cache=timings)

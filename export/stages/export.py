@@ -6,37 +6,39 @@ import argparse
 import sys
 
 from export.artifacts import ARTIFACTS
-from export.artifacts.interface import ExportContext
-from pipeline.artifacts import PREPARED_DIR, artifact_dir, atomic_dir, stripped_dir
-from pipeline.config.params import load_params
+from export.artifacts.shared.exporter import ExportContext
 from pipeline.data.prepared import Prepared, load_prepared, resolve_root
-from pipeline.weights import load_segmentor
-from serving.errors import UserError, did_you_mean, run_command
+from pipeline.layout.arguments import add_branch_arguments, named_branch
+from pipeline.layout.paths import PREPARED_DIR, artifact_dir, stripped_dir
+from pipeline.models.network.weights import load_segmentor
+from pipeline.params import load_params
+from serving.contract.errors import UserError, did_you_mean, run_command
+from serving.contract.files import atomic_dir
 
 
 def main() -> int:
     """Export the stripped segmentor to one artefact of params.yaml, or to all."""
     parser = argparse.ArgumentParser(prog="python -m export.stages.export", description=__doc__)
-    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
-    parser.add_argument("--seed", type=int, required=True)
+    add_branch_arguments(parser)
     parser.add_argument("--artifact", help="a name from the section `artifacts` of params.yaml; default: all of them")
     arguments = parser.parse_args()
     params = load_params()
+    method, seed = named_branch(arguments, params.branches, params.methods)
     names = list(params.artifacts) if arguments.artifact is None else [arguments.artifact]
     for name in names:
         if name not in params.artifacts:
             raise UserError(f"--artifact: no artifact {name!r} in params.yaml{did_you_mean(name, params.artifacts)}")
-    segmentor, info = load_segmentor(stripped_dir(arguments.method, arguments.seed))
+    segmentor, info = load_segmentor(stripped_dir(method, seed))
 
     def prepared() -> Prepared:
         return load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
 
     for name in names:
         config = params.artifacts[name]
-        folder = artifact_dir(arguments.method, arguments.seed, name)
+        folder = artifact_dir(method, seed, name)
         with atomic_dir(folder) as temporary:
             context = ExportContext(name, temporary, info, prepared)
-            path = ARTIFACTS.resolve(config.kind)(segmentor, context, config.exporter_options())
+            path = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
             size = path.stat().st_size
         sys.stdout.write(f"{folder / path.name}: {size} bytes\n")
     return 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from export.compare import load_report, terminal
-from export.gate import findings_table, judge, passed, rules_judged
-from export.results import REPORT_PATH
-from pipeline.config.params import load_params
-from serving.errors import run_command
+from export.pages.terminal import terminal
+from export.report.comparison import load_report
+from export.report.gate import findings_table, judge, passed, rules_judged
+from pipeline.layout.paths import REPORT_PATH
+from pipeline.params import load_params
+from serving.contract.errors import run_command
 
 
 def main() -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from export.document import to_html, to_markdown
-from export.plots import plots
-from export.report import build_report
-from export.report_pages import report_page
-from export.results import REPORT_PATH, load_report_inputs
-from pipeline.artifacts import atomic_path, read_json, write_json
-from pipeline.config.params import load_params
-from serving.errors import run_command
+from export.pages.document import to_html, to_markdown
+from export.report.inputs import load_report_inputs
+from export.report.page import report_page
+from export.report.plots import plots
+from export.report.report import build_report
+from pipeline.layout.branches import methods_of
+from pipeline.layout.paths import REPORT_PATH
+from pipeline.params import load_params
+from serving.contract.errors import run_command
+from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
@@ -18,8 +20,8 @@ def main() -> int:
     inputs = load_report_inputs(
         profile=params.profile,
         dataset={"name": params.prepare.dataset, "split": params.evaluate.split},
-        losses={name: params.methods[name].loss for name in params.matrix.methods},
-        matrix=params.matrix,
+        losses={name: params.methods[name].loss for name in methods_of(params.branches)},
+        branches=params.branches,
         targets=params.targets,
         deploy=params.deploy,
         baseline=params.certify.baseline,

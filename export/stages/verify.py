@@ -6,32 +6,26 @@ import argparse
 
 from rich.progress import Progress
 
-from export.artifacts.interface import engine_path
-from export.checks.reference import Reference
-from export.verification import EngineTarget, verify_branch
-from pipeline.artifacts import (
-    PREPARED_DIR,
-    atomic_dir,
-    stripped_dir,
-    verify_dir,
-    verify_metrics_path,
-    write_json,
-)
-from pipeline.compute import select_device
-from pipeline.config.params import load_params
+from export.checks.examination.reference import Reference
+from export.checks.verification import EngineTarget, verify_branch
+from export.targets.engines import engine_path
+from pipeline.compute.devices import select_device
 from pipeline.data.prepared import load_prepared, resolve_root
-from pipeline.weights import load_segmentor
-from serving.errors import UserError, run_command
+from pipeline.layout.arguments import add_branch_arguments, named_branch
+from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_path
+from pipeline.models.network.weights import load_segmentor
+from pipeline.params import load_params
+from serving.contract.errors import UserError, run_command
+from serving.contract.files import atomic_dir, write_json
 
 
 def main() -> int:
     """Write reports/verify/<branch>/ and metrics/verify/<branch>.json. What is found is judged by the gate."""
     parser = argparse.ArgumentParser(prog="python -m export.stages.verify", description=__doc__)
-    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
-    parser.add_argument("--seed", type=int, required=True)
+    add_branch_arguments(parser)
     arguments = parser.parse_args()
     params = load_params()
-    method, seed = arguments.method, arguments.seed
+    method, seed = named_branch(arguments, params.branches, params.methods)
     segmentor, info = load_segmentor(stripped_dir(method, seed))
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
     if tuple(prepared.class_names) != info.class_names:

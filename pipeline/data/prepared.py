@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data import DATASETS
-from pipeline.data.interface import SPLITS, Colour, Dataset
-from serving.errors import UserError
-from serving.image_io import read_image
+from pipeline.data.datasets import DATASETS
+from pipeline.data.datasets.shared.dataset import SPLITS, Colour, Dataset
+from serving.contract.errors import UserError
+from serving.images.image_io import read_image
 
 SCHEMA = 1
 FILE_NAME = "dataset.json"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.artifacts import PREPARED_DIR
-from pipeline.config.params import load_params
-from pipeline.data.preparation import prepare
-from serving.errors import run_command
+from pipeline.data.preparing.preparation import prepare
+from pipeline.layout.paths import PREPARED_DIR
+from pipeline.params import load_params
+from serving.contract.errors import run_command
 
 
 def main() -> int:

@@ -7,34 +7,36 @@ import dataclasses
 
 import torch
 
-from pipeline.artifacts import branch_name, stripped_dir, trained_dir
-from pipeline.checkpoints import load_trainee
-from pipeline.config.params import load_params
-from pipeline.models.trainee import StripError, strip
-from pipeline.weights import save_segmentor, tensors_sha256
-from serving.errors import UserError, run_command
+from pipeline.layout.arguments import add_branch_arguments, named_branch
+from pipeline.layout.branches import branch_name
+from pipeline.layout.paths import stripped_dir, trained_dir
+from pipeline.models.network.weights import save_segmentor, tensors_sha256
+from pipeline.models.training_heads.trainee import StripError, strip
+from pipeline.params import load_params
+from pipeline.training.checkpoints import load_trainee
+from serving.contract.errors import UserError, run_command
 
 
 def main() -> int:
     """Take the segmentor out of the trainee, prove that its logits are unchanged to the bit, and save it."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.stages.strip", description=__doc__)
-    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
-    parser.add_argument("--seed", type=int, required=True)
+    add_branch_arguments(parser)
     arguments = parser.parse_args()
     params = load_params()
+    method, seed = named_branch(arguments, params.branches, params.methods)
     torch.set_num_threads(params.train.threads)
-    trainee, info = load_trainee(trained_dir(arguments.method, arguments.seed), params.train.checkpoint)
+    trainee, info = load_trainee(trained_dir(method, seed), params.train.checkpoint)
     size = 4 * trainee.segmentor.stride
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 255
     try:
         segmentor = strip(trainee, trainee.segmentor.normalise(images))
     except StripError as error:
-        raise UserError(f"{branch_name(arguments.method, arguments.seed)}: {error}") from None
+        raise UserError(f"{branch_name(method, seed)}: {error}") from None
     provenance = info.provenance | {"weights_sha256": tensors_sha256(segmentor.state_dict())}
     save_segmentor(
         segmentor,
         dataclasses.replace(info, provenance=provenance),
-        stripped_dir(arguments.method, arguments.seed),
+        stripped_dir(method, seed),
     )
     return 0
 

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pipeline.artifacts import (
+from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.layout.arguments import add_branch_arguments, named_branch
+from pipeline.layout.paths import (
     PREPARED_DIR,
-    branch_dir,
-    branch_name,
+    curves_dir,
+    resume_path,
     train_metrics_path,
     train_timing_path,
     trained_dir,
-    write_json,
 )
-from pipeline.config.params import load_params
-from pipeline.data.prepared import load_prepared, resolve_root
-from pipeline.experiment import train_branch
-from serving.errors import UserError, did_you_mean, run_command
+from pipeline.params import load_params
+from pipeline.training.experiment import train_branch
+from serving.contract.errors import run_command
+from serving.contract.files import write_json
 
 
 def main() -> int:
     """Train, and write checkpoints, curves and metrics."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.stages.train", description=__doc__)
-    parser.add_argument("--method", required=True, help="a name from the section `methods` of params.yaml")
-    parser.add_argument("--seed", type=int, required=True)
+    add_branch_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training, exactly")
     arguments = parser.parse_args()
     params = load_params()
-    method, seed = arguments.method, arguments.seed
-    if method not in params.methods:
-        raise UserError(f"--method: no method {method!r} in params.yaml{did_you_mean(method, params.methods)}")
+    method, seed = named_branch(arguments, params.branches, params.methods)
     result = train_branch(
         method,
         seed,
@@ -40,8 +37,8 @@ def main() -> int:
         evaluation=params.evaluate,
         prepared=load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
         folder=trained_dir(method, seed),
-        curves=branch_dir(method, seed) / "curves",
-        resume_path=Path("runs") / branch_name(method, seed) / "resume.safetensors",
+        curves=curves_dir(method, seed),
+        resume_path=resume_path(method, seed),
         resume=arguments.resume,
     )
     write_json(

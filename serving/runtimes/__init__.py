@@ -1,19 +1,30 @@
-"""Runtimes by name: what opens an engine file and runs it."""
+"""Runtimes by name, one file or room each: what opens an engine file and runs it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from serving.registry import Registry
+from serving.contract.errors import UserError
+from serving.contract.registry import Registry
 
 if TYPE_CHECKING:
-    from serving.runtimes.interface import Runtime
+    from serving.runtimes.runtime import Runtime
 
+# The first that opens a kind of file is that kind's default.
 RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
     {
         "onnxruntime": "serving.runtimes.onnxruntime:OnnxRuntime",
         "openvino": "serving.runtimes.openvino:OpenVino",
-        "tensorrt": "serving.runtimes.tensorrt:TensorRT",
+        "tensorrt": "serving.runtimes.tensorrt.engine:TensorRT",
     },
 )
+
+
+def default_runtime(kind: str) -> str:
+    """Name of the runtime that usually runs files of a kind. Raises UserError when none opens it."""
+    for name in RUNTIMES:
+        if kind in RUNTIMES.resolve(name).kinds:
+            return name
+    known = sorted({each for name in RUNTIMES for each in RUNTIMES.resolve(name).kinds})
+    raise UserError(f"no runtime opens engines of kind {kind!r}; expected one of {', '.join(known)}")

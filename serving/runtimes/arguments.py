@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from serving.errors import UserError
+from serving.contract.errors import UserError
 from serving.runtimes import RUNTIMES
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serving.errors import UnavailableError, UserError
-from serving.manifest import Manifest
-from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
-from serving.schema import Require
+from serving.contract.errors import UnavailableError, UserError
+from serving.contract.manifest import Manifest
+from serving.contract.schema import Require
+from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -58,6 +58,7 @@ class OnnxRuntime(Runtime):
     name: ClassVar[str] = "onnxruntime"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
     Options: ClassVar[type[OnnxRuntimeOptions]] = OnnxRuntimeOptions
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
 
     def __init__(
         self, session: onnxruntime.InferenceSession, options: OnnxRuntimeOptions, fixed_batch: int | None
@@ -174,6 +175,10 @@ class OnnxRuntime(Runtime):
             "optimization": self._options.optimization,
             "io_binding": self._binding is not None,
         }
+
+    def computes_in(self, precision: str) -> bool:
+        # The CPU provider has no fp16 kernels: it computes such layers in single precision.
+        return not (precision == "fp16" and self._session.get_providers()[0] == "CPUExecutionProvider")
 
     def close(self) -> None:
         self._device_input = self._binding = self._session = None

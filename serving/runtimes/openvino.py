@@ -15,13 +15,16 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from serving.errors import UnavailableError, UserError
-from serving.manifest import Manifest
-from serving.runtimes.interface import Array, Runtime, check_io, one_line, parse_options
-from serving.schema import Require
+from serving.contract.errors import UnavailableError, UserError
+from serving.contract.manifest import Manifest
+from serving.contract.schema import Require
+from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HINT = {"fp16": "f16", "bf16": "bf16"}
+# Precisions as OpenVINO names them -> as manifests do.
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
+_LAYERS_WITH_WEIGHTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
 # Run by a child process: open a file and nothing else.
 _PROBE = """
@@ -72,6 +75,7 @@ class OpenVino(Runtime):
     name: ClassVar[str] = "openvino"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
     Options: ClassVar[type[OpenVinoOptions]] = OpenVinoOptions
+    packages: ClassVar[tuple[str, ...]] = ("openvino",)
 
     def __init__(self, openvino: Any, compiled: Any, options: OpenVinoOptions, fixed_batch: int | None) -> None:
         super().__init__()
@@ -174,6 +178,12 @@ class OpenVino(Runtime):
             executed.setdefault(kind, {})[precision] = count
         return executed
 
+    def told_precision(self) -> str | None:
+        return _PRECISIONS.get(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+    def layer_precisions(self) -> tuple[dict[str, int], str]:
+        return layers_by_precision(self.executed_precisions()), "executed graph of OpenVINO"
+
     def describe(self) -> dict[str, object]:
         get = self._compiled.get_property
         return {
@@ -189,6 +199,15 @@ class OpenVino(Runtime):
     def close(self) -> None:
         self._requests = []
         self._request = self._compiled = None
+
+
+def layers_by_precision(executed: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Layers with weights by precision, from OpenVINO's layer type -> precision -> number."""
+    counts: Counter[str] = Counter()
+    for kind in _LAYERS_WITH_WEIGHTS:
+        for precision, count in executed.get(kind, {}).items():
+            counts[_PRECISIONS.get(precision, precision)] += count
+    return dict(counts)
 
 
 def import_openvino() -> Any:

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from benchmarks import calibration
-from pipeline.config.model import ModelConfig
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data.preparation import prepare
-from pipeline.models.segmentor import build_segmentor
-from pipeline.weights import SegmentorInfo, save_segmentor, tensors_sha256
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import build_segmentor
+from pipeline.models.network.weights import SegmentorInfo, save_segmentor, tensors_sha256
 
 PREPARE = {"train": 6, "val": 2, "test": 2, "height": 64, "width": 96, "seed": 0}
 

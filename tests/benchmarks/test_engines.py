@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import engines as benchmark
 from benchmarks.engines import ENGINES, row
-from serving.errors import UserError
+from serving.contract.errors import UserError
 
 
 def test_every_engine_takes_its_turns(monkeypatch, capsys):

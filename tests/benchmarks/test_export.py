@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from benchmarks import export as benchmark
-from pipeline.config.model import ModelConfig
-from serving.errors import UserError
+from pipeline.models.network.config import ModelConfig
+from serving.contract.errors import UserError
 
 
 def test_it_measures_all_side_by_side(monkeypatch, capsys):

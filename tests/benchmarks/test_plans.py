@@ -10,8 +10,8 @@ import pytest
 from benchmarks import plans
 from benchmarks.networks import NETWORKS
 from benchmarks.plans import Built, build_all, line
-from pipeline.config.model import ModelConfig
-from serving.errors import UnavailableError, UserError
+from pipeline.models.network.config import ModelConfig
+from serving.contract.errors import UnavailableError, UserError
 
 TINY = {"tiny": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 16})}
 

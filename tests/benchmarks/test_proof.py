@@ -10,12 +10,12 @@ import pytest
 
 from benchmarks import proof
 from benchmarks.proof import KEPT, Settings, failures, page
-from export.document import to_markdown
-from export.paired_latency import PairPlan
-from pipeline.config.methods import MatrixConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.params import load_params
-from serving.errors import UserError
+from export.latency.paired_latency import PairPlan
+from export.pages.document import to_markdown
+from pipeline.layout.branches import BranchConfig
+from pipeline.models.network.config import ModelConfig
+from pipeline.params import load_params
+from serving.contract.errors import UserError
 
 TINY = {"tiny": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 16})}
 BRIEF = PairPlan((8,), 0.0, 2, 0.0)  # the procedure is tested here, not this machine
@@ -103,7 +103,9 @@ def test_networks_can_be_certified_one_after_the_other(monkeypatch):
 
 def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, monkeypatch):
     params = load_params()
-    params = dataclasses.replace(params, matrix=MatrixConfig(("cross_entropy", "contextrast")))
+    params = dataclasses.replace(
+        params, branches={name: BranchConfig(name, name, 0) for name in ("cross_entropy", "contextrast")}
+    )
     seen = {}
     monkeypatch.setattr(proof, "load_params", lambda: params)
     monkeypatch.setattr(proof, "prove", lambda _, methods, settings: seen.update(methods) or {"methods": {}})

@@ -12,21 +12,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from export.artifacts.interface import ExportContext
-from export.artifacts.onnx_fp32 import export
-from export.checks.images import scene
-from export.checks.interface import CheckContext
-from export.checks.reference import Reference
-from pipeline.config.artifacts import OnnxFp32Options
-from pipeline.config.gate import GateConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.prepare import PrepareConfig
-from pipeline.config.verify import VerifyConfig
-from pipeline.data.preparation import prepare
+from export.artifacts.onnx_fp32.export import export
+from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.exporter import ExportContext
+from export.checks.examination.config import VerifyConfig
+from export.checks.examination.context import CheckContext
+from export.checks.examination.images import scene
+from export.checks.examination.reference import Reference
+from export.report.config import GateConfig
 from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.evaluation import segmentor_predictor
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.weights import SegmentorInfo, save_segmentor, tensors_sha256
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from pipeline.evaluation.inference import segmentor_predictor
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo, save_segmentor, tensors_sha256
 
 CLASS_NAMES = ("road", "sky", "car", "tree", "sign")
 PALETTE = ((128, 64, 128), (70, 130, 180), (0, 0, 142), (107, 142, 35), (220, 220, 0))

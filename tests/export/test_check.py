@@ -12,7 +12,7 @@ import pytest
 
 from export import check
 from export.checks import CHECKS
-from serving.errors import UserError
+from serving.contract.errors import UserError
 
 PARAMS = """
 verify: {images: 2, max_side: 96, resamples: 100}

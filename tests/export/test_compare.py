@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from export.compare import compare, hardware_differences, load_report, main, notes
-from serving.errors import UserError
+from export.compare import main
+from export.report.comparison import compare, hardware_differences, load_report, notes
+from serving.contract.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "report.json"
 

@@ -11,22 +11,24 @@ import pytest
 import torch
 from torch import nn
 
-from export.artifacts.interface import ExportContext
-from export.artifacts.onnx_fp32 import build_model, export
-from export.checks.images import scene
-from export.checks.interface import CheckContext
-from export.checks.reference import Reference
-from export.structure import first_difference
-from export.verification import run_checks
-from pipeline.config.artifacts import OnnxFp32Options
-from pipeline.config.gate import GateConfig
-from pipeline.config.model import ModelConfig
-from pipeline.config.verify import VerifyConfig
-from pipeline.models import BACKBONES, HEADS
-from pipeline.models.interface import Taps
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.models.trainee import build_trainee, strip
-from pipeline.weights import SegmentorInfo
+from export.artifacts.onnx_fp32.export import export
+from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.single_precision import build_model
+from export.checks.examination.config import VerifyConfig
+from export.checks.examination.context import CheckContext
+from export.checks.examination.images import scene
+from export.checks.examination.reference import Reference
+from export.checks.verification import run_checks
+from export.graph.structure import first_difference
+from export.report.config import GateConfig
+from pipeline.models.heads import HEADS
+from pipeline.models.network import BACKBONES
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.head import Taps
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo
+from pipeline.models.training_heads.trainee import build_trainee, strip
 
 # The smallest first: a head is tried on the first backbone that it goes with.
 SIZES = ("mobilenetv3_small_100", "hrnet_w18_small_v2", "resnet50", "mobilenetv2_100")

@@ -17,11 +17,10 @@ import export.stages.device
 import export.stages.gate
 import export.stages.report
 import pipeline.stages.prepare
-from export.report import TARGET_KEYS
-from pipeline.branches import fingerprint
-from pipeline.evaluation import Evaluation
-from serving.errors import UserError
-from serving.manifest import InputSpec, Manifest, write_sidecar
+from export.report.report import TARGET_KEYS
+from pipeline.evaluation.evaluation import Evaluation
+from serving.contract.errors import UserError
+from serving.contract.manifest import InputSpec, Manifest, write_sidecar
 
 METHODS = ("cross_entropy", "pixel_contrast")
 CLASSES = 11
@@ -30,10 +29,14 @@ PARAMS = {
     "profile": "quick",
     "prepare": {"dataset": "streets", "options": {"train": 1, "val": 3, "test": 1, "height": 64, "width": 96}},
     "methods": {name: {"loss": name} for name in METHODS},
-    "matrix": {"methods": list(METHODS), "seeds": [0]},
+    "branches": {f"{name}-s0": {"method": name, "loss": name, "seed": 0} for name in METHODS},
     "artifacts": {"onnx_fp32": {"kind": "onnx_fp32"}},
     "targets": {"ort_fp32": {"artifact": "onnx_fp32", "runtime": "onnxruntime", "options": {"threads": 1}}},
     "deploy": {"method": "pixel_contrast"},
+    "exports": {
+        f"{name}-s0-onnx_fp32": {"branch": f"{name}-s0", "artifact": "onnx_fp32", "kind": "onnx_fp32"}
+        for name in METHODS
+    },
     "benchmark": {"batch_sizes": [1, 2], "quick": QUICK | {"throughput_seconds": 0.01, "warm_up_seconds": 0.05}},
     "certify": {"resamples": 1000, "margin": 0.5},  # the stages are tested here, not this machine
     "gate": {"required": ["ort_fp32"]},
@@ -104,7 +107,6 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
-    Path("branches.yaml").write_text(yaml.safe_dump({"params_sha256": fingerprint(PARAMS)}))
     for index, method in enumerate(METHODS):
         verified(method, *engine(method, seed=index))
         metrics = Path(f"metrics/train/{method}-s0.json")
@@ -203,7 +205,7 @@ def test_stage_before_its_inputs_is_one_message(workplace, missing, stage, messa
         stage.main()
 
 
-def test_baseline_outside_the_matrix_is_one_message(workplace):
+def test_baseline_without_a_branch_is_one_message(workplace):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["certify"]["baseline"] = "supervised"
     Path("params.yaml").write_text(yaml.safe_dump(params))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data.preparation import prepare
 from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
 
 
 @pytest.fixture(scope="session")

@@ -12,26 +12,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import recipes as command
-from pipeline.checkpoints import attach_training_heads, build_method
-from pipeline.config.params import Params, read_yaml, validate_params
-from pipeline.describe import count_classes
+from export.commands import recipe as command
+from export.commands.recipe import apply
+from pipeline.commands.describe import count_classes
+from pipeline.layout.branches import methods_of
 from pipeline.losses import LOSSES
-from pipeline.models.segmentor import build_segmentor
+from pipeline.models.network.segmentor import build_segmentor
+from pipeline.params import Params, read_yaml, validate_params
 from pipeline.recipes import (
     DEFAULT_METHOD,
     all_recipes,
-    apply,
     composed_recipes,
     load_recipe,
-    merge,
+    merge_recipe,
     parts,
     recipe_names,
     rendered_list,
     whole_recipes,
 )
-from pipeline.training import pad_to_stride
-from serving.errors import UserError
+from pipeline.training.checkpoints import attach_training_heads, build_method
+from pipeline.training.loop import pad_to_stride
+from serving.contract.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recipes"
@@ -53,13 +54,13 @@ def with_recipes(*names: str) -> Params:
     """The committed params.yaml with recipes merged into it one after another."""
     values = read_yaml(ROOT / "params.yaml")
     for name in names:
-        merge(values, load_recipe(name, FOLDER))
+        merge_recipe(values, load_recipe(name, FOLDER))
     return validate_params(values, " and ".join(names))
 
 
 def in_use(params: Params) -> Params:
     """Without the methods that the matrix does not name."""
-    methods = {name: method for name, method in params.methods.items() if name in params.matrix.methods}
+    methods = {name: method for name, method in params.methods.items() if name in methods_of(params.branches)}
     return dataclasses.replace(params, methods=methods)
 
 
@@ -109,7 +110,7 @@ def test_every_loss_is_a_method_of_the_recipes() -> None:
     for method in METHODS:
         params = with_recipes(f"cityscapes-hrnet48-{method}")
         assert params.deploy.method == method
-        assert params.matrix.methods == tuple(dict.fromkeys(("cross_entropy", method)))
+        assert methods_of(params.branches) == list(dict.fromkeys(("cross_entropy", method)))
         losses.add(params.methods[method].loss)
     assert losses == set(LOSSES)
 

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.manifest import METADATA_KEY, Manifest, write_sidecar
+from serving.contract.manifest import METADATA_KEY, Manifest, write_sidecar
 
 CLASS_NAMES = ("red", "green", "blue")
 PALETTE = ((200, 0, 0), (0, 200, 0), (0, 0, 200))

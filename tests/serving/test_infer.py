@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.errors import UserError
-from serving.image_io import list_images
+from serving.contract.errors import UserError
+from serving.contract.manifest import OutputSpec
+from serving.images.image_io import list_images
 from serving.infer import main, plan
-from serving.manifest import OutputSpec
 from serving.predictor import Predictor
 
 

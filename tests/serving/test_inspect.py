@@ -8,10 +8,10 @@ import sys
 import onnx
 import pytest
 
-from serving.errors import UserError
+from serving.contract.errors import UserError
+from serving.contract.manifest import OutputSpec, sidecar_path, write_sidecar
 from serving.inspect import main
-from serving.manifest import OutputSpec, sidecar_path, write_sidecar
-from serving.runtimes.tensorrt_plan import PlanDetails, Profile
+from serving.runtimes.tensorrt.plan import PlanDetails, Profile
 
 
 def inspected(capsys, path):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.errors import UserError
-from serving.geometry import place
-from serving.manifest import InputSpec, OutputSpec, read_sidecar, sidecar_path
+from serving.contract.errors import UserError
+from serving.contract.manifest import InputSpec, OutputSpec, read_sidecar, sidecar_path
+from serving.images.geometry import place
 from serving.predictor import Predictor
 
 

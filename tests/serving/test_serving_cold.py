@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.serving_cold import find_engine, measure, run_once
-from serving.errors import UserError
+from serving.contract.errors import UserError
 
 
 def test_it_measures_both_and_compares_with_the_limits(engine):

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from serving.errors import UserError
-from serving.manifest import InputSpec, Manifest, OutputSpec
+from serving.contract.errors import UserError
+from serving.contract.manifest import InputSpec, Manifest, OutputSpec
 from serving.tensors import to_confidences, to_input, to_masks
 
 

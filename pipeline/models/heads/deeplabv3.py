@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Require
-from pipeline.models.catalog import Family
-from pipeline.models.interface import Head, HeadOutput
-from pipeline.models.layers import ConvNormAct, global_mean, initialise, initialise_classifier
-from serving.errors import UserError
+from pipeline.models.network.catalog import Family
+from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.layers import ConvNormAct, global_mean, initialise, initialise_classifier
+from serving.contract.errors import UserError
+from serving.contract.schema import Require
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.config.schema import Require
-from pipeline.models.catalog import Family
-from pipeline.models.interface import Head, HeadOutput
-from pipeline.models.layers import ConvNormAct, initialise, initialise_classifier
+from pipeline.models.network.catalog import Family
+from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.layers import ConvNormAct, initialise, initialise_classifier
+from serving.contract.schema import Require
 
 
 @dataclass(frozen=True)

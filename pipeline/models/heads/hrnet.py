@@ -6,35 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.models.catalog import Family
-from pipeline.models.interface import Head, HeadOutput
-from pipeline.models.layers import enlarge, initialise, initialise_classifier
+from pipeline.models.network.branches import BranchClassifier, concatenate_branches
+from pipeline.models.network.catalog import Family
+from pipeline.models.network.head import Head, HeadOutput
 
 
 @dataclass(frozen=True)
 class HRNetHeadConfig:
     """The HRNetV2 head has no settings."""
-
-
-def concatenate_branches(stages: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
-    """Every branch upsampled bilinearly to the first one's size and concatenated: `[B,sum(C_i),h_1,w_1]`."""
-    return torch.cat(
-        [enlarge(stage, stride // strides[0]) for stage, stride in zip(stages, strides, strict=True)], dim=1
-    )
-
-
-class BranchClassifier(nn.Sequential):
-    """conv1x1 (C -> C), batch normalisation, ReLU, conv1x1 (C -> classes), on the concatenated branches."""
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        classifier = nn.Conv2d(channels, num_classes, 1)
-        # The first convolution has a bias, though the normalisation undoes it: the published network has it too.
-        super().__init__(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), classifier)
-        initialise(self)
-        initialise_classifier(classifier)
 
 
 class HRNetHead(Head):

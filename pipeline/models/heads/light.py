@@ -9,10 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Require
-from pipeline.models.catalog import Family
-from pipeline.models.interface import Head, HeadOutput
-from pipeline.models.layers import (
+from pipeline.models.network.catalog import Family
+from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.layers import (
     ConvNormAct,
     SeparableConv,
     enlarge,
@@ -20,6 +19,7 @@ from pipeline.models.layers import (
     initialise,
     initialise_classifier,
 )
+from serving.contract.schema import Require
 
 
 @dataclass(frozen=True)

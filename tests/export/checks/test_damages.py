@@ -14,10 +14,10 @@ import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from export.checks import CHECKS
-from export.checks.reference import Reference
-from export.verification import run_checks
-from pipeline.weights import tensors_sha256
-from serving.manifest import METADATA_KEY, Manifest, read_sidecar, write_sidecar
+from export.checks.examination.reference import Reference
+from export.checks.verification import run_checks
+from pipeline.models.network.weights import tensors_sha256
+from serving.contract.manifest import METADATA_KEY, Manifest, read_sidecar, write_sidecar
 
 
 def producer(model: ModelProto, name: str) -> onnx.NodeProto:

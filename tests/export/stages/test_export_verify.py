@@ -11,9 +11,9 @@ import pytest
 
 from export.stages import export as export_stage
 from export.stages import verify as verify_stage
-from pipeline.artifacts import artifact_dir, stripped_dir, verify_dir, verify_metrics_path
-from serving.errors import UserError
-from serving.manifest import verify_sidecar
+from pipeline.layout.paths import artifact_dir, stripped_dir, verify_dir, verify_metrics_path
+from serving.contract.errors import UserError
+from serving.contract.manifest import verify_sidecar
 
 PARAMS = """
 prepare: {{dataset: folder, root: "{root}"}}

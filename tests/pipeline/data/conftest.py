@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.data.camvid32 import COLOURS
+from pipeline.data.datasets.camvid32.dataset import COLOURS
 
 WriteImage = Callable[..., Path]
 WriteLabel = Callable[[Path, object], Path]

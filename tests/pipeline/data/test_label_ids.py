@@ -11,21 +11,21 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data.ade20k import ADE20K
-from pipeline.data.camvid import CamVid
-from pipeline.data.camvid32 import COLOURS, CamVid32, split_of
-from pipeline.data.cityscapes import Cityscapes
-from pipeline.data.coco_stuff import CLASSES as COCO_CLASSES
-from pipeline.data.coco_stuff import NAMES as COCO_NAMES
-from pipeline.data.coco_stuff import UNUSED, CocoStuff
-from pipeline.data.interface import Dataset
-from pipeline.data.labels import LabelError
-from pipeline.data.palettes import voc_colours
-from pipeline.data.pascal_context import CLASSES as CONTEXT_CLASSES
-from pipeline.data.pascal_context import PascalContext
-from pipeline.data.preparation import prepare
+from pipeline.data.datasets.ade20k.dataset import ADE20K
+from pipeline.data.datasets.camvid.dataset import CamVid
+from pipeline.data.datasets.camvid32.dataset import COLOURS, CamVid32, split_of
+from pipeline.data.datasets.cityscapes.dataset import Cityscapes
+from pipeline.data.datasets.coco_stuff.dataset import CLASSES as COCO_CLASSES
+from pipeline.data.datasets.coco_stuff.dataset import NAMES as COCO_NAMES
+from pipeline.data.datasets.coco_stuff.dataset import UNUSED, CocoStuff
+from pipeline.data.datasets.pascal_context.dataset import CLASSES as CONTEXT_CLASSES
+from pipeline.data.datasets.pascal_context.dataset import PascalContext
+from pipeline.data.datasets.shared.dataset import Dataset
+from pipeline.data.datasets.shared.labels import LabelError
+from pipeline.data.datasets.shared.palettes import voc_colours
 from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
 
 
 def prepared(name: str, root: Path, folder: Path, **options: object) -> Prepared:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.prepare import PrepareConfig
-from pipeline.data import DATASETS
-from pipeline.data.labels import UnreadableError
-from pipeline.data.preparation import prepare
+from pipeline.data.datasets import DATASETS
+from pipeline.data.datasets.shared.labels import UnreadableError
 from pipeline.data.prepared import Prepared, load_prepared
-from serving.errors import UserError
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from serving.contract.errors import UserError
 
 
 def prepared(name: str, root: Path, folder: Path, **options: object) -> Prepared:

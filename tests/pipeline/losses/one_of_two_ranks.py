@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pipeline.losses.class_products import EmbeddingMap
-from pipeline.losses.memory_bank import MemoryBank
-from pipeline.losses.pixel_anchor import Layer, class_anchors
+from pipeline.losses.shared.class_products import EmbeddingMap
+from pipeline.losses.shared.memory_bank import MemoryBank
+from pipeline.losses.shared.pixel_anchor import Layer, class_anchors
 
 
 def main(rank: int, folder: Path) -> None:

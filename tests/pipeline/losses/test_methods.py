@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.losses import LOSSES
-from pipeline.losses.interface import MethodLoss, MethodLossOutput
-from pipeline.models.interface import Taps, TraineeOutput
+from pipeline.losses.shared.term import MethodLoss, MethodLossOutput
+from pipeline.models.network.head import Taps, TraineeOutput
 
 DIM = 8
 SIZES = ((12, 16), (6, 8), (3, 4))  # strides 4, 8 and 16 of a 48 x 64 image

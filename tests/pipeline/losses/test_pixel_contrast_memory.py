@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.losses.info_nce import info_nce
-from pipeline.losses.pixel_contrast import PixelContrast, PixelContrastConfig
-from pipeline.losses.sampling import sample_anchors
-from pipeline.models.interface import TraineeOutput
-from serving.errors import UserError
+from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
+from pipeline.losses.shared.info_nce import info_nce
+from pipeline.losses.shared.sampling import sample_anchors
+from pipeline.models.network.head import TraineeOutput
+from serving.contract.errors import UserError
 
 
 def batch(seed: int) -> tuple[TraineeOutput, Tensor]:

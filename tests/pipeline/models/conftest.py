@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-import pipeline.torchvision_shim  # noqa: F401 - tests import timm
-from pipeline.config.model import ModelConfig
-from pipeline.models import BACKBONES, HEADS
+import pipeline.compute.torchvision_shim  # noqa: F401 - tests import timm
+from pipeline.models.heads import HEADS
+from pipeline.models.network import BACKBONES
+from pipeline.models.network.config import ModelConfig
 
 # Built, run and differentiated within a second or two on one core; every other network is slow to test.
 QUICK_BACKBONES = {"tf_efficientnet_lite0", "mobilenetv3_small_100", "hrnet_w18_small_v2"}

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.structure import first_difference, structure_sha256
-from pipeline.config.model import ModelConfig
-from pipeline.models.interface import Taps
-from pipeline.models.segmentor import Segmentor, build_segmentor
-from pipeline.models.trainee import Trainee, build_trainee, strip
+from export.graph.structure import first_difference, structure_sha256
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.head import Taps
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.training_heads.trainee import Trainee, build_trainee, strip
 
 CLASSES = 7
 

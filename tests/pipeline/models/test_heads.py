@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.model import ModelConfig
 from pipeline.models.costs import count_parameters, multiply_adds
 from pipeline.models.heads.deeplabv3 import DeepLabV3Head, DeepLabV3HeadConfig, ImagePooling
-from pipeline.models.heads.hrnet import concatenate_branches
 from pipeline.models.heads.light import LightHead, LightHeadConfig
 from pipeline.models.heads.ocr import ObjectAttention, OCRHead, OCRHeadConfig, object_regions
-from pipeline.models.interface import Taps
-from pipeline.models.layers import upsample
-from pipeline.models.segmentor import build_segmentor
-from pipeline.models.trainee import Trainee, build_trainee
-from serving.errors import UserError
+from pipeline.models.network.branches import concatenate_branches
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.head import Taps
+from pipeline.models.network.layers import upsample
+from pipeline.models.network.segmentor import build_segmentor
+from pipeline.models.training_heads.trainee import Trainee, build_trainee
+from serving.contract.errors import UserError
 
 
 def meta_trainee(backbone: str, head: str, num_classes: int) -> Trainee:

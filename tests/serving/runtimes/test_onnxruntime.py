@@ -10,8 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from serving.errors import UserError
-from serving.manifest import InputSpec, OutputSpec
+from serving.contract.errors import UserError
+from serving.contract.manifest import InputSpec, OutputSpec
 from serving.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -132,8 +132,8 @@ def test_a_fixed_batch_says_so(tmp_path, models, manifest):
 
 CORRUPT = """
 import sys, pathlib
-from serving.errors import UserError
-from serving.manifest import read_manifest
+from serving.contract.errors import UserError
+from serving.contract.manifest import read_manifest
 from serving.runtimes.onnxruntime import OnnxRuntime
 import numpy as np
 path = pathlib.Path(sys.argv[1])

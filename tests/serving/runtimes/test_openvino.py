@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from serving.errors import UserError
+from serving.contract.errors import UserError
 from serving.predictor import Predictor
-from serving.runtimes.openvino import import_openvino
+from serving.runtimes.openvino import import_openvino, layers_by_precision
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -106,8 +106,8 @@ def test_io_and_damage_are_refused_in_words(tmp_path, build_engine, models, mani
 def test_a_fixed_batch_is_filled_in_both_modes(tmp_path, models, photo):
     import onnx
 
-    from serving.described import describe
-    from serving.onnx_file import read_onnx
+    from serving.foreign.described import describe
+    from serving.foreign.onnx_file import read_onnx
 
     path = tmp_path / "model.onnx"
     onnx.save(models["color"](layout="NHWC", dtype="uint8", normalised=False, batch=2), path)
@@ -158,3 +158,8 @@ def test_a_file_that_crashes_the_reader_does_not_take_the_process_down(tmp_path,
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=r"OpenVINO crashed on it|OpenVINO cannot open it"):
         Predictor(path, runtime="openvino", manifest=manifest)
+
+
+def test_names_of_openvino_are_ours():
+    executed = {"Convolution": {"u8": 3, "i8": 1, "f32": 2}, "Eltwise": {"bf16": 9}, "FullyConnected": {"bf16": 1}}
+    assert layers_by_precision(executed) == {"int8": 4, "fp32": 2, "bf16": 1}

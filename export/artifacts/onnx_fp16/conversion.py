@@ -1,0 +1,138 @@
+"""An ONNX graph in half precision, converted from the one in single precision.
+
+Converting the finished graph, and not exporting a half network, rounds every weight once: batch norms have been folded
+in single precision (in half their small variances would vanish first). Both files then have the same operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence, Sequence
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import helper as onnx_helper
+
+from export.graph.costs import TensorType, infer_types
+from export.graph.deploy import CONFIDENCE_NAME, INPUT_NAME, LOGITS_NAME
+from serving.contract.errors import UserError
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+# Inputs that the standard wants in single precision, whatever the operator computes in.
+_SINGLE_INPUTS = {"Resize": (1, 2)}
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
+    """The same graph with every operator between the normalisation and the argmax in float16.
+
+    Cast and normalisation of the bytes stay in float32, as does what turns the logits into a confidence: few operators,
+    whose rounding would reach every pixel.
+
+    Args:
+        model: graph in single precision; left as it is.
+        shape: of an input that it takes.
+
+    Raises:
+        UserError: a weight is too large for half precision.
+    """
+    half = ModelProto()
+    half.CopyFrom(model)
+    graph = half.graph
+    types = infer_types(model, shape)
+    single = _single_nodes(graph.node)
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == FLOAT}
+    made_in = {
+        name: FLOAT if index in single else HALF for index, node in enumerate(graph.node) for name in node.output
+    }
+    casts: dict[tuple[str, int], str] = {}
+    nodes: list[NodeProto] = []
+    halved: dict[str, str] = {}
+    too_large: list[str] = []
+    for index, node in enumerate(graph.node):
+        wanted = FLOAT if index in single else HALF
+        for position, name in enumerate(node.input):
+            if not _is_float(name, types, constants):
+                continue
+            needed = FLOAT if position in _SINGLE_INPUTS.get(node.op_type, ()) else wanted
+            if name in constants:
+                if needed == HALF:
+                    if name not in halved:
+                        halved[name] = f"{name}_half"
+                        too_large.extend(_add_half(graph.initializer, constants[name], halved[name]))
+                    node.input[position] = halved[name]
+            elif made_in[name] != needed:
+                if (name, needed) not in casts:
+                    casts[name, needed] = f"{name}_{'single' if needed == FLOAT else 'half'}"
+                    nodes.append(
+                        onnx_helper.make_node(
+                            "Cast", [name], [casts[name, needed]], name=f"cast_{casts[name, needed]}", to=needed
+                        )
+                    )
+                node.input[position] = casts[name, needed]
+        if wanted == HALF:
+            _retype(node)
+        nodes.append(node)
+    if too_large:
+        raise UserError(
+            f"{len(too_large)} weights exceed {_LARGEST:g}, the largest number of half precision, such as in "
+            f"{too_large[0]!r}: this network cannot be exported as onnx_fp16; use onnx_fp32 or bf16 in OpenVINO"
+        )
+    kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in graph.initializer]
+    ordered = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    used = {name for node in ordered for name in node.input}
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(ordered)
+    graph.initializer.extend(tensor for tensor in kept if tensor.name in used)
+    return half
+
+
+def _single_nodes(nodes: Sequence[NodeProto]) -> set[int]:
+    """Positions of the nodes that stay in float32.
+
+    Those that prepare the image, logits to confidence, and the scores of an attention with their softmax: products over
+    hundreds of channels that leave the range of half precision before they are scaled.
+    """
+    single: set[int] = set()
+    prepared = {INPUT_NAME}
+    for index, node in enumerate(nodes):
+        if node.op_type in ("Cast", "Sub", "Div", "Mul") and node.input[0] in prepared:
+            single.add(index)
+            prepared.update(node.output)
+    scores: set[str] = set()
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        if node.op_type == "Softmax":
+            single.add(index)
+            scores.add(node.input[0])
+        elif scores & set(node.output) and node.op_type in ("Mul", "Div", "MatMul"):
+            single.add(index)
+            if node.op_type != "MatMul":
+                scores.update(node.input)
+    needed = {CONFIDENCE_NAME}
+    for index in reversed(range(len(nodes))):
+        if needed & set(nodes[index].output) and LOGITS_NAME not in nodes[index].output:
+            single.add(index)
+            needed.update(nodes[index].input)
+    return single
+
+
+def _is_float(name: str, types: Mapping[str, TensorType], constants: dict[str, TensorProto]) -> bool:
+    return name in constants or (name in types and types[name].dtype == FLOAT)
+
+
+def _add_half(initializers: MutableSequence[TensorProto], tensor: TensorProto, name: str) -> list[str]:
+    values = numpy_helper.to_array(tensor)
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float16)
+    initializers.append(numpy_helper.from_array(rounded, name))
+    return [tensor.name] if (np.isinf(rounded) & np.isfinite(values)).any() else []
+
+
+def _retype(node: NodeProto) -> None:
+    """Let a node that makes float32 by an attribute make float16."""
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype") and attribute.i == FLOAT:
+            attribute.i = HALF
+        elif attribute.name == "value" and attribute.t.data_type == FLOAT:
+            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float16)))

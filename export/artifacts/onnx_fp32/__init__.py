@@ -1,0 +1,9 @@
+"""Artefact kind `onnx_fp32`: the deploy graph in single precision."""
+
+from __future__ import annotations
+
+from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.kind import ArtifactKind
+from export.artifacts.shared.limits import FP32
+
+KIND = ArtifactKind(OnnxFp32Options, "fp32", FP32, "export.artifacts.onnx_fp32.export:export")

@@ -1,0 +1,117 @@
+"""Which layers stay in floating point, so that INT8 costs no more accuracy than allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from export.artifacts.onnx_int8.calibration import CalibrationImages, confusions
+from export.artifacts.onnx_int8.layer_choice import Trials, keep_fewest
+from export.artifacts.onnx_int8.quantisation import Quantiser, UInt8, session
+from export.graph.deploy import INPUT_NAME, LOGITS_NAME, MASK_NAME
+from export.graph.inner_logits import expose_logits
+from pipeline.evaluation.metrics import mean_iou
+
+MOST_PARTS = 64  # sensitivities are measured of so many parts at most: of each layer, in smaller networks
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the search found.
+
+    Attributes:
+        model: the quantised graph.
+        kept: layers that stay in single precision, the most sensitive first.
+        layers: number of layers there are.
+        drop_points: loss of mIoU on the held-out training images, in points; above the limit where no choice that
+            was tried is within it.
+        first_drop_points: likewise with every layer in INT8.
+        sensitivities: layer -> relative squared error of the logits with that layer alone in INT8 (with its part of the
+            network alone, where there are more than `MOST_PARTS` layers); empty where every layer could be quantised.
+    """
+
+    model: ModelProto
+    kept: tuple[str, ...]
+    layers: int
+    drop_points: float
+    first_drop_points: float
+    sensitivities: dict[str, float]
+
+
+class _Judge:
+    """Loss of mIoU against the graph in single precision, on the held-out images."""
+
+    def __init__(self, reference: ModelProto, images: CalibrationImages, num_classes: int) -> None:
+        self._images = images
+        self._num_classes = num_classes
+        self.batches: list[UInt8] = list(images.batches(images.held_out))
+        self._miou = self._measure(reference)
+
+    def drop_points(self, model: ModelProto) -> float:
+        return 100 * (self._miou - self._measure(model))
+
+    def _measure(self, model: ModelProto) -> float:
+        runner = session(model)
+        masks = [runner.run([MASK_NAME], {INPUT_NAME: batch})[0] for batch in self.batches]
+        return mean_iou(confusions(masks, self._images, self._num_classes))
+
+
+def select(
+    reference: ModelProto,
+    quantiser: Quantiser,
+    images: CalibrationImages,
+    *,
+    num_classes: int,
+    limit_points: float,
+    probes: int,
+) -> Selection:
+    """Quantise as many layers as the limit allows.
+
+    Where the whole network in INT8 loses more than the limit, each layer is quantised alone and the error of the logits
+    measured; then as few layers as possible stay in floating point: see `keep_fewest`. When no choice is within the
+    limit, the one with the smallest loss is returned, and its `drop_points` tell.
+
+    Args:
+        reference: the graph in single precision.
+        quantiser: of that graph.
+        images: held-out images among them.
+        num_classes: C.
+        limit_points: largest allowed loss of mIoU, in points.
+        probes: held-out images that sensitivities are measured on.
+    """
+    judge = _Judge(reference, images, num_classes)
+
+    def measure(kept: Sequence[str]) -> tuple[float, ModelProto]:
+        model = quantiser.quantise(kept)
+        return judge.drop_points(model), model
+
+    trials = Trials(measure, limit_points)
+    enough = trials.within(())
+    first = trials.best
+    errors = {} if enough else _sensitivities(reference, quantiser, judge.batches[:probes])
+    if not enough:
+        keep_fewest(trials, sorted(quantiser.layers, key=lambda name: -errors[name]))
+    best = trials.best
+    return Selection(best.model, best.kept, len(quantiser.layers), best.drop_points, first.drop_points, errors)
+
+
+def _sensitivities(reference: ModelProto, quantiser: Quantiser, batches: Sequence[UInt8]) -> dict[str, float]:
+    """Layer -> relative squared error of the logits with it alone in INT8."""
+    expected = _logits(reference, batches)
+    energy = sum(float(np.square(logits - logits.mean()).sum()) for logits in expected) or 1.0
+    layers = np.array(quantiser.layers)
+    errors = {}
+    for part in np.array_split(layers, min(MOST_PARTS, len(layers))):
+        found = _logits(quantiser.quantise_only(part.tolist()), batches)
+        error = sum(float(np.square(a - b).sum()) for a, b in zip(found, expected, strict=True)) / energy
+        errors.update(dict.fromkeys(part.tolist(), error))
+    return errors
+
+
+def _logits(model: ModelProto, batches: Sequence[UInt8]) -> list[NDArray[np.float64]]:
+    runner = session(expose_logits(model))
+    return [runner.run([LOGITS_NAME], {INPUT_NAME: batch})[0].astype(np.float64) for batch in batches]

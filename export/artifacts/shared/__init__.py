@@ -1,0 +1,1 @@
+"""What kinds of artefact share: their interface, the single-precision graph, how files are written."""

@@ -1,0 +1,33 @@
+"""What an engine may lose against PyTorch, by the precision that it computes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PrecisionLimits:
+    """The limits of one precision; `verify` and `gate` of params.yaml override them one by one.
+
+    Attributes:
+        max_logit_error: largest allowed difference of a logit, relative to the largest logit.
+        max_disagreement: largest allowed share of pixels whose class differs on validation images.
+        max_miou_drop_points: largest allowed drop of mIoU against PyTorch, in percentage points.
+        min_layer_share: smallest share of the layers that has to compute in this precision. A runtime may leave single
+            layers in a higher one, where it has no kernel; layers that the manifest of an INT8 file names as kept in
+            float do not count.
+    """
+
+    max_logit_error: float
+    max_disagreement: float
+    max_miou_drop_points: float
+    min_layer_share: float
+
+
+FP32 = PrecisionLimits(1e-4, 1e-4, 0.02, 1.0)
+FP16 = PrecisionLimits(1e-2, 2e-3, 0.05, 0.9)
+BF16 = PrecisionLimits(5e-2, 1e-2, 0.2, 0.9)
+INT8 = PrecisionLimits(0.5, 5e-2, 0.5, 0.8)
+
+# Precisions that a runtime is told to compute a file of another precision in: no kind of artefact brings them.
+OF_RUNTIMES = {"bf16": BF16}

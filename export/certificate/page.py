@@ -1,0 +1,103 @@
+"""certificate.json as tables, for certificate.md, the report and the README."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from export.pages.document import Block, Bullets, Heading, Paragraph, Table
+from export.pages.formatting import DASH, interval, large, number, percent, signed
+
+
+def certificate_page(certificate: Mapping[str, Any]) -> list[Block]:
+    """certificate.md."""
+    return [
+        Heading(1, "Zero-cost certificate"),
+        Paragraph(f"Profile `{certificate['profile']}`, baseline `{certificate['baseline']}`."),
+        *certificate_blocks(certificate),
+    ]
+
+
+def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -> list[Block]:
+    """The certificate as tables, with the reasons of every verdict that is not `pass`."""
+    methods: Mapping[str, Any] = certificate.get("methods") or {}
+    if not methods:
+        return [Paragraph("No method was compared with the baseline.")]
+    header = ["method", "verdict", "structure", "latency ratio", "95 % interval", "mIoU, %", "against baseline, points"]
+    rows = []
+    for name, entry in methods.items():
+        accuracy, latency = entry["accuracy"], entry["latency"]
+        structure = {"pass": "identical", "fail": "different"}.get(entry["structure"]["verdict"], "inconclusive")
+        difference = accuracy.get("difference")
+        change = DASH if difference is None else signed(100 * difference, 2)
+        bounds = interval(accuracy.get("ci95"), 2, 100)
+        rows.append(
+            [
+                f"`{name}`",
+                entry["verdict"],
+                structure,
+                number(latency["ratio"], 4),
+                interval(latency["ci95"], 4),
+                percent(accuracy.get("miou"), 2),
+                change if bounds == DASH else f"{change} ({bounds})",
+            ]
+        )
+    control = certificate["control"]
+    rows.append(
+        [
+            f"`{certificate['baseline']}` against itself (control)",
+            control["verdict"],
+            "identical",
+            number(control["ratio"], 4),
+            interval(control["ci95"], 4),
+            *_baseline_accuracy(methods),
+        ]
+    )
+    blocks: list[Block] = [Table(header, rows, left=3)]
+    reasons = [f"`{name}`: {reason}" for name, entry in methods.items() for reason in entry["reasons"]]
+    if reasons:
+        blocks.append(Bullets(reasons))
+    if short:
+        return blocks
+    margin = certificate["margin"]
+    blocks.append(
+        Paragraph(
+            "Verdict: structure and latency together. Structure: the canonical forms of both graphs are the same, with "
+            f"equal counts. Latency on `{certificate['target']}`: the interval of the ratio lies within "
+            f"{1 - margin:.3f} to {1 + margin:.3f}, and so does that of the control. {_looks(certificate)}"
+        )
+    )
+    blocks.append(_structure_table(certificate))
+    return blocks
+
+
+def _looks(certificate: Mapping[str, Any]) -> str:
+    pairs = certificate["control"]["pairs"]
+    text = f"Measured were {pairs} fresh session pairs per comparison."
+    if certificate["looks"] > 1:
+        text += (
+            f" The measurement could stop at {certificate['looks']} points; each interval has "
+            f"{100 * certificate['confidence_per_look']:.2f} % confidence, so that all of them together have 95 %."
+        )
+    return text
+
+
+def _baseline_accuracy(methods: Mapping[str, Any]) -> list[str]:
+    values = [entry["accuracy"].get("baseline_miou") for entry in methods.values()]
+    known = [value for value in values if value is not None]
+    return [percent(known[0], 2) if known else DASH, DASH]
+
+
+def _structure_table(certificate: Mapping[str, Any]) -> Table:
+    names = {
+        "nodes": "nodes",
+        "params": "parameters",
+        "flops": "multiply-adds",
+        "weight_bytes": "weight bytes",
+        "peak_activation_bytes": "peak activation bytes",
+    }
+    methods = certificate["methods"]
+    columns = {certificate["baseline"]: next(iter(methods.values()))["structure"]["baseline"]}
+    columns |= {name: entry["structure"] for name, entry in methods.items()}
+    rows = [[label, *(large(column[key]) for column in columns.values())] for key, label in names.items()]
+    return Table(["graph", *(f"`{name}`" for name in columns)], rows)

@@ -1,0 +1,1 @@
+"""Checks that run an engine and compare it with PyTorch."""

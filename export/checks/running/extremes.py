@@ -1,0 +1,15 @@
+"""Does the engine equal PyTorch at the ends of uint8?"""
+
+from __future__ import annotations
+
+from export.checks.examination.context import CheckContext, CheckResult
+from export.checks.examination.images import extremes
+from export.checks.examination.synthetic import judge
+
+NAME = "extremes"
+
+
+def check(context: CheckContext) -> CheckResult:
+    """All 0, all 255, both chequered and side by side, pure channels."""
+    batches = extremes(context.manifest.input.stride)
+    return judge(NAME, context, batches, f"{len(batches)} images of extreme values")

@@ -1,0 +1,1 @@
+"""How long inference takes: one engine, pairs of sessions, and all engines of a run."""

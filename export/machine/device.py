@@ -1,0 +1,179 @@
+"""What this machine is: processor, accelerators, and the versions that decide how fast an engine runs.
+
+Everything here stays the same from run to run on one machine, so that engines and latencies are redone when the machine
+changes and only then; what changes by the second (load, clocks, temperature) is in `export.machine.load`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from serving.runtimes import RUNTIMES
+
+# What runtimes choose their kernels by.
+KERNEL_FLAGS = (
+    *("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8", "amx_fp16"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
+)
+
+# Two machines whose `hardware` agrees in all of these may have their latencies compared.
+HARDWARE_KEYS = (
+    "architecture",
+    "cpu",
+    "cpu_family",
+    "cpu_flags",
+    "cores",
+    "usable_cpus",
+    "cache",
+    "memory_gib",
+    "gpus",
+)
+
+
+def describe_device() -> dict[str, Any]:
+    """The contents of device.json.
+
+    Returns:
+        `hardware` with HARDWARE_KEYS, `hardware_sha256` over it, and `software` (system, python, packages, gpu_driver).
+    """
+    gpus, driver = _gpus()
+    packages = ["torch", "numpy", "onnx"] + [each for name in RUNTIMES for each in RUNTIMES.resolve(name).packages]
+    hardware: dict[str, Any] = {
+        "architecture": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpu_family": _cpu_family(),
+        "cpu_flags": _cpu_flags(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        "usable_cpus": _usable_cpus(),
+        "cache": _caches(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpus": gpus,
+    }
+    return {
+        "hardware": hardware,
+        "hardware_sha256": hardware_sha256(hardware),
+        "software": {
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "packages": {name: version for name in packages if (version := _version(name)) is not None},
+            "gpu_driver": driver,
+        },
+    }
+
+
+def hardware_sha256(hardware: Mapping[str, Any]) -> str:
+    """Hash of what decides whether two latencies may be compared."""
+    text = json.dumps({key: hardware.get(key) for key in HARDWARE_KEYS}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def device_summary(device: Mapping[str, Any]) -> str:
+    """One line for tables: `AMD EPYC, 2 CPUs, avx2 avx512_vnni, 16 GiB; NVIDIA H100`."""
+    hardware = device["hardware"]
+    wide = [
+        flag for flag in hardware["cpu_flags"] if flag.startswith(("amx_bf16", "amx_int8", "avx512_bf16", "avx512f"))
+    ]
+    widest = wide or [flag for flag in hardware["cpu_flags"] if flag in ("avx2", "asimd")]
+    cpu = f"{hardware['cpu']}, {hardware['usable_cpus']:g} CPUs, {' '.join(widest) or 'no vector flags known'}"
+    gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"]) or "no GPU"
+    return f"{cpu}, {hardware['memory_gib']} GiB; {gpus}"
+
+
+def _cpu_info() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _cpu_model() -> str:
+    match = re.search(r"^(?:model name|Model|cpu model)\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
+    if match:
+        return " ".join(match.group(1).split())
+    if platform.system() == "Darwin":
+        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+    part = re.search(r"^CPU part\s*:\s*(\S+)$", _cpu_info(), re.MULTILINE)
+    return platform.processor() or (f"{platform.machine()} part {part.group(1)}" if part else platform.machine())
+
+
+def _cpu_family() -> str | None:
+    """`family/model/stepping`: a virtual machine's model name may hide the generation."""
+    keys = ("cpu family", "model", "stepping")
+    found = [re.search(rf"^{key}\s*:\s*(\S+)$", _cpu_info(), re.MULTILINE) for key in keys]
+    return "/".join(match.group(1) for match in found if match) or None
+
+
+def _cpu_flags() -> list[str]:
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpu_info(), re.MULTILINE)
+    present = set(match.group(1).split()) if match else set()
+    return [flag for flag in KERNEL_FLAGS if flag in present]
+
+
+def _usable_cpus() -> float:
+    """CPUs that this process may use: its affinity, or the quota of its control group where that is less."""
+    with contextlib.suppress(AttributeError):
+        usable = float(len(os.sched_getaffinity(0)))
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+            if quota != "max":
+                usable = min(usable, round(int(quota) / int(period), 2))
+        return usable
+    return float(os.cpu_count() or 1)
+
+
+def _caches() -> dict[str, str]:
+    """Sizes of the first CPU's caches, `{"L2": "1024K"}`; empty where the system does not tell."""
+    caches: dict[str, str] = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        with contextlib.suppress(OSError):
+            level = (index / "level").read_text().strip()
+            kind = (index / "type").read_text().strip()
+            suffix = {"Data": "d", "Instruction": "i"}.get(kind, "")
+            caches[f"L{level}{suffix}"] = (index / "size").read_text().strip()
+    return caches
+
+
+def _gpus() -> tuple[list[dict[str, Any]], str | None]:
+    """NVIDIA GPUs and the driver's version; nothing where there is no driver."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
+    gpus: list[dict[str, Any]] = []
+    driver: str | None = None
+    for line in (_output(query) or "").splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 4:
+            memory = int(fields[1]) if fields[1].isdigit() else None
+            gpus.append({"name": fields[0], "memory_mib": memory, "compute_capability": fields[2]})
+            driver = fields[3]
+    return gpus, driver
+
+
+def _output(command: list[str]) -> str | None:
+    """Standard output of a command; None when it is not there, fails or hangs."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,12 @@
+"""Tables in a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+
+def terminal() -> Console:
+    """A console as wide as the terminal, or, in a file or a CI log, wide enough for every table."""
+    return Console(width=None if sys.stdout.isatty() else 140)

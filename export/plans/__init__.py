@@ -1,0 +1,1 @@
+"""TensorRT plans compiled from ONNX artefacts."""

@@ -1,0 +1,195 @@
+"""From an exported ONNX file to a TensorRT plan, with `tensorrt` or `tensorrt-rtx`, whichever is installed.
+
+Both are strongly typed: a plan computes in the precisions of its graph, so that the artefact decides. TensorRT-RTX
+builds without GPU or driver for the compute capabilities it is told; TensorRT builds on the GPU that the plan is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from export.targets.plan_build import PlanBuild
+from pipeline.layout.paths import PLAN_NAME
+from serving.contract.errors import UnavailableError, UserError
+from serving.contract.files import file_sha256, write_atomically
+from serving.contract.manifest import verify_sidecar, write_sidecar
+from serving.runtimes.tensorrt.cuda import Cuda
+from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, Profile, error_log
+
+TIMING_CACHE_NAME = "timing.cache"
+INSPECTION_NAME = "inspection.json"
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+
+# Layers that carry the arithmetic, as TensorRT's network names them.
+_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+_NAMES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
+
+
+def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, cache: bytes = b"") -> Path:
+    """Build a plan and its manifest.
+
+    Args:
+        onnx_path: an exported ONNX artefact with its manifest beside it.
+        folder: an existing folder for the plan, its manifest, `inspection.json` and the timing cache.
+        name: of the target.
+        build: package, GPUs and input shapes.
+        cache: of an earlier build on this GPU: measured kernels are not measured again.
+
+    Returns:
+        Path of the plan. Its bytes differ from build to build; the manifest names what it was made of.
+
+    Raises:
+        UnavailableError: the package or a GPU is missing.
+        UserError: the ONNX file is not its manifest's, the parser does not take it (all of its errors are listed), or
+            the builder fails.
+    """
+    source = verify_sidecar(onnx_path)
+    library = import_package(build.package)
+    capabilities = _capabilities(library.__name__, build)
+    log = error_log(library)
+    builder = library.Builder(log)
+    network = builder.create_network(0)
+    _parse(library, network, log, onnx_path)
+    config = builder.create_builder_config()
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    if build.workspace_mebibytes is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, build.workspace_mebibytes * 2**20)
+    profile = _add_profile(builder, config, source.input.name, source.input.stride, build)
+    is_rtx = library.__name__ == "tensorrt_rtx"
+    if is_rtx:
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            member = getattr(library.ComputeCapability, f"SM{capability.replace('.', '')}")
+            config.set_compute_capability(member, index)
+    elif not config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False):
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)  # of another GPU or version
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise UserError(f"{onnx_path}: {_title(library)} cannot build it:{_listed(log.errors)}")
+    path = folder / PLAN_NAME
+    write_atomically(path, bytes(plan))
+    extra: dict[str, object] = {
+        "onnx_sha256": file_sha256(onnx_path),
+        "layers": network_precisions(network),
+        # TensorRT-RTX measures on the machine that runs the plan; it has no timing cache when building.
+        "timing_cache_sha256": None,
+    }
+    if not is_rtx:
+        timings = bytes(config.get_timing_cache().serialize())
+        write_atomically(folder / TIMING_CACHE_NAME, timings)
+        extra["timing_cache_sha256"] = hashlib.sha256(timings).hexdigest()
+    details = PlanDetails(library.__name__, library.__version__, capabilities, profile, extra)
+    manifest = dataclasses.replace(
+        source,
+        name=name,
+        kind="tensorrt",
+        sha256=None,
+        details=dict(source.details) | details.to_details(),
+    )
+    write_sidecar(manifest, path)
+    summary = json.dumps(_inspection(library, log, bytes(plan), network), indent=2, sort_keys=True) + "\n"
+    write_atomically(folder / INSPECTION_NAME, summary.encode())
+    return path
+
+
+def import_package(package: str) -> Any:
+    """The builder's Python module. Raises UnavailableError, naming what to install, when it is not there."""
+    names = ("tensorrt", "tensorrt_rtx") if package == "auto" else (package,)
+    for name in names:
+        with contextlib.suppress(ImportError, OSError):  # OSError: its shared libraries are there in part only
+            return importlib.import_module(name)
+    distributions = " or ".join(DISTRIBUTION[name] for name in names)
+    extras = " or ".join(f"pip install '.[{DISTRIBUTION[name]}]'" for name in names)
+    raise UnavailableError(f"{distributions} is not installed: {extras}")
+
+
+def _capabilities(package: str, build: PlanBuild) -> tuple[str, ...]:
+    """The GPUs to build for: those named, else the one here."""
+    if package == "tensorrt_rtx" and build.compute_capabilities:
+        named = build.compute_capabilities
+    else:
+        cuda = Cuda(0)
+        try:
+            named = (cuda.compute_capability,)
+            gpu = cuda.gpu
+        finally:
+            cuda.close()
+        if build.compute_capabilities and build.compute_capabilities != named:
+            raise UserError(
+                f"TensorRT builds for the GPU it runs on, {gpu} with compute capability {named[0]}; asked for "
+                f"{', '.join(build.compute_capabilities)}: build there, or with package: tensorrt_rtx"
+            )
+    unknown = [each for each in named if package == "tensorrt_rtx" and each not in RTX_CAPABILITIES]
+    if unknown:
+        raise UnavailableError(
+            f"TensorRT-RTX does not build for compute capability {', '.join(unknown)}; it knows "
+            f"{', '.join(RTX_CAPABILITIES)}; use package: tensorrt"
+        )
+    return named
+
+
+def _parse(library: Any, network: Any, log: Any, path: Path) -> None:
+    parser = library.OnnxParser(network, log)
+    if not parser.parse(path.read_bytes()):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        listed = [f"node {error.node()} ({error.node_operator()}): {error.desc()}" for error in errors]
+        raise UserError(
+            f"{path}: {_title(library)} does not take this graph, {len(listed)} error{'s' if len(listed) > 1 else ''}:"
+            f"{_listed(listed or log.errors)}"
+        )
+
+
+def _listed(errors: list[str]) -> str:
+    return "".join(f"\n  {' '.join(error.split())}" for error in errors) or " no reason given"
+
+
+def _add_profile(builder: Any, config: Any, name: str, stride: int, build: PlanBuild) -> Profile:
+    """The one optimisation profile. Raises UserError for shapes that the network or the builder does not take."""
+    shapes = {key: (*getattr(build, key), 3) for key in ("min", "opt", "max")}
+    unfit = [key for key, shape in shapes.items() if shape[1] % stride or shape[2] % stride]
+    if unfit:
+        raise UserError(f"build.{unfit[0]}: expected height and width in multiples of {stride}, got {shapes[unfit[0]]}")
+    profile = builder.create_optimization_profile()
+    profile.set_shape(name, shapes["min"], shapes["opt"], shapes["max"])
+    if config.add_optimization_profile(profile) < 0:
+        raise UserError(f"build: the builder refused the profile {shapes}")
+    return Profile(shapes["min"], shapes["opt"], shapes["max"])
+
+
+def network_precisions(network: Any) -> dict[str, int]:
+    """Layers with weights by the precision they compute in: precision -> number. Plans keep to it: they are typed."""
+    producers = {}
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        for output in range(layer.num_outputs):
+            producers[layer.get_output(output).name] = layer
+    counts: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name not in _LAYERS:
+            continue
+        inputs = [layer.get_input(position) for position in range(layer.num_inputs)]
+        feeding = [producers.get(each.name) for each in inputs[:2] if each is not None]
+        quantised = bool(feeding) and all(each is not None and each.type.name == "DEQUANTIZE" for each in feeding)
+        counts["int8" if quantised else _NAMES.get(inputs[0].dtype.name, inputs[0].dtype.name.lower())] += 1
+    return dict(sorted(counts.items()))
+
+
+def _inspection(library: Any, log: Any, plan: bytes, network: Any) -> dict[str, object]:
+    """What TensorRT's inspector says of the plan; without a GPU, which opening it needs, the network's own layers."""
+    engine = library.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is None:
+        return {"source": "network: no GPU here to open the plan on", "layers": network_precisions(network)}
+    text = engine.create_engine_inspector().get_engine_information(library.LayerInformationFormat.JSON)
+    return {"source": "inspector", "layers": network_precisions(network), "engine": json.loads(text)}
+
+
+def _title(library: Any) -> str:
+    return f"{DISTRIBUTION[library.__name__]} {library.__version__}"

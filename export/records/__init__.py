@@ -1,0 +1,1 @@
+"""Which rows a run should have, and what earlier stages recorded of them."""

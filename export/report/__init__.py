@@ -1,0 +1,1 @@
+"""What all stages found, put together, shown, compared and judged."""

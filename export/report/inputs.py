@@ -1,0 +1,78 @@
+"""Everything that the report is made of, read from what the stages before wrote."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from export.records.expected import expected_targets
+from export.records.recorded import load_training, load_verified
+from export.report.report import ReportInputs
+from export.targets.config import DeployConfig, TargetConfig
+from pipeline.layout.branches import BranchConfig
+from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, DEVICE_PATH
+from serving.contract.files import read_json
+
+
+def load_report_inputs(
+    *,
+    profile: str,
+    dataset: Mapping[str, Any],
+    losses: Mapping[str, str],
+    branches: Mapping[str, BranchConfig],
+    targets: Mapping[str, TargetConfig],
+    deploy: DeployConfig,
+    baseline: str,
+) -> ReportInputs:
+    """Everything that the report is made of.
+
+    Args:
+        profile: of the run.
+        dataset: what the accuracy was measured on; the number of `images` is added where it is known.
+        losses: method -> loss.
+        branches, targets, deploy: sections of params.yaml.
+        baseline: name of the baseline method.
+    """
+    verified = load_verified(branches)
+    certificate = read_json(CERTIFICATE_PATH, made_by="certify")
+    images = [entry["accuracy"].get("images") for entry in certificate["methods"].values()]
+    paths = {row["path"] for row in verified.values() if row.get("path")}
+    return ReportInputs(
+        profile=profile,
+        baseline=baseline,
+        deployed=deploy.method,
+        losses=losses,
+        expected=expected_targets(branches, targets, deploy),
+        verified=verified,
+        benchmark=read_json(BENCHMARK_PATH, made_by="benchmark"),
+        certificate=certificate,
+        device=read_json(DEVICE_PATH, made_by="device"),
+        training=load_training(branches),
+        engine_bytes={path: Path(path).stat().st_size for path in paths if Path(path).exists()},
+        dataset=dict(dataset) | {"images": images[0] if images else None},
+        commit=commit(),
+        created=now(),
+    )
+
+
+def commit() -> str | None:
+    """The checked-out commit, with `-dirty` when tracked files differ from it; None outside a repository."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,210 @@
+"""The report's plots, as PNG bytes, made from report.json alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from export.pages.formatting import signed
+
+Report = Mapping[str, Any]
+
+# Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#6b7785"
+_DPI = 160
+_ROW_INCHES = 0.46
+_PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
+
+
+def plots(report: Report) -> dict[str, bytes]:
+    """Name under `reports/` -> PNG of every plot that the report has data for."""
+    makers: dict[str, Callable[[Report], Figure | None]] = {
+        "plots/certificate.png": certificate_plot,
+        "plots/latency.png": latency_plot,
+        "plots/tradeoff.png": tradeoff_plot,
+        "plots/classes.png": classes_plot,
+    }
+    result = {}
+    for name, make in makers.items():
+        figure = make(report)
+        if figure is not None:
+            result[name] = _png(figure)
+    return result
+
+
+def certificate_plot(report: Report) -> Figure | None:
+    """Ratio of latencies per comparison: pairs as dots, interval as a bar, margin as a band."""
+    certificate = report["certificate"]
+    entries = {"control": certificate.get("control") or {}}
+    entries |= {name: entry["latency"] for name, entry in (certificate.get("methods") or {}).items()}
+    shown = {name: entry for name, entry in entries.items() if entry.get("ratio") is not None}
+    if not shown:
+        return None
+    figure, axes = _rows(len(shown))
+    margin = 100 * certificate["margin"]
+    axes.axvspan(-margin, margin, color="#dfe9f3", zorder=0)
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    for row, (name, entry) in enumerate(shown.items()):
+        colour = GREY if name == "control" else _colour(report, name)
+        dots = [100 * (ratio - 1) for ratio in entry["pair_ratios"]]
+        axes.scatter(dots, [row + 0.16] * len(dots), s=14, color=colour, alpha=0.45, linewidths=0, zorder=2)
+        centre = 100 * (entry["ratio"] - 1)
+        if entry["ci95"] is not None:
+            low, high = (100 * (bound - 1) for bound in entry["ci95"])
+            axes.plot([low, high], [row - 0.12] * 2, color=colour, linewidth=3, solid_capstyle="butt", zorder=3)
+        axes.plot([centre], [row - 0.12], "D", color=colour, markersize=6, markeredgecolor="white", zorder=4)
+    axes.set_yticks(range(len(shown)), [_ratio_label(name, entry) for name, entry in shown.items()])
+    axes.set_xlabel("latency relative to the baseline, %")
+    axes.xaxis.set_major_formatter(lambda value, _: signed(value, 1))
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -1.1 * margin), max(high, 1.1 * margin))
+    handles: list[Artist] = [
+        Line2D([], [], marker="D", color=GREY, linewidth=3, markeredgecolor="white", label="median and 95 % interval"),
+        Line2D([], [], marker="o", color=GREY, alpha=0.45, linewidth=0, markersize=4, label="one session pair"),
+        Patch(color="#dfe9f3", label=f"margin ±{margin:g} %"),
+    ]
+    _legend_above(axes, handles)
+    return figure
+
+
+def latency_plot(report: Report) -> Figure | None:
+    """Percentiles of latency per target, on one axis."""
+    rows = [row for row in report["benchmark"].get("targets", []) if row["status"] == "ok" and row["latency_ms"]["p50"]]
+    if not rows:
+        return None
+    figure, axes = _rows(len(rows))
+    for place, row in enumerate(rows):
+        colour, latency = _colour(report, row["method"]), row["latency_ms"]
+        values = {name: latency[name]["value"] for name in ("p50", "p90", "p99") if latency.get(name)}
+        axes.plot([values["p50"], max(values.values())], [place] * 2, color=colour, linewidth=1.2, alpha=0.6)
+        axes.plot([latency["p50"]["low"], latency["p50"]["high"]], [place] * 2, color=colour, linewidth=7, alpha=0.35)
+        for name, marker in _PERCENTILE_MARKERS.items():
+            if name in values:
+                axes.plot([values[name]], [place], marker, color=colour, markersize=6, markeredgewidth=1.5)
+    labels = {"p50": "p50, with its 95 % interval", "p90": "p90", "p99": "p99"}
+    _legend_above(
+        axes,
+        [
+            Line2D(
+                [], [], marker=marker, color=GREY, linewidth=0, markersize=6, markeredgewidth=1.5, label=labels[name]
+            )
+            for name, marker in _PERCENTILE_MARKERS.items()
+        ],
+    )
+    axes.set_yticks(range(len(rows)), [_row_label(report, row) for row in rows])
+    axes.set_xlim(left=0)
+    axes.set_xlabel("latency of one image, ms")
+    return figure
+
+
+def tradeoff_plot(report: Report) -> Figure | None:
+    """mIoU against median latency, one point per row that has both."""
+    rows = [
+        row
+        for row in report["targets"]
+        if row["status"] == "ok" and row["miou"] is not None and row["latency_ms"]["p50"] is not None
+    ]
+    if len(rows) < 2:
+        return None
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    markers = {target: "osD^vPX*"[index % 8] for index, target in enumerate(dict.fromkeys(r["target"] for r in rows))}
+    for row in rows:
+        axes.plot(
+            [row["latency_ms"]["p50"]],
+            [100 * row["miou"]],
+            markers[row["target"]],
+            color=_colour(report, row["method"]),
+            markersize=9,
+            markeredgecolor="white",
+            alpha=0.9,
+        )
+    methods = dict.fromkeys(row["method"] for row in rows)
+    handles: list[Artist] = [Patch(color=_colour(report, method), label=method) for method in methods]
+    handles += [
+        Line2D([], [], marker=marker, color=GREY, linewidth=0, label=target) for target, marker in markers.items()
+    ]
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_xlim(left=0, right=1.15 * max(row["latency_ms"]["p50"] for row in rows))
+    axes.margins(y=0.25)
+    axes.set_xlabel("median latency of one image, ms")
+    axes.set_ylabel("mIoU, %")
+    _tidy(axes)
+    return figure
+
+
+def classes_plot(report: Report) -> Figure | None:
+    """IoU per class of the baseline and of every method."""
+    methods = {
+        name: entry["accuracy"]["per_class"]
+        for name, entry in (report["certificate"].get("methods") or {}).items()
+        if "per_class" in entry["accuracy"]
+    }
+    if not methods:
+        return None
+    first = next(iter(methods.values()))
+    series = {report["baseline"]: [row["baseline_iou"] for row in first]}
+    series |= {name: [row["iou"] for row in rows] for name, rows in methods.items()}
+    figure, axes = _rows(len(first), inches=max(0.3, 0.14 * len(series) + 0.1))
+    height = 0.8 / len(series)
+    for index, (name, values) in enumerate(series.items()):
+        places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(values))]
+        widths = [100 * (value or 0.0) for value in values]
+        axes.barh(places, widths, height=0.9 * height, color=_colour(report, name))
+    axes.set_yticks(range(len(first)), [row["class"] for row in first])
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("IoU, %")
+    _legend_above(axes, [Patch(color=_colour(report, name), label=name) for name in series])
+    return figure
+
+
+def _rows(count: int, inches: float = _ROW_INCHES) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 1.1 + inches * count), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(count - 0.4, -0.6)
+    _tidy(axes, "x")
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
+
+
+def _tidy(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis=grid, color="#e6eaee", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+    columns = min(4, len(handles))
+    axes.legend(
+        handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize=8
+    )
+
+
+def _colour(report: Report, method: str) -> str:
+    methods = list(dict.fromkeys([report["baseline"], *(row["method"] for row in report["targets"])]))
+    return COLOURS[methods.index(method) % len(COLOURS)] if method in methods else GREY
+
+
+def _ratio_label(name: str, entry: Mapping[str, Any]) -> str:
+    text = "control (A/A)" if name == "control" else name
+    return f"{text}\n{entry['verdict']}"
+
+
+def _row_label(report: Report, row: Mapping[str, Any]) -> str:
+    several = len({other["seed"] for other in report["targets"]}) > 1
+    return f"{row['method']}{' seed ' + str(row['seed']) if several else ''}\n{row['target']}"
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()

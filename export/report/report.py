@@ -1,0 +1,153 @@
+"""What all stages found, put together: report.json. Pure; pages and plots are made from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from export.records.expected import ExpectedTarget
+
+SCHEMA = 1
+TARGET_KEYS = (
+    *("method", "seed", "target", "artifact", "path", "runtime", "precision", "status", "reason", "profile", "sha256"),
+    *("miou", "miou_drop_points", "agreement", "latency_ms", "engine_bytes"),
+)
+# Present only where the stage `verify` gives them.
+OPTIONAL_KEYS = ("precision_measured", "miou_drop_ci95")
+LATENCY_PERCENTILES = ("p50", "p90", "p99")
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything the report is made of.
+
+    Attributes:
+        profile: `quick` or `release`.
+        baseline: name of the baseline method.
+        deployed: name of the method that ships.
+        losses: method -> loss.
+        expected: the rows that params.yaml asks for, in order.
+        verified: (method, seed, target) -> row of the stage `verify`.
+        benchmark: benchmark.json.
+        certificate: certificate.json.
+        device: device.json.
+        training: (method, seed) -> metrics of the training and its `seconds`, which may be unknown.
+        engine_bytes: path of an engine -> its size.
+        dataset: name, split and number of images that the accuracy was measured on.
+        commit: of the code, where known.
+        created: when, as ISO 8601 text, where known.
+    """
+
+    profile: str
+    baseline: str
+    deployed: str
+    losses: Mapping[str, str]
+    expected: Sequence[ExpectedTarget]
+    verified: Mapping[tuple[str, int, str], Mapping[str, Any]]
+    benchmark: Mapping[str, Any]
+    certificate: Mapping[str, Any]
+    device: Mapping[str, Any]
+    training: Mapping[tuple[str, int], Mapping[str, Any]]
+    engine_bytes: Mapping[str, int] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    commit: str | None = None
+    created: str | None = None
+
+
+def build_report(inputs: ReportInputs) -> dict[str, Any]:
+    """report.json.
+
+    Returns:
+        `targets` (rows of TARGET_KEYS), `training` (rows of method, seed, contrast_steps, mean_anchors, seconds, miou),
+        `certificate`, `checks` (one row per check and target), `benchmark` (throughput, split, sessions, intervals),
+        `device`, `profile` and where all of it comes from.
+    """
+    measured = {(row["method"], row["seed"], row["target"]): row for row in inputs.benchmark.get("targets", [])}
+    targets = []
+    for expected in inputs.expected:
+        key = (expected.method, expected.seed, expected.target)
+        targets.append(_target_row(expected, inputs, inputs.verified.get(key), measured.get(key)))
+    checks = [
+        {"method": expected.method, "seed": expected.seed, "target": expected.target, **check}
+        for expected in inputs.expected
+        for check in inputs.verified.get((expected.method, expected.seed, expected.target), {}).get("checks") or []
+    ]
+    return {
+        "schema": SCHEMA,
+        "profile": inputs.profile,
+        "commit": inputs.commit,
+        "created": inputs.created,
+        "dataset": dict(inputs.dataset),
+        "baseline": inputs.baseline,
+        "deployed": inputs.deployed,
+        "losses": dict(inputs.losses),
+        "device": dict(inputs.device),
+        "targets": targets,
+        "training": [
+            {
+                "method": method,
+                "seed": seed,
+                "contrast_steps": row.get("contrast_steps"),
+                "mean_anchors": row.get("mean_anchors"),
+                "seconds": row.get("seconds"),
+                "miou": row.get("miou"),
+            }
+            for (method, seed), row in inputs.training.items()
+        ],
+        "certificate": dict(inputs.certificate),
+        "checks": checks,
+        "benchmark": dict(inputs.benchmark),
+    }
+
+
+def _target_row(
+    expected: ExpectedTarget,
+    inputs: ReportInputs,
+    verified: Mapping[str, Any] | None,
+    measured: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """One row of `targets`: accuracy and latency of one and the same file, or a status that says why not."""
+    found: Mapping[str, Any] = verified or {}
+    status, reason = _status(verified, measured)
+    latency: dict[str, float | None] = dict.fromkeys(LATENCY_PERCENTILES)
+    if measured is not None and measured["status"] == "ok" and measured["sha256"] == found.get("sha256"):
+        shown = measured["latency_ms"]
+        latency = {name: shown[name]["value"] if shown.get(name) else None for name in LATENCY_PERCENTILES}
+    path = found.get("path")
+    row = {
+        "method": expected.method,
+        "seed": expected.seed,
+        "target": expected.target,
+        "artifact": expected.artifact,
+        "path": path,
+        "runtime": expected.runtime,
+        "precision": found.get("precision"),
+        "status": status,
+        "reason": reason,
+        "profile": inputs.profile,
+        "sha256": found.get("sha256"),
+        "miou": found.get("miou"),
+        "miou_drop_points": found.get("miou_drop_points"),
+        "agreement": found.get("agreement"),
+        "latency_ms": latency,
+        "engine_bytes": inputs.engine_bytes.get(path) if path else None,
+    }
+    return row | {key: found[key] for key in OPTIONAL_KEYS if key in found}
+
+
+def _status(verified: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> tuple[str, str | None]:
+    if verified is None:
+        return "failed", "the stage verify has no row of it"
+    if verified["status"] != "ok":
+        return verified["status"], verified.get("reason")
+    if measured is None:
+        return "failed", "the stage benchmark has no row of it"
+    if measured["status"] != "ok":
+        return "failed", f"benchmark: {measured['reason']}"
+    if measured["sha256"] != verified["sha256"]:
+        return "failed", (
+            f"accuracy is of the file {str(verified['sha256'])[:12]}, latency of {str(measured['sha256'])[:12]}: "
+            "run `dvc repro` again"
+        )
+    return "ok", None

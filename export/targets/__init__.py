@@ -1,0 +1,1 @@
+"""Which artefact runs where: sections `exports`, `compiles`, `targets` and `deploy` of params.yaml."""

@@ -1,0 +1,43 @@
+"""How a TensorRT plan is built: `targets.NAME.build` of params.yaml."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.contract.schema import Require
+
+
+@dataclass(frozen=True)
+class PlanBuild:
+    """How a TensorRT plan is built; precision lives in the artefact.
+
+    Attributes:
+        package: `tensorrt`, `tensorrt_rtx`, or `auto`: the one that is installed, `tensorrt` first.
+        compute_capabilities: GPUs to build for, as in "8.9"; none for the GPU of this machine. Without a GPU only
+            TensorRT-RTX builds, and these must be named.
+        min, opt, max: batch, height and width: the smallest input, the one to be fastest at, and the largest.
+        workspace_mebibytes: scratch memory that a layer may use; None leaves it to TensorRT.
+    """
+
+    package: Literal["auto", "tensorrt", "tensorrt_rtx"] = "auto"
+    compute_capabilities: tuple[str, ...] = ()
+    min: tuple[int, int, int] = (1, 64, 64)
+    opt: tuple[int, int, int] = (1, 512, 512)
+    max: tuple[int, int, int] = (8, 1024, 1024)
+    workspace_mebibytes: int | None = None
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(
+            all(0 < low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)),
+            f"expected 0 < min <= opt <= max on every axis, got {list(self.min)}, {list(self.opt)}, {list(self.max)}",
+        )
+        unfit = [text for text in self.compute_capabilities if not re.fullmatch(r"\d+\.\d", text)]
+        require(not unfit, f"compute_capabilities: expected texts such as '8.9', got {unfit}")
+        require(
+            self.workspace_mebibytes is None or self.workspace_mebibytes >= 1,
+            f"workspace_mebibytes: expected at least 1, got {self.workspace_mebibytes}",
+        )
+        require.done()

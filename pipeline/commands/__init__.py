@@ -1,0 +1,1 @@
+"""Commands beside the stages; imported by nobody but each other's tests."""

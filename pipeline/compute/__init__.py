@@ -1,0 +1,1 @@
+"""What torch computes with: device, threads, precision, random streams."""

@@ -1,0 +1,1 @@
+"""ADE20K, the scene parsing challenge's 150 classes."""

@@ -1,0 +1,1 @@
+"""Cityscapes, 19 classes."""

@@ -1,0 +1,1 @@
+"""COCO-Stuff, 171 classes of things and stuff."""

@@ -1,0 +1,1 @@
+"""Anyone's own images and labels in a folder."""

@@ -1,0 +1,1 @@
+"""PASCAL-Context, 59 classes."""

@@ -1,0 +1,1 @@
+"""What datasets share: their interface, the decoding of labels, palettes."""

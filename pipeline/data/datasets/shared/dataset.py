@@ -1,0 +1,161 @@
+"""What every dataset is: pairs of files per split, and labels decoded to train ids."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX
+from serving.contract.errors import UserError
+from serving.contract.schema import Problems, build
+
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with its label.
+
+    Attributes:
+        name: what reports call it; unique within its split.
+        image: image file.
+        label: label file; it may be missing, which `prepare` reports.
+        sequence: the video or drive the image is from, where the dataset says so: images of one sequence are not
+            independent, and intervals are bootstrapped over whole sequences.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    sequence: str | None = None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a dataset that has none."""
+
+
+class Dataset(ABC):
+    """A dataset in its public layout on disk. Making one reads no file: it is cheap and cannot fail on bad data.
+
+    Args:
+        root: the dataset's folder; None for a generated dataset before its files exist.
+        options: `prepare.options` of params.yaml, checked against the class's `Options`.
+
+    Raises:
+        UserError: unknown or mistyped options, all at once.
+    """
+
+    Options: ClassVar[type[Any]] = NoOptions
+    generated: ClassVar[bool] = False
+    """Whether the dataset makes its own files (`generate`) instead of reading the user's."""
+
+    class_names: tuple[str, ...]
+    palette: tuple[Colour, ...]
+    ignore_index: int = IGNORE_INDEX
+
+    def __init__(self, root: Path | None, options: Mapping[str, object]) -> None:
+        problems = Problems()
+        built = build(self.Options, options, "prepare.options", problems)
+        if built is None:
+            raise UserError("\n".join(problems))
+        self.options: Any = built
+        self._root = root
+
+    @property
+    def root(self) -> Path:
+        """The dataset's folder. Raises UserError when none was given."""
+        if self._root is None:
+            raise UserError(
+                f"the dataset {type(self).__name__} needs its folder: set prepare.root in params.yaml "
+                "(docs/datasets.md says which folder)"
+            )
+        return self._root
+
+    @abstractmethod
+    def layout_problems(self) -> list[str]:
+        """What the root lacks of the public layout, one line each, naming path and purpose; empty when all is there."""
+
+    @abstractmethod
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of `split` ("train", "val" or "test"), sorted by name; empty where the dataset has no such split.
+
+        An image without a label (or the reverse) is in the list with the path where the missing file should be.
+        """
+
+    @abstractmethod
+    def decode_label(self, path: Path) -> NDArray[np.uint8]:
+        """Read a label file as train ids: `[H,W]` uint8, `ignore_index` outside every class.
+
+        Raises:
+            UnreadableError: not an image, truncated, or not accessible.
+            LabelError: wrong mode, or an id that the dataset does not have.
+        """
+
+    def generate(self, folder: Path, progress: Callable[[int, int], None]) -> None:
+        """Write a generated dataset's files under `folder`, calling `progress(done, total)` after each."""
+        raise AssertionError(f"{type(self).__name__} is not generated")
+
+
+def missing_folders(root: Path, folders: Mapping[str, str]) -> list[str]:
+    """One line for each of `folders` (path below `root` -> what it holds) that is not a folder."""
+    if not root.is_dir():
+        return [f"{root}: no such folder"]
+    return [
+        f"{root / name}: missing folder ({purpose})" for name, purpose in folders.items() if not (root / name).is_dir()
+    ]
+
+
+def list_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files directly in `folder` with one of `suffixes` (any case), sorted by name; hidden files are left out."""
+    if not folder.is_dir():
+        return []
+    wanted = tuple(suffixes)
+    found = [path for path in folder.iterdir() if path.suffix.lower() in wanted and not path.name.startswith(".")]
+    return sorted(found, key=lambda path: path.name)
+
+
+def pair_by_name(
+    images: Iterable[Path],
+    labels: Iterable[Path],
+    *,
+    label_path: Callable[[str], Path],
+    image_path: Callable[[str], Path],
+    image_name: Callable[[Path], str] = lambda path: path.stem,
+    label_name: Callable[[Path], str] = lambda path: path.stem,
+    sequence: Callable[[str], str | None] = lambda name: None,
+) -> list[Pair]:
+    """Pair images with labels of the same name; what has no partner is paired with the path where that should be.
+
+    Args:
+        images: image files.
+        labels: label files.
+        label_path: name -> where a missing label should be.
+        image_path: name -> where a missing image should be.
+        image_name: the name of an image file.
+        label_name: the name of a label file.
+        sequence: name -> sequence.
+
+    Returns:
+        Pairs sorted by name. Two files of one name give two pairs of that name, which `prepare` reports.
+    """
+    images_of: dict[str, list[Path]] = {}
+    labels_of: dict[str, list[Path]] = {}
+    for path in images:
+        images_of.setdefault(image_name(path), []).append(path)
+    for path in labels:
+        labels_of.setdefault(label_name(path), []).append(path)
+    pairs = []
+    for name in sorted(images_of.keys() | labels_of.keys()):
+        for image in images_of.get(name) or [image_path(name)]:
+            pairs += [Pair(name, image, label, sequence(name)) for label in labels_of.get(name) or [label_path(name)]]
+    return pairs

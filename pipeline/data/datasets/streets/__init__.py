@@ -1,0 +1,1 @@
+"""Streets: a generated dataset of street scenes, for trying everything without a download."""

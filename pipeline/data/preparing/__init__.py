@@ -1,0 +1,1 @@
+"""Checking a dataset once, file by file, before anything trains on it."""

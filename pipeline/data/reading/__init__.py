@@ -1,0 +1,1 @@
+"""Reading a prepared dataset: pairs, crops, batches."""

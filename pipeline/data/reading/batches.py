@@ -1,0 +1,156 @@
+"""The batches a training sees: which pairs, in which order, cut and coloured how."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.data.prepared import PreparedSplit
+from pipeline.data.reading.allocator import keep_freed_memory
+from pipeline.data.reading.augmentation import Draw, augment
+from pipeline.data.reading.config import AugmentConfig
+from pipeline.data.reading.decoded_cache import DecodedCache
+from serving.contract.errors import UserError
+
+# Purposes of the random streams that are derived from the seed.
+_ORDER, _CROP = 0, 1
+
+
+class TrainingBatches:
+    """Batches of augmented crops, one per iteration; iterating again starts again.
+
+    Every epoch visits every pair once, in an order of its own; a batch may span two epochs. Sample `position` of batch
+    `iteration` follows from (seed, iteration, position) alone: a resumed training sees exactly the batches that it
+    would have seen, whatever the number of workers, and two methods with one seed see the same batches.
+
+    Args:
+        split: the pairs to train on.
+        config: the augmentation.
+        batch_size: crops per batch.
+        iterations: length of the whole training.
+        seed: of order and augmentation, at least 0.
+        start_iteration: finished iterations, when resuming.
+        workers: forked processes that decode and augment, two batches ahead each; 0 does it in this process.
+
+    Raises:
+        UserError: the split is empty. While iterating: a file is gone or damaged, or a worker process died.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        config: AugmentConfig,
+        *,
+        batch_size: int,
+        iterations: int,
+        seed: int,
+        start_iteration: int = 0,
+        workers: int = 0,
+    ) -> None:
+        if batch_size < 1 or workers < 0 or seed < 0 or not 0 <= start_iteration <= iterations:
+            raise ValueError(
+                "expected batch_size >= 1, workers >= 0, seed >= 0 and 0 <= start_iteration <= iterations, got "
+                f"{batch_size=}, {workers=}, {seed=}, {start_iteration=}, {iterations=}"
+            )
+        if not len(split):
+            raise UserError(
+                "there is nothing to train on: the split has no pairs; check prepare.dataset and prepare.root"
+            )
+        self._source = _BatchSource(split, config, batch_size, seed)
+        self._iterations = range(start_iteration, iterations)
+        self._workers = workers
+
+    def __len__(self) -> int:
+        """Number of batches, those before `start_iteration` left out."""
+        return len(self._iterations)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`."""
+        with closing(self._here() if self._workers == 0 else self._from_workers()) as batches:  # ends the workers
+            for batch in batches:
+                if isinstance(batch, str):
+                    raise UserError(batch)
+                images, labels = batch
+                yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
+
+    def _here(self) -> Generator[tuple[Tensor, Tensor] | str]:
+        keep_freed_memory()
+        for iteration in self._iterations:
+            yield self._source[iteration]
+
+    def _from_workers(self) -> Generator[tuple[Tensor, Tensor] | str]:
+        try:
+            with warnings.catch_warnings():  # more workers than cores are the user's choice
+                warnings.filterwarnings("ignore", "This DataLoader will create")
+                loader = DataLoader(
+                    self._source,
+                    batch_size=None,  # an item is a whole batch
+                    sampler=self._iterations,
+                    num_workers=self._workers,
+                    multiprocessing_context="fork",  # so that the cache is shared
+                    worker_init_fn=_start_worker,
+                    generator=torch.Generator(),  # else the loader would draw from the global one
+                )
+                batches = iter(loader)
+            yield from batches
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise UserError(
+                f"a data worker died ({str(error).splitlines()[0]}); it may have run out of memory: lower "
+                "train.workers, train.batch_size or train.augment.cache_decoded_bytes, or set train.workers to 0"
+            ) from error
+
+
+def _start_worker(worker: int) -> None:
+    keep_freed_memory()
+
+
+class _BatchSource(Dataset[tuple[Tensor, Tensor] | str]):
+    """iteration -> uint8 images `[B,3,h,w]` and uint8 labels `[B,h,w]`, or the text of a UserError.
+
+    An error is returned, not raised: torch would wrap what a worker raises into text with a stack trace.
+    """
+
+    def __init__(self, split: PreparedSplit, config: AugmentConfig, batch_size: int, seed: int) -> None:
+        self._split = split
+        self._config = config
+        self._batch_size = batch_size
+        self._seed = seed
+        self._cache = DecodedCache(split, config.cache_decoded_bytes)
+        self._epoch = -1
+        self._order: list[int] = []
+
+    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor] | str:
+        try:
+            crops = [self._crop(iteration, position) for position in range(self._batch_size)]
+        except UserError as error:
+            return str(error)
+        return torch.stack([image for image, _ in crops]), torch.stack([label for _, label in crops])
+
+    def _crop(self, iteration: int, position: int) -> tuple[Tensor, Tensor]:
+        index = self._index(iteration * self._batch_size + position)
+        image, label = self._cache.read(index)
+        if image.shape[:2] != label.shape:
+            raise UserError(
+                f"{self._split.name(index)}: the image is {image.shape[0]}x{image.shape[1]}, its label "
+                f"{label.shape[0]}x{label.shape[1]}; a file changed since it was prepared: run prepare again"
+            )
+        return augment(image, label, Draw.random(self._config, self._stream(_CROP, iteration, position)), self._config)
+
+    def _index(self, sample: int) -> int:
+        """Which pair the training's sample number `sample` shows."""
+        epoch, place = divmod(sample, len(self._split))
+        if epoch != self._epoch:
+            self._order = self._stream(_ORDER, epoch).permutation(len(self._split)).tolist()
+            self._epoch = epoch
+        return self._order[place]
+
+    def _stream(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))

@@ -1,0 +1,1 @@
+"""How good masks are: metrics, evaluation on a split, intervals, paired accuracy."""

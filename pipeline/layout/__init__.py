@@ -1,0 +1,1 @@
+"""Where everything that a run makes lies on disk, by branch."""

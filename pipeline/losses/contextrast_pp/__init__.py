@@ -1,0 +1,1 @@
+"""Contextrast++: adaptive fusion and class-prioritised anchors (Sung et al. 2026)."""

@@ -1,0 +1,1 @@
+"""The baseline: the supervised loss alone."""

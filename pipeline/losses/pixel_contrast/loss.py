@@ -1,0 +1,186 @@
+"""Pixel contrast within the batch or against a memory bank (ContrastiveSeg).
+
+Wang et al., "Exploring Cross-Image Pixel Contrast for Semantic Segmentation", ICCV 2021, arXiv 2101.11939.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.losses.shared.info_nce import info_nce
+from pipeline.losses.shared.info_nce_by_class import info_nce_by_class
+from pipeline.losses.shared.memory_bank import MemoryBank
+from pipeline.losses.shared.resolution import NO_CLASS, nearest, predicted_classes
+from pipeline.losses.shared.rows import gather_rows
+from pipeline.losses.shared.sampling import AnchorSample, sample_views
+from pipeline.losses.shared.semi_hard import SemiHard
+from pipeline.losses.shared.statistics import alignment_and_uniformity, class_share
+from pipeline.losses.shared.term import ContrastConfig, MethodLoss, MethodLossOutput
+from pipeline.models.network.head import Taps, TraineeOutput
+from serving.contract.errors import UserError
+from serving.contract.schema import Require
+
+# Rows per class and ring where the config leaves it open: one per training image, at most the published code's 5000.
+DEFAULT_BANK_ROWS = 5000
+# A selector ranks whole rows of similarities: the keys are read once per chunk, so a few large chunks suit it.
+_SELECTION_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class PixelContrastConfig(ContrastConfig):
+    """Settings of pixel contrast.
+
+    Attributes:
+        temperature: tau of the similarities.
+        base_temperature: tau_base; the loss is scaled by tau / tau_base.
+        max_samples: most anchors per batch.
+        max_views: most anchors per (image, class); a class needs more feature pixels than this in an image to be
+            contrasted there, so small inputs want a small value.
+        memory: keys that the anchors are contrasted with: `none` (the batch's anchors), or the memory bank's `region`
+            or `pixel` rows, or `both`.
+        region_size: region rows per class; None for one per training image, at most 5000.
+        pixel_size: pixel rows per class; None likewise.
+        pixels_per_region: pixels stored of each (image, class), at most.
+        bank_bytes_max: largest memory bank that is accepted, in bytes.
+        semi_hard: whether each anchor draws its keys from its hardest ones instead of taking the whole bank.
+        positives_per_anchor: positives drawn per anchor when `semi_hard`.
+        negatives_per_anchor: negatives drawn per anchor when `semi_hard`.
+        hardest: share of the keys that counts as the hardest.
+    """
+
+    temperature: float = 0.1
+    base_temperature: float = 0.07
+    max_samples: int = 1024
+    max_views: int = 100
+    memory: Literal["none", "region", "pixel", "both"] = "none"
+    region_size: int | None = None
+    pixel_size: int | None = None
+    pixels_per_region: int = 10
+    bank_bytes_max: int = 2**30
+    semi_hard: bool = False
+    positives_per_anchor: int = 1024
+    negatives_per_anchor: int = 2048
+    hardest: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require = Require()
+        for name in ("temperature", "base_temperature"):
+            require(getattr(self, name) > 0, f"{name}: expected above 0, got {getattr(self, name)}")
+        sizes = ["max_samples", "max_views", "pixels_per_region", "positives_per_anchor", "negatives_per_anchor"]
+        sizes += [name for name in ("region_size", "pixel_size") if getattr(self, name) is not None]
+        for name in sizes:
+            require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
+        require(0 < self.hardest <= 1, f"hardest: expected above 0 and at most 1, got {self.hardest}")
+        require(
+            not self.semi_hard or self.memory != "none",
+            "semi_hard: it selects from the memory bank; set memory to region, pixel or both as well",
+        )
+        require.done()
+
+
+class PixelContrast(MethodLoss):
+    """Segmentation-aware anchors contrasted with each other across a batch, or with a bank of earlier images."""
+
+    Config: ClassVar[type[PixelContrastConfig]] = PixelContrastConfig
+    taps: ClassVar[Taps] = Taps.HEAD_INPUT
+    config: PixelContrastConfig
+
+    def __init__(
+        self, config: PixelContrastConfig, *, num_classes: int, ignore_index: int, training_images: int
+    ) -> None:
+        super().__init__(config, num_classes=num_classes, ignore_index=ignore_index, training_images=training_images)
+        self.bank = None if config.memory == "none" else self._build_bank(config)
+
+    def _build_bank(self, config: PixelContrastConfig) -> MemoryBank:
+        default = max(1, min(self.training_images, DEFAULT_BANK_ROWS))
+        region = 0 if config.memory == "pixel" else config.region_size or default
+        pixel = 0 if config.memory == "region" else config.pixel_size or default
+        size = self.num_classes * (region + pixel) * config.embedding_dim * torch.float32.itemsize
+        if size > config.bank_bytes_max:
+            raise UserError(
+                f"memory bank: {self.num_classes} classes x ({region} region + {pixel} pixel) rows x "
+                f"{config.embedding_dim} x 4 bytes = {size / 2**20:.0f} MiB, more than bank_bytes_max = "
+                f"{config.bank_bytes_max / 2**20:.0f} MiB; lower region_size or pixel_size, or raise bank_bytes_max"
+            )
+        return MemoryBank(
+            self.num_classes, config.embedding_dim, region, pixel, pixels_per_region=config.pixels_per_region
+        )
+
+    def forward(
+        self, output: TraineeOutput, labels: Tensor, *, heads: nn.ModuleDict, generator: torch.Generator
+    ) -> MethodLossOutput:
+        """InfoNCE of the sampled anchors; with a memory bank, the batch is enqueued afterwards.
+
+        Statistics: `anchors`, `hard_share` (of the anchors), `class_share` (of the classes present, those that have an
+        anchor), `alignment` and `uniformity` of the anchors; with a bank its `bank_fill` in [0,1].
+        """
+        (embeddings,) = output.embeddings
+        height, width = embeddings.shape[-2:]
+        labels = nearest(labels, (height, width))
+        labels = labels.where(labels != self.ignore_index, NO_CLASS)
+        anchors, views = sample_views(
+            labels,
+            nearest(predicted_classes(output.logits), (height, width)),
+            max_samples=self.config.max_samples,
+            max_views=self.config.max_views,
+            ignore_index=NO_CLASS,
+            generator=generator,
+        )
+        rows = gather_rows(embeddings, anchors.image, anchors.pixel)
+        statistics = {
+            "anchors": torch.full((), float(len(anchors)), device=labels.device),
+            "hard_share": anchors.hard.sum() / max(1, len(anchors)),
+            "class_share": class_share(anchors.label, labels, num_classes=self.num_classes),
+            **alignment_and_uniformity(rows, anchors.label),
+        }
+        if self.bank is None:
+            loss = info_nce(
+                rows,
+                anchors.label,
+                temperature=self.config.temperature,
+                base_temperature=self.config.base_temperature,
+            )
+        else:
+            loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
+            self.bank.enqueue(embeddings, labels, generator=generator)
+            statistics["bank_fill"] = self.bank.fill()
+        return MethodLossOutput(loss=loss, statistics=statistics)
+
+    def _contrast_with(
+        self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator
+    ) -> Tensor:
+        config = self.config
+        valid = bank.valid()
+        if not config.semi_hard:
+            return info_nce_by_class(
+                rows,
+                anchors.label,
+                bank.rows,
+                valid,
+                temperature=config.temperature,
+                base_temperature=config.base_temperature,
+                most_per_class=most_per_class,
+            )
+        classes = torch.arange(self.num_classes, device=rows.device)
+        selection = SemiHard(
+            positives=config.positives_per_anchor,
+            negatives=config.negatives_per_anchor,
+            hardest=config.hardest,
+            generator=generator,
+            most_positives=len(bank.rows),
+        )
+        return info_nce(
+            rows,
+            anchors.label,
+            bank.rows.flatten(0, 1),
+            classes.where(valid, NO_CLASS).flatten(),
+            temperature=config.temperature,
+            base_temperature=config.base_temperature,
+            selection=selection,
+            chunk_bytes=_SELECTION_CHUNK_BYTES,
+        )

@@ -1,0 +1,1 @@
+"""What losses share: their interface, InfoNCE, anchor sampling, memory bank, boundaries."""

@@ -1,0 +1,126 @@
+"""Segmentation-aware anchor sampling: half of each group's anchors from pixels that the network gets wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.losses.shared.groups import count_members, first_true, runs
+
+# A 64-bit sort key holds, from the top: image (15 bits), class (16 bits), one bit for easy, random bits (30).
+_CLASS_BITS = 16
+_RANDOM_BITS = 30
+_NO_GROUP = 2**63 - 1  # the key of ignored pixels: behind every group
+
+
+@dataclass(frozen=True)
+class AnchorSample:
+    """Sampled anchors, one entry each, ordered by group.
+
+    Attributes:
+        image: `[N]` int64, index in the batch.
+        pixel: `[N]` int64, flat index y * w + x in that image.
+        label: `[N]` int64, the anchor's class.
+        hard: `[N]` bool, whether the prediction there differs from the class.
+    """
+
+    image: Tensor
+    pixel: Tensor
+    label: Tensor
+    hard: Tensor
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def sample_anchors(
+    labels: Tensor,
+    predictions: Tensor,
+    *,
+    max_samples: int,
+    max_views: int,
+    ignore_index: int,
+    generator: torch.Generator,
+) -> AnchorSample:
+    """Sample anchor pixels per (image, class), half of them hard (Wang et al. 2021, section 3.3).
+
+    A group is an (image, class) with more than `max_views` labelled pixels. Every group gives
+    `min(max_samples // groups, max_views)` anchors: half of them (floor) predicted wrongly, the others rightly; what
+    one side lacks is taken from the other; without replacement. With more groups than `max_samples`, that many groups
+    chosen at random give one anchor each.
+
+    One sort on (image, class, easy, random) lays each group's pixels in a row, hard before easy, each part in random
+    order; the rest is arithmetic on positions. The number of groups is the only value that reaches the host.
+
+    Args:
+        labels: `[B,h,w]` integers; classes are 0 to 65535, negative labels are ignored as `ignore_index` is.
+        predictions: `[B,h,w]` integers, the predicted classes.
+        max_samples: most anchors in all, at least 1.
+        max_views: most anchors per group, at least 1.
+        ignore_index: label outside every class.
+        generator: source of the random choice, on the device of `labels`.
+
+    Raises:
+        ValueError: the maps differ in shape, or a maximum is below 1.
+    """
+    return sample_views(
+        labels,
+        predictions,
+        max_samples=max_samples,
+        max_views=max_views,
+        ignore_index=ignore_index,
+        generator=generator,
+    )[0]
+
+
+def sample_views(
+    labels: Tensor,
+    predictions: Tensor,
+    *,
+    max_samples: int,
+    max_views: int,
+    ignore_index: int,
+    generator: torch.Generator,
+) -> tuple[AnchorSample, int]:
+    """`sample_anchors`, and how many anchors each group has: a bound on the anchors of a class that the host knows."""
+    if labels.ndim != 3 or labels.shape != predictions.shape:
+        raise ValueError(
+            "labels and predictions: expected one shape [B,h,w], "
+            f"got {list(labels.shape)} and {list(predictions.shape)}"
+        )
+    if max_samples < 1 or max_views < 1:
+        raise ValueError(f"max_samples and max_views: expected at least 1, got {max_samples} and {max_views}")
+    images, pixels = len(labels), labels[0].numel() if len(labels) else 0
+    labels, predictions = labels.reshape(images, pixels).long(), predictions.reshape(images, pixels)
+    grouped = (labels != ignore_index) & (labels >= 0)
+    image = torch.arange(images, device=labels.device)[:, None]
+    easy = labels == predictions
+    key = (((image << _CLASS_BITS) | labels) << 1 | easy) << _RANDOM_BITS
+    key |= torch.randint(2**_RANDOM_BITS, labels.shape, generator=generator, device=labels.device)
+    key, order = key.where(grouped, _NO_GROUP).flatten().sort()
+
+    group = runs(key >> (_RANDOM_BITS + 1))
+    size = count_members(group, key != _NO_GROUP, len(group))
+    hard_size = count_members(group, (key >> _RANDOM_BITS) & 1 == 0, len(group))
+    eligible = size > max_views
+    groups = int(eligible.sum())  # the one host synchronisation
+    chosen = first_true(eligible, groups)
+    if groups > max_samples:
+        chosen = chosen[torch.randperm(groups, generator=generator, device=labels.device)[:max_samples]]
+    views = max(1, min(max_samples // max(1, groups), max_views))
+
+    start, hard_size, size = (size.cumsum(0) - size)[chosen], hard_size[chosen], size[chosen]
+    hard_kept = hard_size.clamp(max=views // 2).maximum(views - (size - hard_size))[:, None]
+    view = torch.arange(views, device=labels.device)
+    hard = view < hard_kept
+    rank = view.where(hard, view - hard_kept + hard_size[:, None])
+    index = order[(start[:, None] + rank).flatten()]
+    sample = AnchorSample(
+        image=index // max(1, pixels),
+        pixel=index % max(1, pixels),
+        label=labels.flatten()[index],
+        hard=hard.flatten(),
+    )
+    return sample, views

@@ -1,0 +1,1 @@
+"""The training loop, from settings and batches to checkpoints and curves."""

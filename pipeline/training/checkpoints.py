@@ -1,0 +1,163 @@
+"""Training checkpoints: the trained trainee, and the state from which an interrupted training goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.compute.random_streams import random_stream
+from pipeline.losses import LOSSES
+from pipeline.losses.shared.term import ContrastConfig, MethodLoss
+from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.weights import SegmentorInfo, load_tensors, load_weights, save_tensors
+from pipeline.models.training_heads.trainee import Trainee, build_trainee, tapped_channels
+from pipeline.training.loop import Progress
+from pipeline.training.methods import MethodConfig, build_methods
+from serving.contract.errors import UserError
+from serving.contract.files import atomic_path, read_json, write_json
+from serving.contract.schema import Problems, build
+
+
+@dataclass(frozen=True)
+class TraineeRecord:
+    """What rebuilds a trainee: the segmentor's description and the method whose training heads it carries.
+
+    Attributes:
+        segmentor: the network that ships.
+        loss: name of the loss.
+        settings: that loss's settings.
+        auxiliary: whether it carries auxiliary classifiers.
+        ignore_index: label outside every class.
+        training_images: number of training images.
+    """
+
+    segmentor: SegmentorInfo
+    loss: str
+    settings: dict[str, object]
+    auxiliary: bool
+    training_images: int
+
+
+def build_method(config: MethodConfig, *, num_classes: int, ignore_index: int, training_images: int) -> MethodLoss:
+    """The loss of a method."""
+    loss = LOSSES.resolve(config.loss)
+    return loss(config.settings, num_classes=num_classes, ignore_index=ignore_index, training_images=training_images)
+
+
+def attach_training_heads(segmentor: Segmentor, method: MethodLoss, *, auxiliary: bool, seed: int) -> Trainee:
+    """The trainee of a segmentor and a method, training heads freshly initialised from `seed`."""
+    embedding_dim = method.config.embedding_dim if isinstance(method.config, ContrastConfig) else 0
+    with random_stream("method heads", seed):
+        method_heads = method.build_heads(len(tapped_channels(segmentor, method.taps)))
+    return build_trainee(
+        segmentor,
+        taps=method.taps,
+        embedding_dim=embedding_dim,
+        method_heads=method_heads,
+        auxiliary=auxiliary,
+        seed=seed,
+    )
+
+
+def save_trainee(trainee: Trainee, path: Path) -> None:
+    """Write the weights of segmentor and training heads as one safetensors file, atomically."""
+    save_tensors(trainee.state_dict(), path)
+
+
+def load_trainee(folder: Path, checkpoint: str) -> tuple[Trainee, SegmentorInfo]:
+    """Rebuild the trainee saved in `folder` as `trainee.json` and `<checkpoint>.safetensors`, in evaluation mode.
+
+    Raises:
+        UserError: a file is missing, damaged, or does not fit.
+    """
+    problems = Problems()
+    record = build(TraineeRecord, read_json(folder / "trainee.json", made_by="train"), "trainee", problems)
+    methods: dict[str, MethodConfig] = {}
+    if record is not None:
+        methods = build_methods({"method": {"loss": record.loss, **record.settings}}, None, problems)
+    if record is None or problems:
+        raise UserError(f"{folder / 'trainee.json'}: not a description of a trainee:\n  " + "\n  ".join(problems))
+    info = record.segmentor
+    method = build_method(
+        methods["method"],
+        num_classes=info.num_classes,
+        ignore_index=info.ignore_index,
+        training_images=record.training_images,
+    )
+    segmentor = build_segmentor(dataclasses.replace(info.model, pretrained=False), info.num_classes, seed=0)
+    trainee = attach_training_heads(segmentor, method, auxiliary=record.auxiliary, seed=0)
+    path = folder / f"{checkpoint}.safetensors"
+    load_weights(trainee, load_tensors(path, made_by="train"), path)
+    return trainee.eval(), info
+
+
+def save_resume(
+    path: Path,
+    *,
+    trainee: Trainee,
+    best: Mapping[str, Tensor],
+    method: MethodLoss,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    fingerprint: str,
+) -> None:
+    """Write everything that an exact resume needs as one safetensors file, atomically.
+
+    The optimiser's state is flattened to tensors, so that reading it back can run no code.
+    """
+    tensors = {f"trainee.{name}": value for name, value in trainee.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"method.{name}": value for name, value in method.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items() if value is not None
+        }
+    head = json.dumps({"progress": dataclasses.asdict(progress), "fingerprint": fingerprint})
+    tensors["header"] = torch.frombuffer(bytearray(head.encode()), dtype=torch.uint8)
+    with atomic_path(path) as temporary:
+        save_tensors(tensors, temporary)
+
+
+def load_resume(
+    path: Path, *, trainee: Trainee, method: MethodLoss, optimizer: torch.optim.Optimizer, fingerprint: str
+) -> tuple[Progress, dict[str, Tensor]]:
+    """Restore what `save_resume` wrote into the given objects; returns the progress and the best weights so far.
+
+    Raises:
+        UserError: the file is missing or damaged, or belongs to other settings or data.
+    """
+    tensors = load_tensors(path, made_by="train")
+    header = json.loads(bytes(tensors.pop("header").tolist()).decode())
+    if header["fingerprint"] != fingerprint:
+        raise UserError(
+            f"{path}: was written with other settings, data or code than now; delete it to train from the start"
+        )
+    load_weights(trainee, dict(_under("trainee.", tensors)), path)
+    load_weights(method, dict(_under("method.", tensors)), path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors):
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**header["progress"]), dict(_under("best.", tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix))
+
+
+def write_record(record: TraineeRecord, folder: Path) -> None:
+    """Write `trainee.json`."""
+    write_json(folder / "trainee.json", record)
+
+
+def settings_of(config: MethodConfig) -> dict[str, Any]:
+    """A method's settings as plain values, for records."""
+    return dataclasses.asdict(config.settings)

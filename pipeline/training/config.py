@@ -1,0 +1,100 @@
+"""Section `train` of params.yaml: the loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.data.reading.config import AugmentConfig
+from serving.contract.schema import Require
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser.
+
+    Attributes:
+        name: `sgd` (with momentum, the papers' choice) or `adamw`.
+        learning_rate: peak learning rate.
+        weight_decay: applied to weights of convolutions and linear layers; not to biases and norms.
+        momentum: SGD's momentum; without effect on AdamW.
+        backbone_factor: the pretrained backbone learns at this factor of the learning rate.
+    """
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    backbone_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(0 < self.learning_rate < 10, f"learning_rate: expected in (0, 10), got {self.learning_rate}")
+        require(self.weight_decay >= 0, f"weight_decay: expected at least 0, got {self.weight_decay}")
+        require(0 <= self.momentum < 1, f"momentum: expected in [0, 1), got {self.momentum}")
+        require(0 <= self.backbone_factor <= 10, f"backbone_factor: expected in [0, 10], got {self.backbone_factor}")
+        require.done()
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the iterations: linear warm-up, then `(1 - progress) ** power`.
+
+    Attributes:
+        power: exponent of the polynomial decay (0.9 in the papers).
+        warmup_fraction: share of the iterations over which the rate rises linearly.
+    """
+
+    power: float = 0.9
+    warmup_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(self.power >= 0, f"power: expected at least 0, got {self.power}")
+        require(0 <= self.warmup_fraction < 1, f"warmup_fraction: expected in [0, 1), got {self.warmup_fraction}")
+        require.done()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop.
+
+    Attributes:
+        iterations: optimiser steps.
+        batch_size: images per step.
+        device: `auto` takes CUDA where torch sees it.
+        threads: CPU threads of torch; results are bit-reproducible at a fixed count and differ between counts.
+        precision: `auto` takes bf16 autocast on GPUs that have it and on CPUs with native bf16, else fp32.
+        gradient_clip_norm: largest norm of the gradient, or null for no limit.
+        class_weights: weights of the cross entropy: `none`, or `inverse_sqrt` of the class frequencies
+            (normalised to a mean of 1 over the classes, at most 5).
+        auxiliary_weight: weight of auxiliary classifiers where the architecture has one.
+        validate_every: iterations between validations; the last iteration is always validated.
+        checkpoint: which checkpoint ships: `best` by validation mIoU, or `last`.
+        workers: processes that read and augment; 0 does it in the training process.
+    """
+
+    iterations: int = 300
+    batch_size: int = 8
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 2
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    gradient_clip_norm: float | None = 10.0
+    class_weights: Literal["none", "inverse_sqrt"] = "none"
+    auxiliary_weight: float = 0.4
+    validate_every: int = 100
+    checkpoint: Literal["best", "last"] = "best"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        require = Require()
+        for name in ("iterations", "batch_size", "threads", "validate_every"):
+            require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
+        require(self.workers >= 0, f"workers: expected at least 0, got {self.workers}")
+        require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
+        if self.gradient_clip_norm is not None:
+            require(self.gradient_clip_norm > 0, f"gradient_clip_norm: expected above 0, got {self.gradient_clip_norm}")
+        require.done()

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX plans on an NVIDIA GPU, without torch."""

@@ -1,0 +1,1 @@
+"""Studies of methods over seeds, and what explains their outcome."""

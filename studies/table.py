@@ -1,0 +1,136 @@
+"""The table of a study: every method beside the baseline, with intervals over seeds and over blocks of frames."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.metrics import mean_iou, paired_bootstrap, t_interval
+from serving.contract.errors import UserError
+from serving.contract.files import atomic_path, read_json, write_json
+
+Runs = dict[str, dict[int, dict[str, Any]]]  # method -> seed -> the run's JSON
+
+RESAMPLES = 10_000
+
+
+def load_runs(folder: Path) -> Runs:
+    """Every run of a study. Raises UserError when there is none."""
+    runs: Runs = {}
+    for path in sorted(folder.glob("*-s*.json")):
+        values = read_json(path, made_by="studies.study run")
+        runs.setdefault(values["method"], {})[values["seed"]] = values
+    if not runs:
+        raise UserError(f"{folder}: no runs; make them with `python -m studies.study run`")
+    return runs
+
+
+def stacked(run: dict[str, Any], split: str) -> NDArray[np.int64]:
+    """`[N,C,C]`: a confusion matrix per block of frames."""
+    by_block = run[split]["confusion_by_block"]
+    return np.array([by_block[name] for name in sorted(by_block)], dtype=np.int64)
+
+
+def compare(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any]:
+    """A method beside the baseline on the seeds that both have."""
+    seeds = sorted(set(runs[method]) & set(runs[baseline]))
+    mious = [runs[method][seed][split]["miou"] for seed in seeds]
+    row: dict[str, Any] = {
+        "method": method,
+        "split": split,
+        "seeds": seeds,
+        "miou": mious,
+        "mean": statistics.mean(mious),
+        "deviation": statistics.stdev(mious) if len(mious) > 1 else None,
+        "boundary_iou": statistics.mean(runs[method][seed][split]["boundary_iou"] for seed in seeds),
+        "iou_per_class": np.mean([runs[method][seed][split]["iou_per_class"] for seed in seeds], axis=0),
+        "contrast_steps": runs[method][seeds[0]]["training"]["contrast_steps"],
+        "mean_anchors": statistics.mean(runs[method][seed]["training"]["mean_anchors"] for seed in seeds),
+        "seconds": statistics.mean(runs[method][seed]["training"]["seconds"] for seed in seeds),
+    }
+    if method == baseline:
+        return row
+    differences = [runs[method][seed][split]["miou"] - runs[baseline][seed][split]["miou"] for seed in seeds]
+    row["difference"] = statistics.mean(differences)
+    if len(seeds) > 1:
+        interval = t_interval(differences)
+        row["ci95_seeds"] = [interval.low, interval.high]
+    # Confusions summed over the seeds: the frames vary here, the trainings do not.
+    ours = sum(stacked(runs[method][seed], split) for seed in seeds)
+    theirs = sum(stacked(runs[baseline][seed], split) for seed in seeds)
+    assert isinstance(ours, np.ndarray)
+    assert isinstance(theirs, np.ndarray)
+    frames = paired_bootstrap(ours, theirs, resamples=RESAMPLES, seed=0)
+    row["pooled_difference"] = mean_iou(ours.sum(axis=0)) - mean_iou(theirs.sum(axis=0))
+    row["ci95_frames"] = [frames.low, frames.high]
+    row["blocks"] = frames.units
+    return row
+
+
+def write_table(folder: Path, baseline: str, command: str) -> None:
+    """Write `<folder>.json` and `<folder>.md`, which names the `command`, beside the folder of the runs."""
+    runs = load_runs(folder)
+    if baseline not in runs:
+        raise UserError(f"{folder}: no run of the baseline {baseline!r}; it has: {', '.join(runs)}")
+    order = [baseline, *(method for method in runs if method != baseline)]
+    splits = [
+        split for split in ("val", "test") if all(split in run for seeds in runs.values() for run in seeds.values())
+    ]
+    rows = [compare(runs, method, baseline, split) for split in splits for method in order]
+    write_json(folder.with_suffix(".json"), {"baseline": baseline, "rows": rows})
+    class_names = next(iter(runs[baseline].values()))["class_names"]
+    protocol = next(iter(runs[baseline].values()))[splits[0]]["protocol"]
+    text = _markdown(folder.name, command, rows, class_names, protocol)
+    with atomic_path(folder.with_suffix(".md")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _markdown(name: str, command: str, rows: list[dict[str, Any]], class_names: list[str], protocol: str) -> str:
+    lines = [f"# {name}", "", f"Written by `{command}`. {protocol[:1].upper()}{protocol[1:]}.", ""]
+    for split in dict.fromkeys(row["split"] for row in rows):
+        chosen = [row for row in rows if row["split"] == split]
+        lines += [
+            f"## {split}",
+            "",
+            "| method | seeds | mIoU % | boundary IoU % | difference, points | 95 % over seeds (t) | "
+            "95 % over frames | contrast steps | anchors | minutes |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *(_row(row) for row in chosen),
+            "",
+            "IoU per class, %, mean over seeds:",
+            "",
+            "| method | " + " | ".join(class_names) + " |",
+            "|---|" + "---|" * len(class_names),
+            *(
+                f"| {row['method']} | " + " | ".join(f"{100 * v:.1f}" for v in row["iou_per_class"]) + " |"
+                for row in chosen
+            ),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any]) -> str:
+    spread = f" ± {100 * row['deviation']:.2f}" if row["deviation"] is not None else ""
+    difference = f"{100 * row['difference']:+.2f}" if "difference" in row else ""
+    cells = [
+        row["method"],
+        ", ".join(map(str, row["seeds"])),
+        f"{100 * row['mean']:.2f}{spread}",
+        f"{100 * row['boundary_iou']:.2f}",
+        difference,
+        _interval(row.get("ci95_seeds")),
+        _interval(row.get("ci95_frames")) + (f" ({row['blocks']} blocks)" if "blocks" in row else ""),
+        str(row["contrast_steps"]),
+        f"{row['mean_anchors']:.0f}",
+        f"{row['seconds'] / 60:.1f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return f"[{100 * bounds[0]:+.2f}, {100 * bounds[1]:+.2f}]" if bounds else ""

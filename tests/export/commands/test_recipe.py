@@ -1,0 +1,75 @@
+"""Recipes: overlays merged into params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from export.commands.recipe import apply
+from pipeline.params import read_yaml, validate_params
+from pipeline.recipes import differences, load_recipe, merge, whole_recipes
+from serving.contract.errors import UserError
+
+
+@pytest.fixture
+def params_path(repository: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(repository / "params.yaml", tmp_path / "params.yaml"))
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / f"{name}.yaml").write_text(text)
+
+
+def test_every_recipe_of_one_file_is_valid_and_says_what_it_is(repository: Path) -> None:
+    recipes = whole_recipes(repository / "recipes")
+    assert "camvid-cpu" in recipes
+    for name, recipe in recipes.items():
+        values = read_yaml(repository / "params.yaml")
+        merge(values, load_recipe(name, repository / "recipes"))
+        validate_params(values, name)
+        assert recipe.summary, name
+
+
+def test_applying_one_keeps_comments_and_names_the_differences(params_path: Path, tmp_path: Path) -> None:
+    write(tmp_path, "mine", "# Mine.\ntrain: {batch_size: 3}\nprepare: {options: {train: 5}}\n")
+    before = read_yaml(params_path)["train"]["batch_size"]
+    lines = apply("mine", params_path, tmp_path)
+    assert f"train.batch_size: {before} -> 3" in lines
+    text = params_path.read_text()
+    assert "# cuda where torch sees it" in text
+    values = yaml.safe_load(text)
+    assert values["train"]["batch_size"] == 3
+    assert values["prepare"]["options"] == {"train": 5}, "options are replaced whole"
+    assert apply("mine", params_path, tmp_path) == []
+
+
+def test_an_unknown_recipe_lists_the_known(params_path: Path, tmp_path: Path) -> None:
+    write(tmp_path, "mine", "train: {}\n")
+    before = params_path.read_text()
+    with pytest.raises(UserError, match=r"(?s)no recipe 'mnie'.*did you mean 'mine'.*  mine"):
+        apply("mnie", params_path, tmp_path)
+    assert params_path.read_text() == before
+
+
+@pytest.mark.parametrize("text", ["train: {batchsize: 3}\n", "- a\n", "train: {batch_size: 0}\n", "a: [\n", "\xff"])
+def test_a_bad_recipe_changes_nothing(params_path: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_bytes(text.encode("latin-1"))
+    before = params_path.read_text()
+    with pytest.raises(UserError):
+        apply("bad", params_path, tmp_path)
+    assert params_path.read_text() == before
+
+
+def test_null_removes_a_named_entry_but_is_a_value_elsewhere() -> None:
+    base = {"targets": {"a": {"runtime": "x"}, "b": {"runtime": "y"}}, "resize": [1, 2]}
+    merge(base, {"targets": {"a": None, "c": None}, "resize": None})
+    assert base == {"targets": {"b": {"runtime": "y"}, "c": None}, "resize": None}
+
+
+def test_differences_are_by_setting() -> None:
+    before = {"a": {"b": 1, "c": [1]}, "d": 2}
+    after = {"a": {"b": 1, "c": [2]}, "e": 3}
+    assert list(differences(before, after)) == ["a.c: [1] -> [2]", "d: 2 -> (removed)", "e: (default) -> 3"]

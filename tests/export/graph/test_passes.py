@@ -1,0 +1,196 @@
+"""Passes keep what a graph computes; each is tried on a small graph in ONNX's own reference evaluator."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from export.graph import passes
+from export.graph.costs import infer_types
+
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    "mean": np.array([120, 110, 100], np.float32),
+    "std": np.array([58, 57, 56], np.float32),
+    "w": RNG.normal(size=(4, 3, 2, 2)).astype(np.float32),
+    "c": RNG.normal(size=(5, 4, 1, 1)).astype(np.float32),
+    "sizes": np.array([1, 5, 8, 12]),
+}
+
+
+def network(*extra: onnx.NodeProto, weights: dict[str, np.ndarray] | None = None) -> ModelProto:
+    """uint8 [B,8,12,3] -> mask, with a division by the std and a Resize to fixed sizes."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["float", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normalised"]),
+        helper.make_node("Transpose", ["normalised"], ["nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["nchw", "w"], ["a"], strides=[2, 2], name="first"),
+        helper.make_node("Conv", ["a", "c"], ["b"], name="second"),
+        helper.make_node(
+            "Resize",
+            ["b", "", "", "sizes"],
+            ["big"],
+            mode="linear",
+            coordinate_transformation_mode="pytorch_half_pixel",
+        ),
+        helper.make_node("ArgMax", ["big"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["mask"], to=TensorProto.UINT8),
+        *extra,
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "main",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 12, 3])],
+        [helper.make_tensor_value_info("mask", TensorProto.UINT8, [1, 8, 12])],
+        [numpy_helper.from_array(values, name) for name, values in (WEIGHTS | (weights or {})).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+def run(model: ModelProto, name: str) -> np.ndarray:
+    """The value of an inner tensor on a fixed image."""
+    exposed = ModelProto()
+    exposed.CopyFrom(model)
+    del exposed.graph.output[:]
+    exposed.graph.output.append(helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None))
+    image = np.random.default_rng(1).integers(0, 256, (1, 8, 12, 3), np.uint8)
+    return ReferenceEvaluator(exposed).run(None, {"image": image})[0]
+
+
+def operators(model: ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def test_resizes_by_whole_ratios_get_scales_and_the_same_values():
+    model = network()
+    before = run(model, "big")
+    assert passes.scale_resizes(model, [infer_types(model, (1, 8, 12, 3))])
+    resize = model.graph.node[6]
+    assert list(resize.input) == ["b", "", "big_scales"]
+    scales = next(item for item in model.graph.initializer if item.name == "big_scales")
+    assert numpy_helper.to_array(scales).tolist() == [1, 1, 2, 2]
+    modes = {a.name: a.s for a in resize.attribute}
+    assert modes["coordinate_transformation_mode"] == b"half_pixel"
+    np.testing.assert_array_equal(run(model, "big"), before)
+
+
+def test_a_resize_by_another_ratio_is_left_and_reported():
+    model = network(weights={"sizes": np.array([1, 5, 9, 12])})
+    types = infer_types(model, (1, 8, 12, 3))
+    assert not passes.scale_resizes(model, [types])
+    assert list(model.graph.node[6].input) == ["b", "", "", "sizes"]
+
+
+def test_a_resize_whose_ratio_depends_on_the_size_is_left():
+    model = network()
+    types = infer_types(model, (1, 8, 12, 3))
+    elsewhere = dict(types)
+    elsewhere["b"] = type(types["b"])(types["b"].dtype, (1, 5, 8, 12))
+    assert not passes.scale_resizes(model, [types, elsewhere])
+
+
+def test_the_division_folds_into_the_first_convolution():
+    model = network()
+    before = run(model, "big")
+    assert passes.fold_input_scale(model)
+    assert "Div" not in operators(model)
+    np.testing.assert_allclose(run(model, "big"), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_scalar_division_folds_too():
+    model = network(weights={"std": np.array(57, np.float32)})
+    before = run(model, "big")
+    assert passes.fold_input_scale(model)
+    np.testing.assert_allclose(run(model, "big"), before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reader", ["normalised", "nchw", "w"])
+def test_nothing_folds_where_something_else_reads_it(reader):
+    model = network(helper.make_node("Relu", [reader], ["other"]))
+    assert not passes.fold_input_scale(model)
+    assert "Div" in operators(model)
+
+
+def test_logits_are_what_argmax_reads():
+    model = network()
+    before = run(model, "big")
+    passes.name_logits(model)
+    np.testing.assert_array_equal(run(model, "logits"), before)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_logits_that_cannot_be_found_are_refused():
+    model = network()
+    model.graph.node[7].op_type = "Relu"
+    with pytest.raises(ValueError, match="does not come from an ArgMax"):
+        passes.name_logits(model)
+    taken = network(helper.make_node("Relu", ["a"], ["logits"]))
+    with pytest.raises(ValueError, match="has a tensor 'logits' already"):
+        passes.name_logits(taken)
+
+
+def test_every_convolution_gets_a_bias_that_changes_nothing():
+    model = network()
+    before = run(model, "big")
+    passes.complete_biases(model)
+    assert [len(node.input) for node in model.graph.node if node.op_type == "Conv"] == [3, 3]
+    np.testing.assert_array_equal(run(model, "big"), before)
+    again = ModelProto()
+    again.CopyFrom(model)
+    passes.complete_biases(again)
+    assert again == model
+
+
+def test_shared_weights_are_told_apart_and_shared_settings_are_not():
+    model = network(
+        helper.make_node("Conv", ["a", "c"], ["twin"]),
+        helper.make_node("Clip", ["twin", "low"], ["e"]),
+        helper.make_node("Clip", ["e", "low"], ["f"]),
+        weights={"low": np.array(0, np.float32)},
+    )
+    model.graph.output.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, None))
+    before = run(model, "f")
+    passes.unshare_weights(model)
+    readers = [name for node in model.graph.node for name in node.input]
+    assert readers.count("c") == 1 and "c_twin_1" in readers and readers.count("low") == 2
+    np.testing.assert_array_equal(run(model, "f"), before)
+
+
+def test_pruning_leaves_what_the_output_needs():
+    model = network(
+        helper.make_node("Conv", ["a", "p"], ["embeddings"]),
+        helper.make_node("Relu", ["embeddings"], ["more"]),
+        weights={"p": np.zeros((256, 4, 1, 1), np.float32), "unused": np.zeros(3, np.float32)},
+    )
+    before = run(model, "mask")
+    passes.prune(model)
+    assert len(model.graph.node) == 9
+    assert {item.name for item in model.graph.initializer} == set(WEIGHTS)
+    np.testing.assert_array_equal(run(model, "mask"), before)
+
+
+def test_nothing_tells_of_the_machine():
+    model = network()
+    model.producer_version = "2.13.0+cpu"
+    model.doc_string = "made in /home/someone"
+    model.graph.node[0].doc_string = "File /home/someone/net.py"
+    entry = model.graph.node[0].metadata_props.add()
+    entry.key, entry.value = "pkg.torch.onnx.stack_trace", "/home/someone/net.py"
+    model.graph.metadata_props.add(key="signature", value="/home/someone")
+    model.graph.input[0].metadata_props.add(key="k", value="/home/someone")
+    passes.anonymise(model)
+    content = passes.serialise(model, {"contrail.manifest": "{}"})
+    assert b"someone" not in content and b"cpu" not in content
+
+
+def test_serialising_refuses_an_invalid_graph():
+    model = network()
+    model.graph.node[8].input[0] = "nothing"
+    with pytest.raises(onnx.checker.ValidationError):
+        passes.serialise(model, {})

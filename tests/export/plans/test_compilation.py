@@ -1,0 +1,124 @@
+"""TensorRT plans: really built where TensorRT-RTX is installed, refused with every reason where they cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+
+import onnx
+import pytest
+
+from export.artifacts.onnx_fp16.export import export as export_fp16
+from export.artifacts.onnx_fp16.options import OnnxFp16Options
+from export.artifacts.onnx_int8.export import export as export_int8
+from export.artifacts.onnx_int8.options import OnnxInt8Options
+from export.artifacts.shared.exporter import ExportContext
+from export.plans.compilation import compile_plan, import_package
+from export.targets.config import TargetConfig
+from export.targets.plan_build import PlanBuild
+from serving.contract.errors import UnavailableError, UserError
+from serving.contract.files import file_sha256
+from serving.contract.manifest import read_sidecar, verify_sidecar, write_sidecar
+from serving.runtimes.tensorrt.plan import PlanDetails
+
+BUILD = PlanBuild(
+    package="tensorrt_rtx", compute_capabilities=("8.9",), min=(1, 64, 64), opt=(1, 64, 96), max=(2, 128, 128)
+)
+
+
+@pytest.fixture(scope="module")
+def rtx():
+    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra tensorrt-rtx)")
+
+
+def build_int8(segmentor, info, prepared, folder, scheme):
+    options = OnnxInt8Options(scheme=scheme, images=2, held_out=1, max_miou_drop_points=100)
+    return export_int8(segmentor, ExportContext(folder.name, folder, info, lambda: prepared), options)
+
+
+def test_a_plan_says_what_it_is(rtx, exported, tmp_path):
+    path = compile_plan(exported, tmp_path, name="tensorrt_fp32", build=BUILD)
+    manifest = verify_sidecar(path)
+    source = read_sidecar(exported)
+    plan = PlanDetails.of(manifest, path)
+    assert (manifest.kind, manifest.precision, manifest.name) == ("tensorrt", "fp32", "tensorrt_fp32")
+    assert (plan.package, plan.version, plan.compute_capabilities) == ("tensorrt_rtx", rtx.__version__, ("8.9",))
+    assert (plan.profile.min, plan.profile.opt, plan.profile.max) == ((1, 64, 64, 3), (1, 64, 96, 3), (2, 128, 128, 3))
+    assert plan.extra["onnx_sha256"] == file_sha256(exported)
+    assert list(plan.extra["layers"]) == ["fp32"] and plan.extra["timing_cache_sha256"] is None
+    assert manifest.provenance == source.provenance and manifest.class_names == source.class_names
+    assert "fp32" in json.loads((tmp_path / "inspection.json").read_text())["layers"]
+
+
+def test_half_graphs_give_half_plans(rtx, segmentor, info, tmp_path):
+    source = export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path, info), OnnxFp16Options())
+    (tmp_path / "plan").mkdir()
+    manifest = read_sidecar(compile_plan(source, tmp_path / "plan", name="half", build=BUILD))
+    assert manifest.precision == "fp16"
+    assert list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["fp16"]
+
+
+@pytest.mark.slow
+def test_symmetric_int8_gives_an_int8_plan(rtx, segmentor, info, prepared, tmp_path):
+    source = build_int8(segmentor, info, prepared, tmp_path, "symmetric")
+    (tmp_path / "plan").mkdir()
+    manifest = read_sidecar(compile_plan(source, tmp_path / "plan", name="int8", build=BUILD))
+    layers = PlanDetails.of(manifest, "plan").extra["layers"]
+    assert manifest.precision == "int8" and layers["int8"] >= 0.9 * sum(layers.values())
+
+
+@pytest.mark.slow
+def test_quantised_biases_are_refused_with_the_parsers_own_words(rtx, segmentor, info, prepared, tmp_path):
+    source = build_int8(segmentor, info, prepared, tmp_path, "asymmetric")
+    with pytest.raises(UserError, match=r"does not take this graph, \d+ errors?:\n  node .*DequantizeLinear.*Int32"):
+        compile_plan(source, tmp_path, name="int8", build=BUILD)
+
+
+def test_a_changed_onnx_file_is_refused_before_it_is_parsed(engine, tmp_path):
+    engine.write_bytes(engine.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"(?i)sha-?256"):
+        compile_plan(engine, tmp_path, name="changed", build=BUILD)
+
+
+def test_every_error_of_the_parser_is_shown(rtx, engine, tmp_path):
+    model = onnx.load(engine)
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "NonMaxSuppression"
+    engine.write_bytes(model.SerializeToString())
+    write_sidecar(read_sidecar(engine), engine)
+    with pytest.raises(UserError, match=r"does not take this graph, \d+ errors?:\n  node .*NonMaxSuppression"):
+        compile_plan(engine, tmp_path, name="broken", build=BUILD)
+
+
+def test_a_capability_that_rtx_does_not_know_is_named(rtx, exported, tmp_path):
+    build = PlanBuild(package="tensorrt_rtx", compute_capabilities=("9.0",))
+    with pytest.raises(UnavailableError, match=r"compute capability 9\.0; it knows 7\.5, 8\.0"):
+        compile_plan(exported, tmp_path, name="hopper", build=build)
+
+
+def test_a_profile_off_the_stride_is_refused(rtx, exported, tmp_path):
+    build = PlanBuild(package="tensorrt_rtx", compute_capabilities=("8.9",), opt=(1, 100, 96))
+    with pytest.raises(UserError, match=r"build\.opt: expected height and width in multiples of 32"):
+        compile_plan(exported, tmp_path, name="odd", build=build)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        UnavailableError, match=r"tensorrt or tensorrt-rtx is not installed: pip install '\.\[tensorrt\]'"
+    ):
+        import_package("auto")
+
+
+def test_auto_takes_the_one_that_is_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", SimpleNamespace(__name__="tensorrt_rtx"))
+    assert import_package("auto").__name__ == "tensorrt_rtx"
+
+
+def test_bad_builds_are_refused_when_params_are_read():
+    with pytest.raises(ValueError, match=r"0 < min <= opt <= max.*\n.*compute_capabilities: .*'8,9'"):
+        PlanBuild(min=(2, 64, 64), opt=(1, 64, 64), compute_capabilities=("8,9",))
+    with pytest.raises(ValueError, match="build: the runtime onnxruntime compiles nothing"):
+        TargetConfig("onnx_fp32", build=PlanBuild(package="tensorrt"))

@@ -1,0 +1,199 @@
+"""The gate: a good report opens it, and every single thing that may be wrong closes it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from export.report.config import GateConfig
+from export.report.gate import findings_table, judge, passed, rules_judged
+
+CONFIG = GateConfig(required=("ort_fp32",))
+GOLDEN = Path(__file__).parent / "golden" / "report.json"
+
+
+@pytest.fixture
+def report():
+    return json.loads(GOLDEN.read_text())
+
+
+def fatal(report, config=CONFIG):
+    findings = judge(report, config)
+    assert passed(findings) == (not any(finding.fatal for finding in findings))
+    return [finding for finding in findings if finding.fatal]
+
+
+def test_good_report_opens_and_notes_what_was_skipped(report):
+    findings = judge(report, CONFIG)
+    assert passed(findings)
+    assert [(finding.severity, finding.subject) for finding in findings] == [
+        ("SKIPPED", "pixel_contrast-s0/tensorrt_fp16")
+    ]
+    assert rules_judged(report) == 4 + 6 + 1 + 2 + 2
+
+
+def target(report, name="ort_fp32", method="pixel_contrast"):
+    return next(row for row in report["targets"] if (row["target"], row["method"]) == (name, method))
+
+
+def certificate(report):
+    return report["certificate"]["methods"]["pixel_contrast"]
+
+
+def break_status(report):
+    target(report).update(status="failed", reason="the file is cut short")
+
+
+def break_drop(report):
+    target(report, "openvino_int8").update(miou_drop_points=0.51)
+
+
+def break_precision(report):
+    target(report, "openvino_int8").update(precision="int4")
+
+
+def break_miou(report):
+    target(report).update(miou=None)
+
+
+def break_latency(report):
+    target(report).update(latency_ms={"p50": None, "p90": None, "p99": None})
+
+
+def break_check(report):
+    report["checks"][0].update(status="fail", detail="another file")
+
+
+def break_stopwatch(report):
+    report["benchmark"]["self_test"][1].update(passed=False, measured_ms=0.6)
+
+
+def break_stopwatch_absent(report):
+    report["benchmark"]["self_test"] = []
+
+
+def break_certificate(report):
+    certificate(report).update(verdict="fail", reasons=["structure: not the same graph"])
+
+
+def break_certificate_absent(report):
+    del report["certificate"]["methods"]["pixel_contrast"]
+
+
+def break_accuracy(report):
+    certificate(report)["accuracy"].update(difference=-0.031)
+
+
+def break_accuracy_absent(report):
+    certificate(report)["accuracy"] = {"reason": "evaluated on other images"}
+
+
+def break_training(report):
+    report["training"][1].update(contrast_steps=0)
+
+
+def break_anchors(report):
+    report["training"][1].update(mean_anchors=0.0)
+
+
+def break_rows(report):
+    report["targets"] = [row for row in report["targets"] if row["target"] != "ort_fp32"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "subject", "words"),
+    [
+        (break_status, "pixel_contrast-s0/ort_fp32", "cut short"),
+        (break_drop, "pixel_contrast-s0/openvino_int8", "0.510 points lost"),
+        (break_precision, "pixel_contrast-s0/openvino_int8", "int4"),
+        (break_miou, "pixel_contrast-s0/ort_fp32", "missing"),
+        (break_latency, "pixel_contrast-s0/ort_fp32", "missing"),
+        (break_check, "cross_entropy-s0/ort_fp32", "another file"),
+        (break_stopwatch, "benchmark", "0.600 ms"),
+        (break_stopwatch_absent, "benchmark", "no self-test"),
+        (break_certificate, "pixel_contrast", "not the same graph"),
+        (break_certificate_absent, "pixel_contrast", "no entry"),
+        (break_accuracy, "pixel_contrast", "-3.10 points"),
+        (break_accuracy_absent, "pixel_contrast", "evaluated on other images"),
+        (break_training, "pixel_contrast-s0", "no training step"),
+        (break_anchors, "pixel_contrast-s0", "max_views"),
+        (break_rows, "pixel_contrast/ort_fp32", "no such row"),
+    ],
+)
+def test_each_thing_that_is_wrong_closes_the_gate_and_is_named(report, damage, subject, words):
+    damage(report)
+    findings = fatal(report)
+    assert [finding.subject for finding in findings] == [subject]
+    assert words in findings[0].found and findings[0].severity == "FAIL"
+
+
+def test_everything_wrong_is_listed_at_once(report):
+    for damage in (break_status, break_drop, break_check, break_stopwatch, break_certificate, break_training):
+        damage(report)
+    assert len(fatal(report)) == 6
+
+
+def test_target_that_failed_by_its_checks_is_listed_once(report):
+    break_status(report)
+    check = next(check for check in report["checks"] if check["method"] == "pixel_contrast")
+    check.update(status="fail", detail="x" * 1000)
+    findings = fatal(report)
+    assert [finding.rule for finding in findings] == ["check hash"]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(findings_table(findings))
+    assert console.export_text().count("x") < 250
+
+
+def test_required_target_may_not_be_skipped(report):
+    config = GateConfig(required=("ort_fp32", "tensorrt_fp16"))
+    assert [(finding.severity, finding.found) for finding in fatal(report, config)] == [("SKIPPED", "no CUDA device")]
+
+
+@pytest.mark.parametrize(
+    ("profile", "allow", "opens"), [("quick", True, True), ("quick", False, False), ("release", True, False)]
+)
+@pytest.mark.parametrize("where", ["certificate", "check"])
+def test_undecided_passes_only_in_quick_and_where_allowed(report, profile, allow, opens, where):
+    report["profile"] = profile
+    if where == "certificate":
+        certificate(report).update(verdict="inconclusive", reasons=["latency: the control did not pass"])
+    else:
+        report["checks"][0].update(status="inconclusive", detail="could not tell")
+    config = GateConfig(required=("ort_fp32",), allow_inconclusive=allow)
+    findings = judge(report, config)
+    assert passed(findings) == opens
+    assert any(finding.severity == "INCONCLUSIVE" for finding in findings)
+
+
+def test_release_must_reach_the_minima(report):
+    report["benchmark"]["targets"][0].update(complete=False, queries=12, seconds=3.0)
+    assert not fatal(report)
+    report["profile"] = "release"
+    assert fatal(report)[0].found == "12 queries in 3.0 s"
+
+
+def test_unstable_warm_up_is_noted(report):
+    report["benchmark"]["targets"][0]["stable"] = False
+    findings = judge(report, CONFIG)
+    assert passed(findings) and any("stable" in finding.rule for finding in findings)
+
+
+def test_limits_are_those_of_params(report):
+    break_accuracy(report)
+    break_drop(report)
+    config = GateConfig(max_method_drop_points=None, max_miou_drop_points={"fp32": 0.1, "int8": 1.0})
+    assert not fatal(report, config)
+
+
+def test_table_shows_every_finding_as_it_is(report):
+    break_status(report)
+    target(report)["reason"] = "[red]not markup[/red]"
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(findings_table(judge(report, CONFIG)))
+    text = console.export_text()
+    assert "FAIL" in text and "skipped (allowed)" in text
+    assert "[red]not markup[/red]" in text

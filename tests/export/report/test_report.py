@@ -1,0 +1,203 @@
+"""The report: the promised rows, one file per row, and pages that say what the numbers say.
+
+After an intended change of a page: `python tests/export/test_report.py` writes the golden files anew; read the diff.
+"""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from export.certificate.page import certificate_page
+from export.pages.document import to_html, to_markdown
+from export.pages.formatting import duration, interval, large, milliseconds, number, percent, signed
+from export.records.expected import ExpectedTarget
+from export.report.page import FIGURES, readme_page, report_page
+from export.report.plots import plots
+from export.report.report import TARGET_KEYS, ReportInputs, build_report
+
+GOLDEN = Path(__file__).parent / "golden"
+PNG = b"\x89PNG\r\n\x1a\n"
+TARGETS = (
+    "method seed target artifact path runtime precision status reason profile sha256 miou miou_drop_points agreement "
+    "latency_ms engine_bytes"
+)
+
+
+def inputs(**changes):
+    values = json.loads((GOLDEN / "report_inputs.json").read_text())
+    values["expected"] = [ExpectedTarget(*row) for row in values["expected"]]
+    values["verified"] = {(method, seed, row["target"]): row for method, seed, row in values["verified"]}
+    values["training"] = {(method, seed): row for method, seed, row in values["training"]}
+    return ReportInputs(**values | changes)
+
+
+def pages():
+    report = build_report(inputs())
+    images = dict.fromkeys(FIGURES, PNG)
+    return {
+        "report.json": json.dumps(report, indent=1, sort_keys=True) + "\n",
+        "report.md": to_markdown(report_page(report)),
+        "report.html": to_html(report_page(report), "Contrail report", images),
+        "readme_block.md": to_markdown(readme_page(report)),
+        "certificate.md": to_markdown(certificate_page(report["certificate"])),
+    }
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.md", "report.html", "readme_block.md", "certificate.md"])
+def test_page_is_the_golden_one(name):
+    assert pages()[name] == (GOLDEN / name).read_text(encoding="utf-8")
+
+
+def test_rows_have_exactly_the_promised_keys():
+    report = build_report(inputs())
+    assert list(TARGET_KEYS) == TARGETS.split()
+    for row in report["targets"]:
+        assert set(row) == set(TARGETS.split())
+        assert set(row["latency_ms"]) == {"p50", "p90", "p99"}
+    for row in report["training"]:
+        assert set(row) == {"method", "seed", "contrast_steps", "mean_anchors", "seconds", "miou"}
+
+
+def test_rows_keep_what_verify_adds():
+    verified = inputs().verified
+    key = ("pixel_contrast", 0, "openvino_int8")
+    verified[key]["precision_measured"], verified[key]["miou_drop_ci95"] = "int8", [0.1, 0.3]
+    row = build_report(inputs(verified=verified))["targets"][2]
+    assert row["precision_measured"] == "int8" and row["miou_drop_ci95"] == [0.1, 0.3]
+
+
+def row_of(target="ort_fp32", method="pixel_contrast", **changes):
+    report = build_report(inputs(**changes))
+    return next(row for row in report["targets"] if (row["method"], row["target"]) == (method, target))
+
+
+def test_skipped_target_has_its_reason_and_no_number():
+    row = row_of("tensorrt_fp16")
+    assert (row["status"], row["reason"]) == ("skipped", "no CUDA device")
+    assert row["miou"] is None and row["latency_ms"] == {"p50": None, "p90": None, "p99": None}
+
+
+def test_latency_of_another_file_than_the_accuracy_is_refused():
+    benchmark = json.loads(json.dumps(inputs().benchmark))
+    benchmark["targets"][1]["sha256"] = "d" * 64
+    row = row_of(benchmark=benchmark)
+    assert (
+        row["status"] == "failed" and "accuracy is of the file bbbbbbbbbbbb, latency of dddddddddddd" in row["reason"]
+    )
+    assert row["latency_ms"]["p50"] is None
+
+
+@pytest.mark.parametrize(("drop", "reason"), [("verified", "verify has no row"), ("benchmark", "benchmark has no row")])
+def test_row_that_a_stage_did_not_give_is_failed(drop, reason):
+    values = inputs()
+    if drop == "verified":
+        verified = {key: row for key, row in values.verified.items() if key[:2] != ("pixel_contrast", 0)}
+        row = row_of(verified=verified)
+    else:
+        row = row_of(benchmark=dict(values.benchmark) | {"targets": []})
+    assert row["status"] == "failed" and reason in row["reason"]
+
+
+def test_failed_measurement_gives_its_reason():
+    benchmark = json.loads(json.dumps(inputs().benchmark))
+    failed = {"method": "pixel_contrast", "seed": 0, "target": "ort_fp32", "sha256": "b" * 64}
+    benchmark["targets"][1] = failed | {"status": "failed", "reason": "out of memory"}
+    assert row_of(benchmark=benchmark)["reason"] == "benchmark: out of memory"
+
+
+def test_percentile_that_was_not_measured_is_null():
+    benchmark = json.loads(json.dumps(inputs().benchmark))
+    benchmark["targets"][1]["latency_ms"]["p99"] = None
+    row = row_of(benchmark=benchmark)
+    assert row["status"] == "ok" and row["latency_ms"]["p99"] is None and row["latency_ms"]["p50"] is not None
+
+
+def test_quick_is_labelled_in_every_page():
+    for name in ("report.md", "report.html", "readme_block.md", "certificate.md"):
+        assert "quick" in pages()[name]
+
+
+def test_page_needs_nothing_from_elsewhere():
+    found = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            found.append(tag)
+            for name, value in attrs:
+                if name in ("src", "href"):
+                    assert value.startswith("data:image/png;base64,"), value
+
+    Links().feed(pages()["report.html"])
+    assert found.count("img") == len(FIGURES) and "script" not in found and "link" not in found
+
+
+def test_hostile_names_do_not_become_markup():
+    training = {("<script>alert(1)</script>|x", 0): {"contrast_steps": 1, "mean_anchors": 1, "miou": 0.5}}
+    report = build_report(inputs(training=training))
+    assert "<script>" not in to_html(report_page(report), "t", {})
+    line = next(line for line in to_markdown(report_page(report)).splitlines() if "alert" in line)
+    assert line.replace("\\|", "").count("|") == 7
+
+
+def test_plots_are_images_of_what_there_is():
+    report = build_report(inputs())
+    images = plots(report)
+    assert set(images) == set(FIGURES)
+    assert all(image.startswith(PNG) and len(image) > 5000 for image in images.values())
+    assert plots(report) == images
+
+
+def test_report_without_any_result_still_has_pages():
+    certificate = dict(inputs().certificate) | {"methods": {}, "control": {"ratio": None, "ci95": None, "pairs": 0}}
+    report = build_report(
+        inputs(verified={}, benchmark={"targets": []}, certificate=certificate, training={}, commit=None, created=None)
+    )
+    assert plots(report) == {}
+    page = to_markdown(report_page(report, ()))
+    assert "the stage verify has no row of it" in page
+    assert to_markdown(readme_page(report))
+
+
+def test_undecided_certificate_shows_its_reasons():
+    certificate = json.loads(json.dumps(inputs().certificate))
+    entry = certificate["methods"]["pixel_contrast"]
+    entry["verdict"], entry["reasons"] = "inconclusive", ["latency: the control did not pass"]
+    page = to_markdown(readme_page(build_report(inputs(certificate=certificate))))
+    assert "- `pixel_contrast`: latency: the control did not pass" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (milliseconds(0.12345), "0.123"),
+        (milliseconds(1.2345), "1.23"),
+        (milliseconds(12.345), "12.3"),
+        (milliseconds(1234.5), "1234"),
+        (milliseconds(None), "\N{EN DASH}"),
+        (signed(-0.001, 2), "0.00"),
+        (signed(0.5, 1), "+0.5"),
+        (signed(float("nan"), 1), "\N{EN DASH}"),
+        (percent(0.98765, 2), "98.77"),
+        (number(None, 2), "\N{EN DASH}"),
+        (interval([0.981, 1.02], 2), "0.98 to 1.02"),
+        (interval(None, 2), "\N{EN DASH}"),
+        (large(0), "0"),
+        (large(1234567), "1.23 M"),
+        (large(2.5e9), "2.50 G"),
+        (duration(4.2), "4.2 s"),
+        (duration(59.4), "59 s"),
+        (duration(200), "3 min 20 s"),
+        (duration(7500), "2 h 5 min"),
+    ],
+)
+def test_numbers_as_text(text, expected):
+    assert text == expected
+
+
+if __name__ == "__main__":
+    for golden_name, content in pages().items():
+        (GOLDEN / golden_name).write_text(content, encoding="utf-8")

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+
+import pipeline.compute.torchvision_shim  # noqa: F401 - torchmetrics imports torchvision
+
+# isort: split
+from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
+
+from pipeline.evaluation.metrics import (
+    boundary_counts,
+    boundary_iou,
+    boundary_width,
+    confusion_matrix,
+    iou_per_class,
+    mean_iou,
+    paired_bootstrap,
+    t_interval,
+)
+
+VOID = 255
+
+
+def random_maps(
+    height: int, width: int, classes: int, seed: int, *, void: float = 0.1, block: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """A blocky label with void, and a prediction that is wrong in places."""
+    generator = np.random.default_rng(seed)
+    shape = (-(-height // block), -(-width // block))
+    coarse = generator.integers(0, classes, shape, dtype=np.uint8)
+    coarse[generator.random(shape) < void] = VOID
+    label = np.kron(coarse, np.ones((block, block), np.uint8))[:height, :width]
+    prediction = np.roll(label, generator.integers(-2, 3, 2), (0, 1))
+    guesses = generator.integers(0, classes, label.shape, dtype=np.uint8)
+    wrong = (generator.random(label.shape) < 0.1) | (prediction == VOID)
+    return label, np.where(wrong, guesses, prediction)
+
+
+MAPS = st.builds(
+    random_maps,
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    classes=st.integers(1, 5),
+    seed=st.integers(0, 10**6),
+    void=st.sampled_from([0.0, 0.3, 1.0]),
+    block=st.integers(1, 5),
+)
+
+
+def plain_confusion(label: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    counts = np.zeros((classes, classes), np.int64)
+    for true, guess in zip(label.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+        if true != VOID:
+            counts[true, guess] += 1
+    return counts
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps=MAPS)
+def test_confusion_is_the_plain_count(maps: tuple[np.ndarray, np.ndarray]) -> None:
+    assert np.array_equal(confusion_matrix(*maps, 5, VOID), plain_confusion(*maps, 5))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confusion_and_iou_agree_with_torchmetrics(seed: int) -> None:
+    label, prediction = random_maps(60, 80, 6, seed)
+    confusion = confusion_matrix(label, prediction, 6, VOID)
+    true, guess = torch.from_numpy(label).long(), torch.from_numpy(prediction).long()
+    expected = multiclass_confusion_matrix(guess, true, num_classes=6, ignore_index=VOID)
+    assert np.array_equal(confusion, expected.numpy())
+    per_class = multiclass_jaccard_index(guess, true, num_classes=6, ignore_index=VOID, average="none")
+    np.testing.assert_allclose(iou_per_class(confusion), per_class.numpy(), rtol=1e-6)
+    macro = multiclass_jaccard_index(guess, true, num_classes=6, ignore_index=VOID, average="macro")
+    assert mean_iou(confusion) == pytest.approx(float(macro), rel=1e-6)
+
+
+def test_iou_of_a_dataset_comes_from_the_sum_and_agrees_with_the_cityscapes_definition() -> None:
+    confusions = np.stack([confusion_matrix(*random_maps(30, 40, 19, seed), 19, VOID) for seed in range(6)])
+    total = confusions.sum(axis=0)
+    # The benchmark's: TP / (TP + FP + FN), pixels whose label is ignored counting as nothing.
+    for index, value in enumerate(iou_per_class(total)):
+        tp = int(total[index, index])
+        fn = int(total[index].sum()) - tp
+        fp = int(total[:, index].sum()) - tp
+        assert value == tp / (tp + fp + fn)
+    np.testing.assert_array_equal(iou_per_class(confusions)[2], iou_per_class(confusions[2]))
+
+
+def test_void_counts_for_nothing_whatever_is_predicted_there() -> None:
+    label = np.array([[0, VOID], [1, VOID]], np.uint8)
+    confusion = confusion_matrix(label, np.array([[0, 200], [1, 0]], np.uint8), 2, VOID)
+    assert confusion.tolist() == [[1, 0], [0, 1]]
+
+
+def test_absent_classes_are_nan_and_left_out_of_the_mean() -> None:
+    confusion = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    iou = iou_per_class(confusion)
+    assert math.isnan(iou[2])
+    assert mean_iou(confusion) == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert math.isnan(mean_iou(np.zeros((3, 3), np.int64)))
+    # predicted, never true: a real zero
+    assert mean_iou(np.array([[3, 1], [0, 0]])) == pytest.approx((3 / 4) / 2)
+
+
+def test_indices_outside_the_classes_are_refused() -> None:
+    label, prediction = np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
+    bad = label.copy()
+    bad[0] = (7, 9)
+    with pytest.raises(ValueError, match=r"label: expected 0..2 or 255 for void, got \[7, 9\]"):
+        confusion_matrix(bad, prediction, 3, VOID)
+    with pytest.raises(ValueError, match=r"prediction: expected 0..2, got \[7, 9\]"):
+        confusion_matrix(label, bad, 3, VOID)
+    with pytest.raises(ValueError, match="one shape"):
+        confusion_matrix(label, prediction[:1], 3, VOID)
+    with pytest.raises(ValueError, match="uint8"):
+        confusion_matrix(label, prediction.astype(np.int64), 3, VOID)
+
+
+def brute_force_boundary_counts(label: np.ndarray, prediction: np.ndarray, classes: int, width: int) -> np.ndarray:
+    """Pixel by pixel, class by class, from the definition."""
+    height, length = label.shape
+    counts = np.zeros((classes, 2), np.int64)
+    for index in range(classes):
+        bands = []
+        for classmap in (label, prediction):
+            mask = (classmap == index) | (label == VOID)
+            band = np.zeros(mask.shape, bool)
+            for y, x in product(range(height), range(length)):
+                if label[y, x] == VOID or not mask[y, x]:
+                    continue
+                for dy, dx in product(range(-width, width + 1), repeat=2):
+                    inside = 0 <= y + dy < height and 0 <= x + dx < length
+                    if not inside or not mask[y + dy, x + dx]:
+                        band[y, x] = True
+            bands.append(band)
+        counts[index] = (bands[0] & bands[1]).sum(), (bands[0] | bands[1]).sum()
+    return counts
+
+
+@settings(deadline=None, max_examples=40)
+@given(maps=MAPS, width=st.integers(1, 4))
+def test_boundary_counts_are_the_brute_force(maps: tuple[np.ndarray, np.ndarray], width: int) -> None:
+    expected = brute_force_boundary_counts(*maps, 5, width)
+    assert np.array_equal(boundary_counts(*maps, 5, VOID, width), expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(1, 50), length=st.integers(1, 50), width=st.integers(1, 60), seed=st.integers(0, 999))
+def test_boundary_bands_are_those_of_the_published_code(height: int, length: int, width: int, seed: int) -> None:
+    """Without void: pad by one zero, erode with a 3x3 square `width` times, subtract, as in the authors' repository."""
+    label, prediction = random_maps(height, length, 3, seed, void=0.0, block=7)
+
+    def band(mask: np.ndarray) -> np.ndarray:
+        padded = np.pad(mask, 1)
+        return (padded & ~ndimage.binary_erosion(padded, np.ones((3, 3)), iterations=width, border_value=1))[1:-1, 1:-1]
+
+    for index in range(3):
+        one, other = band(label == index), band(prediction == index)
+        counts = boundary_counts(label, prediction, 3, VOID, width)[index]
+        assert counts.tolist() == [(one & other).sum(), (one | other).sum()]
+
+
+def test_the_edge_of_void_is_no_contour() -> None:
+    label = np.zeros((21, 21), np.uint8)
+    label[:, 10:] = 1
+    thick = label.copy()
+    thick[:, 9:11] = VOID  # annotators like to leave the edge itself out
+    assert boundary_counts(label, label, 2, VOID, 3)[0].tolist() == [21 * 10 - 15 * 4, 21 * 10 - 15 * 4]
+    assert boundary_counts(thick, label, 2, VOID, 3)[0].tolist() == [21 * 9 - 15 * 5, 21 * 9 - 15 * 5]
+    hole = np.zeros((21, 21), np.uint8)
+    hole[10, 10] = VOID
+    assert boundary_counts(hole, np.zeros_like(hole), 1, VOID, 3)[0, 1] == 21 * 21 - 15 * 15
+
+
+def test_boundary_iou_sees_what_iou_hides() -> None:
+    label = np.zeros((100, 100), np.uint8)
+    label[20:80, 20:80] = 1
+    prediction = np.zeros_like(label)
+    prediction[22:78, 22:78] = 1
+    width = boundary_width(100, 100, 0.02)
+    assert width == 3
+    plain = iou_per_class(confusion_matrix(label, prediction, 2, VOID))[1]
+    boundary = boundary_iou(boundary_counts(label, prediction, 2, VOID, width))[1]
+    assert plain > 0.85 and boundary < 0.3
+
+
+def test_boundary_of_absent_classes_is_nan() -> None:
+    values = boundary_iou(boundary_counts(np.zeros((5, 5), np.uint8), np.zeros((5, 5), np.uint8), 2, VOID, 1))
+    assert values[0] == 1 and math.isnan(values[1])
+
+
+def test_boundary_width_is_a_share_of_the_diagonal_and_at_least_one() -> None:
+    assert boundary_width(1024, 2048, 0.02) == 46
+    assert boundary_width(4, 4, 0.02) == 1
+    with pytest.raises(ValueError, match="width"):
+        boundary_counts(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8), 1, VOID, 0)
+
+
+def noisy_confusions(images: int, accuracy: float, generator: np.random.Generator, classes: int = 4) -> np.ndarray:
+    result = np.empty((images, classes, classes), np.int64)
+    for image in range(images):
+        right = np.clip(generator.normal(accuracy, 0.05), 0.05, 0.95)
+        chances = np.full((classes, classes), (1 - right) / (classes - 1))
+        np.fill_diagonal(chances, right)
+        result[image] = [generator.multinomial(1000, row) for row in chances]
+    return result
+
+
+def test_bootstrap_is_the_plain_resampling() -> None:
+    generator = np.random.default_rng(0)
+    a, b = noisy_confusions(12, 0.8, generator), noisy_confusions(12, 0.75, generator)
+    interval = paired_bootstrap(a, b, resamples=4000, seed=1, confidence=0.6)
+    assert interval.difference == pytest.approx(mean_iou(a.sum(0)) - mean_iou(b.sum(0)))
+    plain = []
+    for _ in range(4000):
+        drawn = generator.integers(0, 12, 12)
+        plain.append(mean_iou(a[drawn].sum(0)) - mean_iou(b[drawn].sum(0)))
+    tail = stats.norm.cdf(math.sqrt(12 / 11) * stats.t.ppf(0.2, 11))
+    low, high = np.quantile(plain, [tail, 1 - tail])
+    assert (interval.low, interval.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
+    assert (interval.units, interval.unit) == (12, "image")
+    assert paired_bootstrap(a, b, resamples=300, seed=1) == paired_bootstrap(a, b, resamples=300, seed=1)
+    assert paired_bootstrap(a, b, resamples=300, seed=1) != paired_bootstrap(a, b, resamples=300, seed=2)
+
+
+def test_bootstrap_pairs_the_images() -> None:
+    """Images that are hard for both say nothing about the difference."""
+    generator = np.random.default_rng(0)
+    a = noisy_confusions(30, 0.7, generator)
+    hard = np.stack([np.roll(matrix, image % 2, axis=1) for image, matrix in enumerate(a)])
+    shift = paired_bootstrap(hard, hard)
+    assert (shift.difference, shift.low, shift.high) == (0, 0, 0)
+
+
+def test_bootstrap_covers_the_truth() -> None:
+    generator = np.random.default_rng(3)
+    truth = 0.0
+    covered = 0
+    for trial in range(120):
+        a, b = noisy_confusions(8, 0.7, generator), noisy_confusions(8, 0.7, generator)
+        interval = paired_bootstrap(a, b, resamples=400, seed=trial)
+        covered += interval.low <= truth <= interval.high
+    assert 106 <= covered <= 120  # 95 % of 120 is 114, standard deviation 2.4
+
+
+def test_whole_groups_are_resampled() -> None:
+    generator = np.random.default_rng(0)
+    scenes_a, scenes_b = noisy_confusions(6, 0.8, generator), noisy_confusions(6, 0.75, generator)
+    a, b = np.repeat(scenes_a, 10, axis=0), np.repeat(scenes_b, 10, axis=0)  # ten equal frames of each scene
+    groups = [f"scene {index // 10}" for index in range(60)]
+    by_image = paired_bootstrap(a, b)
+    by_group = paired_bootstrap(a, b, groups=groups)
+    of_scenes = paired_bootstrap(scenes_a, scenes_b)
+    assert (by_group.units, by_group.unit) == (6, "group")
+    assert (by_group.low, by_group.high) == (pytest.approx(of_scenes.low), pytest.approx(of_scenes.high))
+    assert by_image.high - by_image.low < 0.5 * (by_group.high - by_group.low)
+
+
+def test_one_group_falls_back_to_its_images_and_one_image_to_no_knowledge() -> None:
+    generator = np.random.default_rng(0)
+    a, b = noisy_confusions(5, 0.8, generator), noisy_confusions(5, 0.7, generator)
+    single = paired_bootstrap(a, b, groups=["one"] * 5)
+    assert (single.units, single.unit) == (5, "image")
+    assert single == paired_bootstrap(a, b)
+    lonely = paired_bootstrap(a[:1], b[:1])
+    assert (lonely.low, lonely.high, lonely.units) == (-1, 1, 1)
+    assert lonely.difference == pytest.approx(mean_iou(a[0]) - mean_iou(b[0]))
+
+
+def test_bootstrap_with_classes_that_come_and_go() -> None:
+    a = np.zeros((3, 2, 2), np.int64)
+    a[:2, 0, 0] = 5
+    a[2, 1, 1] = 5  # class 1 in one image only: in many resamples it is absent
+    interval = paired_bootstrap(a, a)
+    assert (interval.low, interval.high) == (0, 0)
+    nothing = paired_bootstrap(np.zeros_like(a), np.zeros_like(a))
+    assert math.isnan(nothing.difference) and (nothing.low, nothing.high) == (-1, 1)
+
+
+def test_bootstrap_refuses_what_is_not_paired() -> None:
+    matrices = np.ones((4, 2, 2), np.int64)
+    for other in (matrices[:3], np.ones((4, 3, 3), np.int64)):
+        with pytest.raises(ValueError, match="one shape"):
+            paired_bootstrap(matrices, other)
+    with pytest.raises(ValueError, match="N >= 1"):
+        paired_bootstrap(matrices[:0], matrices[:0])
+    with pytest.raises(ValueError, match="groups"):
+        paired_bootstrap(matrices, matrices, groups=["a"])
+
+
+def test_t_interval_is_scipys() -> None:
+    values = [0.01, 0.013, 0.004, 0.02]
+    interval = t_interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (interval.low, interval.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (interval.difference, interval.units, interval.unit) == (pytest.approx(np.mean(values)), 4, "seed")
+    with pytest.raises(ValueError, match="at least two seeds"):
+        t_interval([0.1])

@@ -1,0 +1,279 @@
+"""The loop and a whole branch: warm-up, fairness between methods, exact resume, honest failure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.data.prepared import Prepared
+from pipeline.data.reading.batches import TrainingBatches
+from pipeline.data.reading.config import AugmentConfig
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.losses.cross_entropy.loss import CrossEntropy
+from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
+from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.segmentor import build_segmentor
+from pipeline.models.network.weights import load_tensors
+from pipeline.models.training_heads.trainee import strip
+from pipeline.training.checkpoints import attach_training_heads, build_method, load_trainee
+from pipeline.training.config import OptimizerConfig, TrainConfig
+from pipeline.training.experiment import train_branch
+from pipeline.training.loop import TrainResult, pad_to_stride
+from pipeline.training.methods import MethodConfig
+from serving.contract.errors import UserError
+
+MODEL = ModelConfig(pretrained=False)
+CONFIG = TrainConfig(
+    iterations=4,
+    batch_size=2,
+    threads=1,
+    device="cpu",
+    precision="fp32",
+    validate_every=2,
+    augment=AugmentConfig(crop=(64, 64)),
+)
+BASELINE = MethodConfig("cross_entropy", CrossEntropy.Config())
+CONTRAST = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=5, embedding_dim=16))
+
+
+@pytest.fixture
+def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
+    def train(name: str, method: MethodConfig, config: TrainConfig = CONFIG, **overrides: Any) -> TrainResult:
+        folder = tmp_path / name
+        settings: dict[str, Any] = {
+            "method_config": method,
+            "model_config": MODEL,
+            "config": config,
+            "evaluation": EvaluateConfig(),
+            "prepared": tiny_prepared,
+            "folder": folder,
+            "curves": folder / "curves",
+            "resume_path": folder / "resume.safetensors",
+            "resume": False,
+        }
+        return train_branch("method", 0, **(settings | overrides))
+
+    return train
+
+
+def test_a_branch_trains_counts_its_contrast_and_comes_back_from_disk(
+    run: Callable[..., TrainResult], tmp_path: Path
+) -> None:
+    result = run("a", CONTRAST)
+    assert result.contrast_steps == 2
+    assert result.mean_anchors > 0
+    assert 0 <= result.miou <= 1
+    assert result.best_miou >= result.miou
+    trainee, info = load_trainee(tmp_path / "a", "last")
+    assert info.class_names == ("floor", "wall", "box")
+    assert info.provenance["dataset"] == "folder"
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(strip(trainee, images)(images), trainee(images, embed=False).logits)
+    curves = tmp_path / "a" / "curves" / "plots" / "metrics"
+    lines = (curves / "validation_miou.tsv").read_text().splitlines()
+    assert lines[0] == "step\tvalidation_miou"
+    assert [line.split("\t")[0] for line in lines[1:]] == ["2", "4"]
+    assert (curves / "contrast.tsv").exists()
+    assert not (tmp_path / "a" / "resume.safetensors").exists(), "a finished training leaves no resume state"
+
+
+def test_the_baseline_takes_no_contrast_step(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    result = run("a", BASELINE)
+    assert (result.contrast_steps, result.mean_anchors) == (0, 0.0)
+    trainee, _ = load_trainee(tmp_path / "a", "last")
+    assert sum(parameter.numel() for parameter in trainee.training_heads.parameters()) == 0
+
+
+def test_until_the_warmup_ends_nothing_of_the_contrast_is_computed(
+    run: Callable[..., TrainResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterations: list[int] = []
+    forward = PixelContrast.forward
+
+    def counted(self: PixelContrast, *arguments: Any, **keywords: Any) -> Any:
+        iterations.append(1)
+        return forward(self, *arguments, **keywords)
+
+    monkeypatch.setattr(PixelContrast, "forward", counted)
+    run("a", CONTRAST)
+    assert len(iterations) == 2
+
+
+def test_two_methods_with_one_seed_start_alike_and_see_the_same_batches(tiny_prepared: Prepared) -> None:
+    starts, batches = [], []
+    for config in (BASELINE, CONTRAST):
+        method = build_method(config, num_classes=3, ignore_index=255, training_images=8)
+        segmentor = build_segmentor(MODEL, 3, seed=7)
+        trainee = attach_training_heads(segmentor, method, auxiliary=True, seed=7)
+        starts.append(trainee.segmentor.state_dict())
+        torch.rand(1 if config is CONTRAST else 2)  # a method that draws more from the global generator changes nothing
+        batches.append(
+            list(TrainingBatches(tiny_prepared.split("train"), CONFIG.augment, batch_size=2, iterations=3, seed=7))
+        )
+    assert starts[0].keys() == starts[1].keys()
+    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
+    for (images, labels), (other_images, other_labels) in zip(*batches, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
+
+
+def test_methods_stay_alike_until_the_contrast_starts(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    """Through the real loop: the contrast's extra draws and heads leave the first half of the training untouched."""
+    half = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=5, embedding_dim=16))
+    run("baseline", BASELINE)
+    run("contrast", half)
+    losses = [
+        (tmp_path / name / "curves/plots/metrics/cross_entropy.tsv").read_text().splitlines()[1]
+        for name in ("baseline", "contrast")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_training_is_bit_reproducible(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    run("a", CONTRAST)
+    run("b", CONTRAST)
+    for name in ("last.safetensors", "best.safetensors", "trainee.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_dropout_is_reproducible_whatever_was_drawn_before(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    model = ModelConfig(backbone="mobilenetv3_small_100", head="fcn", pretrained=False)
+    for name in ("a", "b"):
+        torch.manual_seed(ord(name))
+        run(name, BASELINE, model_config=model)
+    assert (tmp_path / "a" / "last.safetensors").read_bytes() == (tmp_path / "b" / "last.safetensors").read_bytes()
+
+
+class InterruptedTrainingError(Exception):
+    pass
+
+
+def test_an_interrupted_training_resumes_to_the_same_bytes(
+    run: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run("whole", CONTRAST)
+    forward = PixelContrast.forward
+    calls: list[int] = []
+
+    def failing(self: PixelContrast, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise InterruptedTrainingError
+        return forward(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelContrast, "forward", failing)
+        with pytest.raises(InterruptedTrainingError):
+            run("cut", CONTRAST)
+    assert (tmp_path / "cut" / "resume.safetensors").exists()
+    resumed = run("cut", CONTRAST, resume=True)
+    assert (tmp_path / "whole" / "last.safetensors").read_bytes() == (
+        tmp_path / "cut" / "last.safetensors"
+    ).read_bytes()
+    assert (tmp_path / "whole" / "best.safetensors").read_bytes() == (
+        tmp_path / "cut" / "best.safetensors"
+    ).read_bytes()
+    assert (resumed.contrast_steps, resumed.mean_anchors) == (whole.contrast_steps, whole.mean_anchors)
+    assert (tmp_path / "cut/curves/plots/metrics/validation_miou.tsv").read_text() == (
+        tmp_path / "whole/curves/plots/metrics/validation_miou.tsv"
+    ).read_text()
+
+
+def test_curves_have_a_point_per_epoch_and_none_twice_after_a_resume(
+    run: Callable[..., TrainResult], tiny_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = len(tiny_prepared.split("train")) // 2
+    config = dataclasses.replace(CONFIG, iterations=3 * epoch, validate_every=epoch + 1)
+    run("whole", CONTRAST, config)
+    forward = PixelContrast.forward
+    # The contrast's call just after two epochs: in the middle of a validation period.
+    last = 2 * epoch + 1 - 3 * epoch // 2
+
+    def failing(self: PixelContrast, *arguments: Any, **keywords: Any) -> Any:
+        nonlocal last
+        last -= 1
+        if last == 0:
+            raise InterruptedTrainingError
+        return forward(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelContrast, "forward", failing)
+        with pytest.raises(InterruptedTrainingError):
+            run("cut", CONTRAST, config)
+    lost = (tmp_path / "cut/curves/plots/metrics/cross_entropy.tsv").read_text().splitlines()[-1]
+    assert lost.startswith(f"{2 * epoch}\t"), "logged after the state that is resumed from"
+    run("cut", CONTRAST, config, resume=True)
+    whole, cut = (
+        {path.name: path.read_text() for path in (tmp_path / name / "curves/plots/metrics").iterdir()}
+        for name in ("whole", "cut")
+    )
+    assert whole == cut
+    steps = [int(line.split("\t")[0]) for line in whole["cross_entropy.tsv"].splitlines()[1:]]
+    assert steps == [epoch, epoch + 1, 2 * epoch, 2 * epoch + 2, 3 * epoch]
+    validated = [int(line.split("\t")[0]) for line in whole["validation_miou.tsv"].splitlines()[1:]]
+    assert validated == [epoch + 1, 2 * epoch + 2, 3 * epoch]
+
+
+def test_a_resume_with_other_settings_is_refused(
+    run: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(PixelContrast, "forward", lambda *_, **__: (_ for _ in ()).throw(InterruptedTrainingError()))
+        with pytest.raises(InterruptedTrainingError):
+            run("cut", CONTRAST)
+    other = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=6, embedding_dim=16))
+    with pytest.raises(UserError, match="other settings"):
+        run("cut", other, resume=True)
+
+
+def test_a_loss_that_explodes_is_one_clear_error(run: Callable[..., TrainResult]) -> None:
+    config = TrainConfig(
+        iterations=4,
+        batch_size=2,
+        threads=1,
+        device="cpu",
+        precision="fp32",
+        validate_every=4,
+        gradient_clip_norm=None,
+        optimizer=OptimizerConfig(name="sgd", learning_rate=9.0, momentum=0.99),
+        augment=AugmentConfig(crop=(64, 64)),
+    )
+    poisoned = torch.full((3,), float("nan"))
+
+    def poison(*_: Any) -> Tensor:
+        return poisoned
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.training.experiment.class_weights", poison)
+        with pytest.raises(UserError, match=r"cross_entropy.* is not finite .*learning_rate"):
+            run("a", BASELINE, config)
+
+
+def test_cuda_without_a_device_is_one_clear_error(run: Callable[..., TrainResult]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(UserError, match="torch sees no CUDA device"):
+        run("a", BASELINE, TrainConfig(device="cuda"))
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    result = run("a", BASELINE)
+    best, last = (load_tensors(tmp_path / "a" / f"{name}.safetensors", made_by="train") for name in ("best", "last"))
+    same = all(torch.equal(best[name], last[name]) for name in best)
+    assert same == (result.best_iteration == 4)
+
+
+def test_crops_are_padded_to_the_stride_where_the_padding_counts_nowhere() -> None:
+    images, labels = torch.rand(2, 3, 36, 50) + 1, torch.ones(2, 36, 50, dtype=torch.long)
+    padded, padded_labels = pad_to_stride(images, labels, stride=32, ignore_index=255)
+    assert padded.shape == (2, 3, 64, 64)
+    assert torch.equal(padded[..., :36, :50], images)
+    assert padded[..., 36:, :].abs().max() == 0
+    assert (padded_labels == 255).sum() == 2 * (64 * 64 - 36 * 50)
+    assert pad_to_stride(padded, padded_labels, stride=32, ignore_index=255)[0] is padded

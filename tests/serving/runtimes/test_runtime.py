@@ -1,0 +1,34 @@
+"""What holds for every runtime in the registry."""
+
+import dataclasses
+
+import pytest
+
+from serving.contract.errors import UserError
+from serving.contract.manifest import write_sidecar
+from serving.predictor import Predictor
+from serving.runtimes import RUNTIMES, default_runtime
+from serving.runtimes.runtime import Runtime
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_each_resolves_without_its_library_and_says_what_it_opens(name):
+    runtime = RUNTIMES.resolve(name)
+    assert issubclass(runtime, Runtime)
+    assert runtime.name == name and runtime.kinds
+    for kind in runtime.kinds:
+        assert name == default_runtime(kind) or kind == "onnx"
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_each_refuses_unknown_options_and_changed_files_before_it_loads(name, tmp_path, engine, manifest):
+    kind = next(iter(RUNTIMES.resolve(name).kinds))
+    path = engine if kind == "onnx" else tmp_path / "model.plan"
+    if kind != "onnx":
+        path.write_bytes(b"a plan")
+        write_sidecar(dataclasses.replace(manifest, kind=kind), path)
+    with pytest.raises(UserError, match=f"options of {name}.turbo: unknown key"):
+        Predictor(path, runtime=name, options={"turbo": True})
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(UserError, match="not the file its manifest describes"):
+        Predictor(path, runtime=name)

@@ -1,0 +1,159 @@
+"""A whole study in small: real trainings, one look at test, the table, other settings over it, and its gradients."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+
+from pipeline.layout.branches import methods_of
+from serving.contract.errors import UserError
+from studies import gradients as study_gradients
+from studies import study
+
+PARAMS = """
+prepare: {dataset: streets, options: {train: 6, val: 6, test: 6, height: 64, width: 96, seed: 0}}
+model: {pretrained: false}
+train:
+  {iterations: 4, batch_size: 2, threads: 1, device: cpu, precision: fp32, validate_every: 2, augment: {crop: [64, 96]}}
+methods:
+  cross_entropy: {loss: cross_entropy}
+  pixel_contrast: {loss: pixel_contrast, max_views: 2, embedding_dim: 8}
+branches:
+  cross_entropy-s0: {method: cross_entropy, loss: cross_entropy, seed: 0}
+  pixel_contrast-s0: {method: pixel_contrast, loss: pixel_contrast, seed: 0}
+  cross_entropy-s1: {method: cross_entropy, loss: cross_entropy, seed: 1}
+  pixel_contrast-s1: {method: pixel_contrast, loss: pixel_contrast, seed: 1}
+artifacts: {onnx_fp32: {kind: onnx_fp32}}
+targets: {ort_fp32: {artifact: onnx_fp32}}
+"""
+OVER = """
+methods: {heavy: {loss: pixel_contrast, max_views: 2, embedding_dim: 8, weight: 1.0}}
+branches:
+  cross_entropy-s0: {method: cross_entropy, loss: cross_entropy, seed: 0}
+  heavy-s0: {method: heavy, loss: pixel_contrast, seed: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working directory with settings, a recipe and something over it."""
+    place = tmp_path_factory.mktemp("study")
+    (place / "params.yaml").write_text(PARAMS)
+    (place / "recipes").mkdir()
+    (place / "recipes" / "tiny.yaml").write_text("# Tiny.\ntrain: {checkpoint: last}\n")
+    (place / "over.yaml").write_text(OVER)
+    return place
+
+
+@pytest.fixture
+def call(place, monkeypatch, capsys):
+    def call(main, *arguments):
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["x", *arguments])
+        assert main() == 0
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def runs(place):
+    """The study, run by two workers one after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for worker in ("0/2", "1/2"):
+            patch.setattr(sys, "argv", ["x", "run", "--recipe", "tiny", "--worker", worker])
+            study.main()
+    return place / "docs" / "results" / "tiny"
+
+
+def test_the_workers_share_the_runs(runs):
+    values = {path.stem: json.loads(path.read_text()) for path in runs.glob("*.json")}
+    assert sorted(values) == ["cross_entropy-s0", "cross_entropy-s1", "pixel_contrast-s0", "pixel_contrast-s1"]
+    assert all("test" not in run and 0 <= run["val"]["miou"] <= 1 for run in values.values())
+    assert values["pixel_contrast-s0"]["training"]["contrast_steps"] == 4  # half an iteration of warm-up is none
+    assert values["cross_entropy-s0"]["training"]["contrast_steps"] == 0
+    # The confusions by block are all that the intervals see: they must add up to the mIoU beside them.
+    total = torch.tensor(list(values["cross_entropy-s0"]["val"]["confusion_by_block"].values())).sum(dim=0).double()
+    union = total.sum(dim=0) + total.sum(dim=1) - total.diagonal()
+    seen = union > 0
+    found = (total.diagonal()[seen] / union[seen]).mean()
+    assert float(found) == pytest.approx(values["cross_entropy-s0"]["val"]["miou"], abs=1e-9)
+
+
+def test_what_is_there_is_not_repeated(runs, call):
+    (runs / "pixel_contrast-s1.json").unlink()
+    assert call(study.main, "run", "--recipe", "tiny").count("val mIoU") == 1
+
+
+def test_one_look_at_test_and_the_table(runs, call):
+    assert call(study.main, "test", "--recipe", "tiny").count("test mIoU") == 4
+    assert call(study.main, "test", "--recipe", "tiny") == "", "the test split is looked at once"
+    call(study.main, "table", "--recipe", "tiny")
+    rows = json.loads(runs.with_suffix(".json").read_text())["rows"]
+    assert [(row["method"], row["split"]) for row in rows] == [
+        (method, split) for split in ("val", "test") for method in ("cross_entropy", "pixel_contrast")
+    ]
+    mious = [json.loads((runs / f"pixel_contrast-s{seed}.json").read_text())["test"]["miou"] for seed in (0, 1)]
+    theirs = [json.loads((runs / f"cross_entropy-s{seed}.json").read_text())["test"]["miou"] for seed in (0, 1)]
+    assert rows[3]["difference"] == pytest.approx(sum(mious) / 2 - sum(theirs) / 2)
+    assert rows[3]["ci95_seeds"][0] <= rows[3]["difference"] <= rows[3]["ci95_seeds"][1]
+    text = runs.with_suffix(".md").read_text()
+    assert "Written by `python -m studies.study table --recipe tiny`. Single scale" in text
+    assert "## test" in text and f"| pixel_contrast | 0, 1 | {100 * rows[3]['mean']:.2f}" in text
+
+
+def test_other_settings_are_a_study_of_their_own_that_takes_over_equal_runs(runs, call):
+    said = call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml")
+    folder = runs.with_name("tiny-over")
+    assert said.count("val mIoU") == 1 and "heavy-s0" in said, "the baseline is the same run"
+    baseline = json.loads((folder / "cross_entropy-s0.json").read_text())
+    assert baseline["val"] == json.loads((runs / "cross_entropy-s0.json").read_text())["val"] and "test" not in baseline
+    assert json.loads((folder / "heavy-s0.json").read_text())["settings"]["weight"] == 1.0
+    # With another schedule nothing is the same run.
+    (folder.parent.parent.parent / "over.yaml").write_text(OVER + "train: {iterations: 2}\n")
+    shutil.rmtree(folder)
+    assert call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml").count("val mIoU") == 2
+
+
+def test_the_baseline_is_always_among_the_methods(place, monkeypatch):
+    monkeypatch.chdir(place)
+    branches = study.study_params("tiny", ["pixel_contrast"], [3]).branches
+    assert list(branches) == ["cross_entropy-s3", "pixel_contrast-s3"]
+    both = ["pixel_contrast", "cross_entropy"]
+    assert methods_of(study.study_params("tiny", both, None).branches) == both
+
+
+def test_gradients_of_the_runs(runs, call):
+    said = call(study_gradients.main, "--recipe", "tiny", "--batches", "2")
+    (first, second) = json.loads((runs.with_name("tiny-gradients.json")).read_text())["rows"]
+    assert (first["method"], first["seed"], second["seed"]) == ("pixel_contrast", 0, 1), "the baseline has none"
+    assert first["ratio"] > 0 and -1 <= first["cosine"] <= 1 and 0 < first["through"] <= 1
+    assert "pixel_contrast-s1: ratio" in said
+
+
+def test_gradients_beside_each_other_by_hand():
+    found = study_gradients.compare(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0]), torch.tensor([1.0]))
+    assert found == {
+        "ratio": pytest.approx(2**0.5 / 2),
+        "cosine": pytest.approx(2**-0.5),
+        "through": pytest.approx(2 / 3),
+    }
+
+
+@pytest.mark.parametrize("worker", ["2/2", "1", "a/b", "-1/2"])
+def test_a_worker_that_is_none(call, worker):
+    with pytest.raises(UserError, match="expected K/N"):
+        call(study.main, "run", "--recipe", "tiny", f"--worker={worker}")
+
+
+def test_a_table_of_nothing(place, call):
+    with pytest.raises(UserError, match=r"nothing\.yaml: no such file"):
+        call(study.main, "table", "--recipe", "tiny", "--over", "nothing.yaml")
+    (place / "empty.yaml").write_text("{}")
+    with pytest.raises(UserError, match="no runs"):
+        call(study.main, "table", "--recipe", "tiny", "--over", "empty.yaml")
