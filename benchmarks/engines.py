@@ -31,7 +31,8 @@ from export.artifacts import ARTIFACTS
 from export.artifacts.shared.exporter import ExportContext
 from export.graph.costs import costs
 from export.graph.deploy import DeployGraph
-from export.machine.device import describe_device, device_summary
+from export.machine.device import describe_device
+from export.machine.hardware import device_summary
 from export.targets.artifacts import ArtifactConfig
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig

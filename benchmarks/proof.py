@@ -41,7 +41,8 @@ from export.latency.engine_latency import Engine
 from export.latency.latency import self_test
 from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
 from export.machine import load as machine
-from export.machine.device import describe_device, device_summary
+from export.machine.device import describe_device
+from export.machine.hardware import device_summary
 from export.pages.document import Block, Heading, Paragraph, to_markdown
 from pipeline.layout.branches import methods_of
 from pipeline.models.network.config import ModelConfig

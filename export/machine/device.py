@@ -7,20 +7,18 @@ changes and only then; what changes by the second (load, clocks, temperature) is
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from export.machine.hardware import hardware_sha256
 from serving.runtimes import RUNTIMES
 
 # What runtimes choose their kernels by.
@@ -30,25 +28,13 @@ KERNEL_FLAGS = (
     *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
 
-# Two machines whose `hardware` agrees in all of these may have their latencies compared.
-HARDWARE_KEYS = (
-    "architecture",
-    "cpu",
-    "cpu_family",
-    "cpu_flags",
-    "cores",
-    "usable_cpus",
-    "cache",
-    "memory_gib",
-    "gpus",
-)
-
 
 def describe_device() -> dict[str, Any]:
     """The contents of device.json.
 
     Returns:
-        `hardware` with HARDWARE_KEYS, `hardware_sha256` over it, and `software` (system, python, packages, gpu_driver).
+        `hardware` with `export.machine.hardware.HARDWARE_KEYS`, `hardware_sha256` over it, and `software` (system,
+        python, packages, gpu_driver).
     """
     gpus, driver = _gpus()
     packages = ["torch", "numpy", "onnx"] + [each for name in RUNTIMES for each in RUNTIMES.resolve(name).packages]
@@ -73,24 +59,6 @@ def describe_device() -> dict[str, Any]:
             "gpu_driver": driver,
         },
     }
-
-
-def hardware_sha256(hardware: Mapping[str, Any]) -> str:
-    """Hash of what decides whether two latencies may be compared."""
-    text = json.dumps({key: hardware.get(key) for key in HARDWARE_KEYS}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def device_summary(device: Mapping[str, Any]) -> str:
-    """One line for tables: `AMD EPYC, 2 CPUs, avx2 avx512_vnni, 16 GiB; NVIDIA H100`."""
-    hardware = device["hardware"]
-    wide = [
-        flag for flag in hardware["cpu_flags"] if flag.startswith(("amx_bf16", "amx_int8", "avx512_bf16", "avx512f"))
-    ]
-    widest = wide or [flag for flag in hardware["cpu_flags"] if flag in ("avx2", "asimd")]
-    cpu = f"{hardware['cpu']}, {hardware['usable_cpus']:g} CPUs, {' '.join(widest) or 'no vector flags known'}"
-    gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"]) or "no GPU"
-    return f"{cpu}, {hardware['memory_gib']} GiB; {gpus}"
 
 
 def _cpu_info() -> str:

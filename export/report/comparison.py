@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.machine.device import HARDWARE_KEYS
+from export.machine.hardware import HARDWARE_KEYS
 from export.report.report import SCHEMA, TARGET_KEYS
 from serving.contract.errors import UserError
 from serving.contract.files import read_json

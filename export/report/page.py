@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from export.certificate.page import certificate_blocks
-from export.machine.device import device_summary
+from export.machine.hardware import device_summary
 from export.pages.document import Block, Bullets, Figure, Heading, Paragraph, Table
 from export.pages.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent, shortened
 

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation.metrics import (
     Interval,
     boundary_counts,
@@ -25,6 +25,9 @@ from pipeline.evaluation.metrics import (
 )
 from serving.contract.errors import UserError
 from serving.contract.files import write_atomically
+
+if TYPE_CHECKING:
+    from pipeline.data.prepared import PreparedSplit
 
 UInt8 = NDArray[np.uint8]
 Predict = Callable[[UInt8], UInt8]

@@ -12,7 +12,8 @@ import pytest
 
 from export.machine import device
 from export.machine import load as machine
-from export.machine.device import HARDWARE_KEYS, describe_device, device_summary, hardware_sha256
+from export.machine.device import describe_device
+from export.machine.hardware import HARDWARE_KEYS, device_summary, hardware_sha256
 from export.stages.device import main
 
 
