@@ -29,7 +29,8 @@ from pipeline.training.checkpoints import load_trainee
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import write_json
 from serving.images.geometry import place, resize_nearest
-from studies.study import RESULTS_DIR, WORK_DIR, open_prepared, study_params
+from studies.record import RESULTS_DIR, WORK_DIR
+from studies.study import open_prepared, study_params
 
 
 def separation(fitted: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], num_classes: int) -> dict[str, float]:

@@ -36,7 +36,8 @@ from pipeline.training.checkpoints import build_method, load_trainee
 from pipeline.training.experiment import class_weights
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
-from studies.study import RESULTS_DIR, WORK_DIR, open_prepared, study_name, study_params
+from studies.record import RESULTS_DIR, WORK_DIR
+from studies.study import open_prepared, study_name, study_params
 
 
 def gradients(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

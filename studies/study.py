@@ -3,13 +3,14 @@
     python -m studies.study run --recipe camvid-cpu --seeds 0 1 2       one JSON per run, resumable
     python -m studies.study run --recipe camvid-cpu --worker 0/2 &      two processes share the runs
     python -m studies.study test --recipe camvid-cpu                    the one look at the test split, recorded
-    python -m studies.study table --recipe camvid-cpu                   docs/results/<recipe>.md from the JSONs
-    python -m studies.study run --recipe camvid-cpu --over benchmarks/studies/contrast.yaml
+    python -m studies.study table --recipe camvid-cpu                   docs/results/<recipe>.json and .md from the runs
+    python -m studies.study run --recipe camvid-cpu --over studies/contrast.yaml
 
 `--over` merges a file in the form of a recipe over the recipe: other settings of the methods, another schedule. Its
 runs are kept apart, under <recipe>-<file>, and compared with one another.
 
-A run that is there already is not repeated; delete its JSON to repeat it. Settings are chosen on val only.
+A run that is there already, under runs/study or in the committed record, is not repeated. `table` writes that record
+too: all that is kept of the runs, in one compact file. Settings are chosen on val only.
 """
 
 from __future__ import annotations
@@ -38,10 +39,8 @@ from pipeline.training.checkpoints import load_trainee
 from pipeline.training.experiment import train_branch
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import read_json, write_json
+from studies.record import WORK_DIR, load_runs, refuse_other_settings, run_path
 from studies.table import write_table
-
-RESULTS_DIR = Path("docs/results")
-WORK_DIR = Path("runs/study")
 
 # Frames of one video are not independent: intervals resample blocks of this many consecutive frames of a recording.
 BLOCK_FRAMES = 10
@@ -86,11 +85,6 @@ def open_prepared(params: Params, study: str) -> Prepared:
     if not (folder / "dataset.json").exists():
         prepare(params.prepare, folder, progress=sys.stderr.isatty())
     return load_prepared(folder, root)
-
-
-def run_path(study: str, method: str, seed: int) -> Path:
-    """The JSON of one run."""
-    return RESULTS_DIR / study / f"{branch_name(method, seed)}.json"
 
 
 def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
@@ -147,11 +141,8 @@ def evaluate_split(folder: Path, split: str, params: Params, prepared: Prepared)
 
 def taken_over(recipe: str, study: str, method: str, seed: int, settings: str) -> bool:
     """Whether the recipe's own study has this very run, which then becomes one of this study too."""
-    source = run_path(recipe, method, seed)
-    if study == recipe or not source.exists():
-        return False
-    values = read_json(source, made_by="studies.study run")
-    if values["settings_sha256"] != settings:
+    values = {} if study == recipe else load_runs(recipe).get(method, {}).get(seed, {})
+    if values.get("settings_sha256") != settings:
         return False
     write_json(run_path(study, method, seed), {name: value for name, value in values.items() if name != "test"})
     return True
@@ -161,10 +152,13 @@ def run(recipe: str, study: str, params: Params, worker: tuple[int, int]) -> Non
     """Train and evaluate on val what is not there yet; this worker's share of the runs."""
     prepared = open_prepared(params, study)
     todo = runs_by_seed(params)
+    settings_of = {(method, seed): settings_sha256(params, method, prepared) for method, seed in todo}
+    there = load_runs(study)
+    refuse_other_settings(study, there, settings_of)
     for method, seed in todo[worker[0] :: worker[1]]:
         path = run_path(study, method, seed)
-        settings = settings_sha256(params, method, prepared)
-        if path.exists() or taken_over(recipe, study, method, seed, settings):
+        settings = settings_of[method, seed]
+        if seed in there.get(method, {}) or taken_over(recipe, study, method, seed, settings):
             continue
         folder = WORK_DIR / study / branch_name(method, seed)
         result = train_branch(
@@ -202,9 +196,10 @@ def run(recipe: str, study: str, params: Params, worker: tuple[int, int]) -> Non
 def test(study: str, params: Params) -> None:
     """Evaluate every finished run on the test split, once; the runs record that it was used."""
     prepared = open_prepared(params, study)
+    runs = load_runs(study)
     for method, seed in runs_by_seed(params):
         path = run_path(study, method, seed)
-        values = read_json(path, made_by="studies.study run")
+        values = runs.get(method, {}).get(seed) or read_json(path, made_by="studies.study run")
         if "test" in values:
             continue
         folder = WORK_DIR / study / branch_name(method, seed)
@@ -233,7 +228,7 @@ def main() -> int:
     else:
         over = f" --over {arguments.over.as_posix()}" if arguments.over else ""
         command = f"python -m studies.study table --recipe {arguments.recipe}{over}"
-        write_table(RESULTS_DIR / study, params.certify.baseline, command)
+        write_table(study, params.certify.baseline, command)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.metrics import mean_iou, paired_bootstrap, t_interval
 from serving.contract.errors import UserError
-from serving.contract.files import atomic_path, read_json, write_json
-
-Runs = dict[str, dict[int, dict[str, Any]]]  # method -> seed -> the run's JSON
+from serving.contract.files import write_atomically
+from studies.record import WORK_DIR, Runs, load_runs, record_path, write_record
 
 RESAMPLES = 10_000
-
-
-def load_runs(folder: Path) -> Runs:
-    """Every run of a study. Raises UserError when there is none."""
-    runs: Runs = {}
-    for path in sorted(folder.glob("*-s*.json")):
-        values = read_json(path, made_by="studies.study run")
-        runs.setdefault(values["method"], {})[values["seed"]] = values
-    if not runs:
-        raise UserError(f"{folder}: no runs; make them with `python -m studies.study run`")
-    return runs
 
 
 def stacked(run: dict[str, Any], split: str) -> NDArray[np.int64]:
@@ -47,7 +34,7 @@ def compare(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any
         "mean": statistics.mean(mious),
         "deviation": statistics.stdev(mious) if len(mious) > 1 else None,
         "boundary_iou": statistics.mean(runs[method][seed][split]["boundary_iou"] for seed in seeds),
-        "iou_per_class": np.mean([runs[method][seed][split]["iou_per_class"] for seed in seeds], axis=0),
+        "iou_per_class": _mean_per_class([runs[method][seed][split]["iou_per_class"] for seed in seeds]),
         "contrast_steps": runs[method][seeds[0]]["training"]["contrast_steps"],
         "mean_anchors": statistics.mean(runs[method][seed]["training"]["mean_anchors"] for seed in seeds),
         "seconds": statistics.mean(runs[method][seed]["training"]["seconds"] for seed in seeds),
@@ -71,22 +58,29 @@ def compare(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any
     return row
 
 
-def write_table(folder: Path, baseline: str, command: str) -> None:
-    """Write `<folder>.json` and `<folder>.md`, which names the `command`, beside the folder of the runs."""
-    runs = load_runs(folder)
+def write_table(study: str, baseline: str, command: str) -> None:
+    """Write the record of a study and its table, which names the `command`.
+
+    Raises:
+        UserError: the study has no run, or none of the baseline.
+    """
+    runs = load_runs(study)
+    if not runs:
+        raise UserError(
+            f"{study}: no runs, neither in {record_path(study)} nor in {WORK_DIR / study}; make them with "
+            "`python -m studies.study run`"
+        )
     if baseline not in runs:
-        raise UserError(f"{folder}: no run of the baseline {baseline!r}; it has: {', '.join(runs)}")
+        raise UserError(f"{study}: no run of the baseline {baseline!r}; it has: {', '.join(runs)}")
     order = [baseline, *(method for method in runs if method != baseline)]
     splits = [
         split for split in ("val", "test") if all(split in run for seeds in runs.values() for run in seeds.values())
     ]
     rows = [compare(runs, method, baseline, split) for split in splits for method in order]
-    write_json(folder.with_suffix(".json"), {"baseline": baseline, "rows": rows})
-    class_names = next(iter(runs[baseline].values()))["class_names"]
-    protocol = next(iter(runs[baseline].values()))[splits[0]]["protocol"]
-    text = _markdown(folder.name, command, rows, class_names, protocol)
-    with atomic_path(folder.with_suffix(".md")) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_record(study, baseline, rows, runs)
+    first = next(iter(runs[baseline].values()))
+    text = _markdown(study, command, rows, first["class_names"], first[splits[0]]["protocol"])
+    write_atomically(record_path(study).with_suffix(".md"), text.encode())
 
 
 def _markdown(name: str, command: str, rows: list[dict[str, Any]], class_names: list[str], protocol: str) -> str:
@@ -106,7 +100,7 @@ def _markdown(name: str, command: str, rows: list[dict[str, Any]], class_names: 
             "| method | " + " | ".join(class_names) + " |",
             "|---|" + "---|" * len(class_names),
             *(
-                f"| {row['method']} | " + " | ".join(f"{100 * v:.1f}" for v in row["iou_per_class"]) + " |"
+                f"| {row['method']} | " + " | ".join(_percent(value) for value in row["iou_per_class"]) + " |"
                 for row in chosen
             ),
             "",
@@ -134,3 +128,13 @@ def _row(row: dict[str, Any]) -> str:
 
 def _interval(bounds: list[float] | None) -> str:
     return f"[{100 * bounds[0]:+.2f}, {100 * bounds[1]:+.2f}]" if bounds else ""
+
+
+def _mean_per_class(ious: list[list[float | None]]) -> list[float | None]:
+    """Mean over the seeds of the IoU of every class; None for a class that is nowhere in the split."""
+    means = np.array(ious, dtype=np.float64).mean(axis=0)
+    return [None if np.isnan(mean) else float(mean) for mean in means]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

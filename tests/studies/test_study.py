@@ -1,10 +1,11 @@
-"""A whole study in small: real trainings, one look at test, the table, other settings over it, and its gradients."""
+"""A whole study in small: real trainings, one look at test, the record and its table, other settings, gradients."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from pipeline.layout.branches import methods_of
 from serving.contract.errors import UserError
 from studies import gradients as study_gradients
 from studies import study
+from studies.record import compact_json
 
+ROOT = Path(__file__).parent.parent.parent
 PARAMS = """
 prepare: {dataset: streets, options: {train: 6, val: 6, test: 6, height: 64, width: 96, seed: 0}}
 model: {pretrained: false}
@@ -68,10 +71,17 @@ def runs(place):
         for worker in ("0/2", "1/2"):
             patch.setattr(sys, "argv", ["x", "run", "--recipe", "tiny", "--worker", worker])
             study.main()
-    return place / "docs" / "results" / "tiny"
+    return place / "runs" / "study" / "tiny"
 
 
-def test_the_workers_share_the_runs(runs):
+@pytest.fixture
+def record(place):
+    """Where the study's record is written."""
+    return place / "docs" / "results" / "tiny.json"
+
+
+def test_the_workers_share_the_runs(runs, record):
+    assert not record.exists(), "the table writes it"
     values = {path.stem: json.loads(path.read_text()) for path in runs.glob("*.json")}
     assert sorted(values) == ["cross_entropy-s0", "cross_entropy-s1", "pixel_contrast-s0", "pixel_contrast-s1"]
     assert all("test" not in run and 0 <= run["val"]["miou"] <= 1 for run in values.values())
@@ -90,11 +100,11 @@ def test_what_is_there_is_not_repeated(runs, call):
     assert call(study.main, "run", "--recipe", "tiny").count("val mIoU") == 1
 
 
-def test_one_look_at_test_and_the_table(runs, call):
+def test_one_look_at_test_and_the_table(runs, record, call):
     assert call(study.main, "test", "--recipe", "tiny").count("test mIoU") == 4
     assert call(study.main, "test", "--recipe", "tiny") == "", "the test split is looked at once"
     call(study.main, "table", "--recipe", "tiny")
-    rows = json.loads(runs.with_suffix(".json").read_text())["rows"]
+    rows = json.loads(record.read_text())["rows"]
     assert [(row["method"], row["split"]) for row in rows] == [
         (method, split) for split in ("val", "test") for method in ("cross_entropy", "pixel_contrast")
     ]
@@ -102,12 +112,74 @@ def test_one_look_at_test_and_the_table(runs, call):
     theirs = [json.loads((runs / f"cross_entropy-s{seed}.json").read_text())["test"]["miou"] for seed in (0, 1)]
     assert rows[3]["difference"] == pytest.approx(sum(mious) / 2 - sum(theirs) / 2)
     assert rows[3]["ci95_seeds"][0] <= rows[3]["difference"] <= rows[3]["ci95_seeds"][1]
-    text = runs.with_suffix(".md").read_text()
+    text = record.with_suffix(".md").read_text()
     assert "Written by `python -m studies.study table --recipe tiny`. Single scale" in text
     assert "## test" in text and f"| pixel_contrast | 0, 1 | {100 * rows[3]['mean']:.2f}" in text
 
 
-def test_other_settings_are_a_study_of_their_own_that_takes_over_equal_runs(runs, call):
+def test_the_record_alone_gives_the_same_table_and_counts_as_run(runs, record, call, place):
+    """As in a clone: the record is committed, what lies under runs/ is not."""
+    call(study.main, "test", "--recipe", "tiny")
+    call(study.main, "table", "--recipe", "tiny")
+    written = [record.read_bytes(), record.with_suffix(".md").read_bytes()]
+    assert len(record.read_text().splitlines()) < 300, "a line per confusion matrix at most, and none per number"
+    kept = {(run["method"], run["seed"]): run for run in json.loads(record.read_text())["runs"]}
+    assert kept["pixel_contrast", 1] == json.loads((runs / "pixel_contrast-s1.json").read_text())
+    aside = place / "aside"
+    aside.mkdir()
+    for path in runs.glob("*.json"):
+        path.rename(aside / path.name)
+    try:
+        record.with_suffix(".md").unlink()
+        call(study.main, "table", "--recipe", "tiny")
+        assert [record.read_bytes(), record.with_suffix(".md").read_bytes()] == written
+        assert call(study.main, "run", "--recipe", "tiny") == "", "nothing is trained again"
+        assert call(study.main, "test", "--recipe", "tiny") == "", "nor looked at again"
+    finally:
+        for path in aside.glob("*.json"):
+            path.rename(runs / path.name)
+
+
+def test_runs_of_other_settings_are_refused_before_anything_trains(runs, record, call, place):
+    call(study.main, "table", "--recipe", "tiny")
+    recipe = place / "recipes" / "tiny.yaml"
+    before = recipe.read_text()
+    recipe.write_text(before + "methods: {pixel_contrast: {weight: 0.5}}\n")
+    try:
+        with pytest.raises(UserError, match=r"other settings.*: pixel_contrast-s0, pixel_contrast-s1; to run them anew"):
+            call(study.main, "run", "--recipe", "tiny")
+    finally:
+        recipe.write_text(before)
+
+
+def test_json_spends_a_line_where_it_is_worth_one():
+    value = {"b": [[[{"deep": list(range(100))}]]], "a": {"short": None}, "many": list(range(200))}
+    text = compact_json(value)
+    assert json.loads(text) == value
+    assert [line.strip()[:9] for line in text.splitlines()] == [
+        "{", '"a": {"sh', '"b": [', "[", "[", '{"deep": ', "]", "]", "],", '"many": [', "}"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="Out of range"):
+        compact_json({"nan": float("nan")})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("over", [[], ["--over", "studies/contrast.yaml"]], ids=["camvid-cpu", "camvid-cpu-contrast"])
+def test_the_committed_tables_come_from_the_committed_records(tmp_path, monkeypatch, over):
+    for name in ("params.yaml", "recipes", "studies", "docs/results"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    name = study.study_name("camvid-cpu", Path(over[1]) if over else None)
+    (tmp_path / "docs" / "results" / f"{name}.md").unlink()
+    monkeypatch.setattr(sys, "argv", ["x", "table", "--recipe", "camvid-cpu", *over])
+    assert study.main() == 0
+    for ending in (".json", ".md"):
+        path = Path("docs", "results", f"{name}{ending}")
+        assert (tmp_path / path).read_bytes() == (ROOT / path).read_bytes()
+
+
+def test_other_settings_are_a_study_of_their_own_that_takes_over_equal_runs(place, runs, call):
     said = call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml")
     folder = runs.with_name("tiny-over")
     assert said.count("val mIoU") == 1 and "heavy-s0" in said, "the baseline is the same run"
@@ -115,7 +187,9 @@ def test_other_settings_are_a_study_of_their_own_that_takes_over_equal_runs(runs
     assert baseline["val"] == json.loads((runs / "cross_entropy-s0.json").read_text())["val"] and "test" not in baseline
     assert json.loads((folder / "heavy-s0.json").read_text())["settings"]["weight"] == 1.0
     # With another schedule nothing is the same run.
-    (folder.parent.parent.parent / "over.yaml").write_text(OVER + "train: {iterations: 2}\n")
+    (place / "over.yaml").write_text(OVER + "train: {iterations: 2}\n")
+    with pytest.raises(UserError, match="cross_entropy-s0, heavy-s0"):
+        call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml")
     shutil.rmtree(folder)
     assert call(study.main, "run", "--recipe", "tiny", "--over", "over.yaml").count("val mIoU") == 2
 
@@ -128,9 +202,9 @@ def test_the_baseline_is_always_among_the_methods(place, monkeypatch):
     assert methods_of(study.study_params("tiny", both, None).branches) == both
 
 
-def test_gradients_of_the_runs(runs, call):
+def test_gradients_of_the_runs(runs, record, call):
     said = call(study_gradients.main, "--recipe", "tiny", "--batches", "2")
-    (first, second) = json.loads((runs.with_name("tiny-gradients.json")).read_text())["rows"]
+    (first, second) = json.loads((record.with_name("tiny-gradients.json")).read_text())["rows"]
     assert (first["method"], first["seed"], second["seed"]) == ("pixel_contrast", 0, 1), "the baseline has none"
     assert first["ratio"] > 0 and -1 <= first["cosine"] <= 1 and 0 < first["through"] <= 1
     assert "pixel_contrast-s1: ratio" in said
