@@ -28,8 +28,8 @@ from pipeline.compute.random_streams import stream_seed
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.layout.branches import branch_name
-from pipeline.losses.cross_entropy.loss import segmentation_loss
 from pipeline.losses.shared.term import MethodLoss
+from pipeline.losses.supervised.cross_entropy import segmentation_loss
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.params import Params
 from pipeline.training.checkpoints import build_method, load_trainee

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from benchmarks.losses.per_group_contrast import per_group_contrast
 from pipeline.compute.devices import autocast_dtype
 from pipeline.losses.contextrast.loss import Contextrast, ContextrastConfig
-from pipeline.losses.cross_entropy.loss import segmentation_loss
 from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
 from pipeline.losses.shared.memory_bank import MemoryBank
+from pipeline.losses.supervised.cross_entropy import segmentation_loss
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.head import TraineeOutput
 from pipeline.models.network.segmentor import build_segmentor

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from pipeline.compute.devices import autocast_dtype
 from pipeline.compute.random_streams import stream_seed
-from pipeline.losses.cross_entropy.loss import segmentation_loss
 from pipeline.losses.shared.term import MethodLoss, MethodLossOutput
+from pipeline.losses.supervised.cross_entropy import segmentation_loss
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import TrainConfig
