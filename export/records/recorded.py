@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.layout.branches import BranchConfig
-from pipeline.layout.paths import train_metrics_path, train_timing_path, verify_path
+from pipeline.layout.paths import curves_dir, train_metrics_path, train_timing_path, verify_path
 from serving.contract.files import read_json
 
 Key = tuple[str, int, str]
+
+CURVES = ("cross_entropy", "validation_miou")
 
 
 def load_verified(branches: Mapping[str, BranchConfig]) -> dict[Key, dict[str, Any]]:
@@ -30,3 +32,21 @@ def load_training(branches: Mapping[str, BranchConfig]) -> dict[tuple[str, int],
         seconds = read_json(timing, made_by="train").get("seconds") if timing.exists() else None
         rows[branch.method, branch.seed] = row | {"seconds": seconds}
     return rows
+
+
+def load_curves(branches: Mapping[str, BranchConfig]) -> dict[str, dict[str, list[list[float]]]]:
+    """Training curves as DVCLive wrote them: quantity -> branch -> points of [iteration, value].
+
+    Only what every branch logs: cross entropy (its mean since the point before) and validation mIoU in [0,1].
+    """
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for quantity in CURVES:
+        for name, branch in branches.items():
+            path = curves_dir(branch.method, branch.seed) / "plots/metrics" / f"{quantity}.tsv"
+            if not path.exists():  # trained elsewhere: the curves stay where they were drawn
+                continue
+            rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+            step, value = rows[0].index("step"), rows[0].index(quantity)
+            points = [[float(row[step]), float(row[value])] for row in rows[1:]]
+            found.setdefault(quantity, {})[name] = points
+    return found

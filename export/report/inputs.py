@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.records.expected import expected_targets
-from export.records.recorded import load_training, load_verified
+from export.records.recorded import load_curves, load_training, load_verified
 from export.report.report import ReportInputs
 from export.targets.config import DeployConfig, TargetConfig
 from pipeline.layout.branches import BranchConfig
@@ -51,6 +51,7 @@ def load_report_inputs(
         certificate=certificate,
         device=read_json(DEVICE_PATH, made_by="device"),
         training=load_training(branches),
+        curves=load_curves(branches),
         engine_bytes={path: Path(path).stat().st_size for path in paths if Path(path).exists()},
         dataset=dict(dataset) | {"images": images[0] if images else None},
         commit=commit(),

@@ -18,11 +18,20 @@ FIGURES = {
     "plots/latency.png": "Latency of one image, by target: median with its 95 % interval over sessions, p90 and p99.",
     "plots/tradeoff.png": "Accuracy against median latency.",
     "plots/classes.png": "IoU per class on the certified target.",
+    "plots/training.png": "Cross entropy, averaged over the iterations since the point before, and mIoU on the "
+    "validation images. A line is a branch; branches of one method share a colour.",
 }
 
 
-def report_page(report: Report, figures: Sequence[str] = tuple(FIGURES)) -> list[Block]:
-    """The whole report; `figures` are the plots that there are."""
+def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Block]:
+    """The whole report.
+
+    Args:
+        report: report.json.
+        figures: names of the plots that there are; None for all that a report with this content can have.
+    """
+    if figures is None:
+        figures = [name for name in FIGURES if report.get("curves") or name != "plots/training.png"]
     shown = [Figure(path, FIGURES[path]) for path in figures]
     by_name = {figure.path: figure for figure in shown}
 
@@ -42,6 +51,7 @@ def report_page(report: Report, figures: Sequence[str] = tuple(FIGURES)) -> list
         *plot("tradeoff"),
         Heading(2, "Training"),
         _training_table(report),
+        *plot("training"),
         *_classes(report),
         *plot("classes"),
         *_checks(report),

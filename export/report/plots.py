@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +20,8 @@ Report = Mapping[str, Any]
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#6b7785"
+# Quantity of the curves -> what its axis says, and the factor to that unit.
+_CURVE_LABELS = {"cross_entropy": ("cross entropy", 1.0), "validation_miou": ("validation mIoU, %", 100.0)}
 _DPI = 160
 _ROW_INCHES = 0.46
 _PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
@@ -31,6 +34,7 @@ def plots(report: Report) -> dict[str, bytes]:
         "plots/latency.png": latency_plot,
         "plots/tradeoff.png": tradeoff_plot,
         "plots/classes.png": classes_plot,
+        "plots/training.png": training_plot,
     }
     result = {}
     for name, make in makers.items():
@@ -163,6 +167,35 @@ def classes_plot(report: Report) -> Figure | None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
     _legend_above(axes, [Patch(color=_colour(report, name), label=name) for name in series])
+    return figure
+
+
+def training_plot(report: Report) -> Figure | None:
+    """Cross entropy and validation mIoU of every branch over the iterations, one panel each."""
+    curves = report.get("curves") or {}
+    panels = [name for name in _CURVE_LABELS if curves.get(name)]
+    if not panels:
+        return None
+    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+    branches = list(dict.fromkeys(branch for name in panels for branch in curves[name]))
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        label, factor = _CURVE_LABELS[name]
+        for branch, points in curves[name].items():
+            steps, values = zip(*points, strict=True)
+            shown = [factor * value for value in values]
+            # Branches of one method share its colour; each of them is a line.
+            axes.plot(steps, shown, marker=".", color=_colour(report, branch.rpartition("-s")[0]), linewidth=1.4)
+        axes.set_xlabel("iteration")
+        axes.set_ylabel(label)
+        _tidy(axes)
+    methods = dict.fromkeys(branch.rpartition("-s")[0] for branch in branches)
+    figure.legend(
+        handles=[Patch(color=_colour(report, method), label=method) for method in methods],
+        loc="outside upper center",
+        ncols=min(4, len(methods)),
+        frameon=False,
+        fontsize=8,
+    )
     return figure
 
 

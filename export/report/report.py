@@ -37,6 +37,7 @@ class ReportInputs:
         dataset: name, split and number of images that the accuracy was measured on.
         commit: of the code, where known.
         created: when, as ISO 8601 text, where known.
+        curves: quantity -> branch -> points of [iteration, value].
     """
 
     profile: str
@@ -53,6 +54,7 @@ class ReportInputs:
     dataset: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     created: str | None = None
+    curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]] = field(default_factory=dict)
 
 
 def build_report(inputs: ReportInputs) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         "certificate": dict(inputs.certificate),
         "checks": checks,
         "benchmark": dict(inputs.benchmark),
-    }
+    } | ({"curves": inputs.curves} if inputs.curves else {})
 
 
 def _target_row(

@@ -12,7 +12,7 @@ from export.compare import main
 from export.report.comparison import compare, hardware_differences, load_report, notes
 from serving.contract.errors import UserError
 
-GOLDEN = Path(__file__).parent / "golden" / "report.json"
+GOLDEN = Path(__file__).parent / "report/golden/report.json"
 
 
 @pytest.fixture

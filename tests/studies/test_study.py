@@ -146,7 +146,9 @@ def test_runs_of_other_settings_are_refused_before_anything_trains(runs, record,
     before = recipe.read_text()
     recipe.write_text(before + "methods: {pixel_contrast: {weight: 0.5}}\n")
     try:
-        with pytest.raises(UserError, match=r"other settings.*: pixel_contrast-s0, pixel_contrast-s1; to run them anew"):
+        with pytest.raises(
+            UserError, match=r"other settings.*: pixel_contrast-s0, pixel_contrast-s1; to run them anew"
+        ):
             call(study.main, "run", "--recipe", "tiny")
     finally:
         recipe.write_text(before)

@@ -9,7 +9,7 @@ import pytest
 from export.commands.readme import BEGIN, END, main, replace_block
 from serving.contract.errors import UserError
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "report/golden"
 
 
 def run(monkeypatch, readme, *flags):

@@ -1,6 +1,7 @@
 """The report: the promised rows, one file per row, and pages that say what the numbers say.
 
-After an intended change of a page: `python tests/export/test_report.py` writes the golden files anew; read the diff.
+After an intended change of a page: `python tests/export/report/test_report.py` writes the golden files anew; read the
+diff.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from export.pages.document import to_html, to_markdown
 from export.pages.formatting import duration, interval, large, milliseconds, number, percent, signed
 from export.records.expected import ExpectedTarget
 from export.report.page import FIGURES, readme_page, report_page
-from export.report.plots import plots
+from export.report.plots import plots, training_plot
 from export.report.report import TARGET_KEYS, ReportInputs, build_report
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,6 +39,7 @@ def inputs(**changes):
 def pages():
     report = build_report(inputs())
     images = dict.fromkeys(FIGURES, PNG)
+    assert "curves" not in report
     return {
         "report.json": json.dumps(report, indent=1, sort_keys=True) + "\n",
         "report.md": to_markdown(report_page(report)),
@@ -132,7 +134,7 @@ def test_page_needs_nothing_from_elsewhere():
                     assert value.startswith("data:image/png;base64,"), value
 
     Links().feed(pages()["report.html"])
-    assert found.count("img") == len(FIGURES) and "script" not in found and "link" not in found
+    assert found.count("img") == len(FIGURES) - 1 and "script" not in found and "link" not in found
 
 
 def test_hostile_names_do_not_become_markup():
@@ -146,9 +148,23 @@ def test_hostile_names_do_not_become_markup():
 def test_plots_are_images_of_what_there_is():
     report = build_report(inputs())
     images = plots(report)
-    assert set(images) == set(FIGURES)
+    assert set(images) == set(FIGURES) - {"plots/training.png"}, "this report has no curves"
     assert all(image.startswith(PNG) and len(image) > 5000 for image in images.values())
     assert plots(report) == images
+
+
+def test_curves_of_all_branches_share_a_plot():
+    points = [[10.0, 1.5], [20.0, 1.25]]
+    curves = {"cross_entropy": {"pixel_contrast-s0": points, "cross_entropy-s0": points}}
+    report = build_report(inputs(curves=curves))
+    assert report["curves"] == curves
+    figure = training_plot(report)
+    (axes,) = figure.axes
+    assert len(axes.lines) == 2 and list(axes.lines[0].get_xdata()) == [10.0, 20.0]
+    assert len({line.get_color() for line in axes.lines}) == 2
+    assert plots(report)["plots/training.png"].startswith(PNG)
+    assert "plots/training.png" in to_markdown(report_page(report))
+    assert "training.png" not in to_markdown(report_page(build_report(inputs())))
 
 
 def test_report_without_any_result_still_has_pages():
