@@ -26,6 +26,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.layout.paths import PREPARED_DIR, stripped_dir
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import PARAMS_PATH, load_params
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import file_sha256
 from serving.contract.manifest import Manifest, read_sidecar
@@ -48,7 +49,7 @@ class Settings:
 
 def main() -> int:
     """Check one engine."""
-    parser = argparse.ArgumentParser(prog="python -m export.check", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=program_name("export.check"), description=__doc__.partition("\n")[0])
     parser.add_argument("engine", type=Path, metavar="ENGINE", help="the engine file, its manifest.json beside it")
     parser.add_argument("--reference", type=Path, metavar="STRIPPED", help="folder of the stripped segmentor; "
                         "default: that of the manifest's method and seed under artifacts/")  # fmt: skip

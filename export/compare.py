@@ -16,12 +16,13 @@ from rich.table import Table
 from export.pages.formatting import DASH, megabytes, milliseconds, percent, signed
 from export.pages.terminal import terminal
 from export.report.comparison import compare, load_report, notes, verdicts
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 
 
 def main() -> int:
     """Print the comparison."""
-    parser = argparse.ArgumentParser(prog="python -m export.compare", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("export.compare"), description=__doc__)
     parser.add_argument("before", type=Path, help="a report.json")
     parser.add_argument("after", type=Path, help="another report.json")
     parser.add_argument("--no-latency", action="store_true", help="compare accuracy, size and verdicts only")

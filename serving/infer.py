@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.manifest import Manifest
 from serving.foreign.described import add_arguments, manifest_from, parse_size
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serving.infer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program_name("serving.infer"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_DIR", help="images, or folders of images")
     parser.add_argument("--engine", type=Path, required=True, help="model.onnx or model.plan, manifest.json beside it")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import file_sha256
 from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
@@ -217,7 +218,7 @@ def _printable(line: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program_name("serving.inspect"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("engine", type=Path, metavar="ENGINE", help="model.onnx or model.plan")
     parser.add_argument("--json", action="store_true", help="print JSON")

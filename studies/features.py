@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from pipeline.data.prepared import Prepared
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.training.checkpoints import load_trainee
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import write_json
 from serving.images.geometry import place, resize_nearest
@@ -86,7 +87,7 @@ def val_features(
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(prog="python -m studies.features", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=program_name("studies.features"), description=__doc__.partition("\n")[0])
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--methods", nargs="+", help="default: those of the recipe")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: those of the recipe")

@@ -34,6 +34,7 @@ from pipeline.models.training_heads.trainee import Trainee
 from pipeline.params import Params
 from pipeline.training.checkpoints import build_method, load_trainee
 from pipeline.training.experiment import class_weights
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
 from studies.record import RESULTS_DIR, WORK_DIR
@@ -129,7 +130,7 @@ def of_run(params: Params, prepared: Prepared, study: str, method: str, seed: in
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(prog="python -m studies.gradients", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=program_name("studies.gradients"), description=__doc__.partition("\n")[0])
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--over", type=Path, help="as of studies.study")
     parser.add_argument("--methods", nargs="+", help="default: those of the recipe")

@@ -37,6 +37,7 @@ from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
 from pipeline.training.checkpoints import load_trainee
 from pipeline.training.experiment import train_branch
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import read_json, write_json
 from studies.record import WORK_DIR, load_runs, refuse_other_settings, run_path
@@ -211,7 +212,7 @@ def test(study: str, params: Params) -> None:
 
 def main() -> int:
     """Run, look at test once, or write the table."""
-    parser = argparse.ArgumentParser(prog="python -m studies.study", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog=program_name("studies.study"), description=__doc__.partition("\n")[0])
     parser.add_argument("command", choices=("run", "test", "table"))
     parser.add_argument("--recipe", required=True)
     parser.add_argument("--over", type=Path, help="a file in the form of a recipe, merged over the recipe")

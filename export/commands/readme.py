@@ -10,6 +10,7 @@ from export.pages.document import to_markdown
 from export.report.comparison import load_report
 from export.report.page import readme_page
 from pipeline.layout.paths import REPORTS_DIR
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_path
 
@@ -39,7 +40,7 @@ def replace_block(text: str, block: str, *, source: str) -> str:
 
 def main() -> int:
     """Rewrite the block, or with --check say whether it is up to date."""
-    parser = argparse.ArgumentParser(prog="python -m export.commands.readme", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("export.commands.readme"), description=__doc__)
     parser.add_argument("--report", type=Path, default=REPORTS_DIR / "report.json")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the block is not up to date")

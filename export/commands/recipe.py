@@ -15,6 +15,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.params import PARAMS_PATH, read_yaml, validate_params
 from pipeline.recipes import RECIPES_DIR, differences, load_recipe, merge_recipe, rendered_list
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_path
 
@@ -71,7 +72,9 @@ def _on_one_line(value: Any) -> Any:
 
 def main() -> int:
     """List the recipes, or merge one."""
-    parser = argparse.ArgumentParser(prog="python -m export.commands.recipe", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog=program_name("export.commands.recipe"), description=__doc__.partition("\n")[0]
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list the recipes")
     commands.add_parser("apply", help="merge one into params.yaml").add_argument("name")

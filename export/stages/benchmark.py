@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from rich.progress import Progress
 
 from export.latency.benchmark import representative_images, run_benchmark
@@ -12,12 +14,14 @@ from export.records.recorded import load_verified
 from pipeline.data.prepared import load_prepared, resolve_root
 from pipeline.layout.paths import BENCHMARK_PATH, DEVICE_PATH, PREPARED_DIR, SAMPLES_PATH
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
     """Write reports/benchmark.json and the raw samples beside it. What is measured is judged by the gate."""
+    argparse.ArgumentParser(prog=program_name("export.stages.benchmark"), description=__doc__).parse_args()
     params = load_params()
     expected = expected_targets(params.branches, params.targets, params.deploy)
     engines = working_engines(expected, load_verified(params.branches), params.targets)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from export.certificate.certificate import LatencyRule, certify
 from export.certificate.inputs import collect_evidence
 from export.certificate.page import certificate_page
@@ -10,12 +12,14 @@ from export.latency.paired_latency import load_pairs
 from export.pages.document import to_markdown
 from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
     """Write reports/certificate.json and certificate.md. The verdicts are the gate's to act on."""
+    argparse.ArgumentParser(prog=program_name("export.stages.certify"), description=__doc__).parse_args()
     params = load_params()
     benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
     config = params.certify

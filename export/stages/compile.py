@@ -9,13 +9,14 @@ from export.plans.compilation import TIMING_CACHE_NAME, compile_plan
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import MODEL_NAME, SKIPPED_NAME, artifact_dir
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
 from serving.contract.files import atomic_dir, write_json
 
 
 def main() -> int:
     """Write artifacts/<branch>/<target>/: the plan and its manifest, or why it cannot be built on this machine."""
-    parser = argparse.ArgumentParser(prog="python -m export.stages.compile", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("export.stages.compile"), description=__doc__)
     add_branch_arguments(parser)
     parser.add_argument("--target", required=True, help="a target of params.yaml with the runtime tensorrt")
     arguments = parser.parse_args()

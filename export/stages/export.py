@@ -12,13 +12,14 @@ from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import PREPARED_DIR, artifact_dir, stripped_dir
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, did_you_mean, run_command
 from serving.contract.files import atomic_dir
 
 
 def main() -> int:
     """Export the stripped segmentor to one artefact of params.yaml, or to all."""
-    parser = argparse.ArgumentParser(prog="python -m export.stages.export", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("export.stages.export"), description=__doc__)
     add_branch_arguments(parser)
     parser.add_argument("--artifact", help="a name from the section `artifacts` of params.yaml; default: all of them")
     arguments = parser.parse_args()

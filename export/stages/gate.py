@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+
 from export.pages.terminal import terminal
 from export.report.comparison import load_report
 from export.report.gate import findings_table, judge, passed, rules_judged
 from pipeline.layout.paths import REPORT_PATH
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 
 
 def main() -> int:
     """List everything that breaks a rule of section `gate`."""
+    argparse.ArgumentParser(prog=program_name("export.stages.gate"), description=__doc__).parse_args()
     report = load_report(REPORT_PATH)
     findings = judge(report, load_params().gate)
     console = terminal()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from export.pages.document import to_html, to_markdown
 from export.report.inputs import load_report_inputs
 from export.report.page import report_page
@@ -10,12 +12,14 @@ from export.report.report import build_report
 from pipeline.layout.branches import methods_of
 from pipeline.layout.paths import REPORT_PATH
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_path, read_json, write_json
 
 
 def main() -> int:
     """Write the report."""
+    argparse.ArgumentParser(prog=program_name("export.stages.report"), description=__doc__).parse_args()
     params = load_params()
     inputs = load_report_inputs(
         profile=params.profile,

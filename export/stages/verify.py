@@ -15,13 +15,14 @@ from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_path
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_dir, write_json
 
 
 def main() -> int:
     """Write reports/verify/<branch>/ and metrics/verify/<branch>.json. What is found is judged by the gate."""
-    parser = argparse.ArgumentParser(prog="python -m export.stages.verify", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("export.stages.verify"), description=__doc__)
     add_branch_arguments(parser)
     arguments = parser.parse_args()
     params = load_params()

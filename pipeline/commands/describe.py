@@ -35,6 +35,7 @@ from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge_recipe
 from pipeline.training.checkpoints import attach_training_heads, build_method
 from pipeline.training.methods import MethodConfig
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, did_you_mean, run_command
 
 
@@ -204,7 +205,7 @@ def rendered(description: Description) -> str:
 def main() -> int:
     """Print the description."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.commands.describe", description=__doc__.partition("\n")[0]
+        prog=program_name("pipeline.commands.describe"), description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--recipe", help="as if this recipe were merged into params.yaml")
     parser.add_argument("--method", help="training method; default: the one that is deployed")

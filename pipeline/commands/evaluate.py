@@ -21,6 +21,7 @@ from pipeline.layout.branches import branch_name
 from pipeline.layout.paths import METRICS_DIR, PREPARED_DIR, stripped_dir
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import read_json, write_json
 
@@ -53,7 +54,7 @@ def with_look(result: dict[str, Any], path: Path) -> dict[str, Any]:
 def main() -> int:
     """Evaluate and record."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.commands.evaluate", description=__doc__.partition("\n")[0]
+        prog=program_name("pipeline.commands.evaluate"), description=__doc__.partition("\n")[0]
     )
     add_branch_arguments(parser)
     parser.add_argument("--split", choices=("val", "test"), default="val")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 
 
 def main() -> int:
     """Nothing is printed where params.yaml is right."""
+    argparse.ArgumentParser(prog=program_name("pipeline.commands.validate"), description=__doc__).parse_args()
     load_params()
     return 0
 

@@ -8,12 +8,13 @@ import sys
 from pipeline.data.preparing.preparation import prepare
 from pipeline.layout.paths import PREPARED_DIR
 from pipeline.params import load_params
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 
 
 def main() -> int:
     """Prepare the dataset."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.prepare", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("pipeline.stages.prepare"), description=__doc__)
     parser.add_argument("--strict", action="store_true", help="fail on what is otherwise only warned of")
     arguments = parser.parse_args()
     params = load_params()

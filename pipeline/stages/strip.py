@@ -14,12 +14,13 @@ from pipeline.models.network.weights import save_segmentor, tensors_sha256
 from pipeline.models.training_heads.trainee import StripError, strip
 from pipeline.params import load_params
 from pipeline.training.checkpoints import load_trainee
+from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 
 
 def main() -> int:
     """Take the segmentor out of the trainee, prove that its logits are unchanged to the bit, and save it."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.strip", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("pipeline.stages.strip"), description=__doc__)
     add_branch_arguments(parser)
     arguments = parser.parse_args()
     params = load_params()

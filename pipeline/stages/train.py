@@ -16,13 +16,14 @@ from pipeline.layout.paths import (
 )
 from pipeline.params import load_params
 from pipeline.training.experiment import train_branch
+from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
 
 
 def main() -> int:
     """Train, and write checkpoints, curves and metrics."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program_name("pipeline.stages.train"), description=__doc__)
     add_branch_arguments(parser)
     parser.add_argument("--resume", action="store_true", help="continue an interrupted training, exactly")
     arguments = parser.parse_args()
