@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.metrics import mean_iou, paired_bootstrap, t_interval
+from pipeline.evaluation.metrics import mean_iou
+from pipeline.evaluation.paired import paired_bootstrap, t_interval
 from serving.contract.errors import UserError
 from serving.contract.files import write_atomically
 from studies.record import WORK_DIR, Runs, load_runs, record_path, write_record
@@ -22,7 +23,7 @@ def stacked(run: dict[str, Any], split: str) -> NDArray[np.int64]:
     return np.array([by_block[name] for name in sorted(by_block)], dtype=np.int64)
 
 
-def compare(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any]:
+def beside_baseline(runs: Runs, method: str, baseline: str, split: str) -> dict[str, Any]:
     """A method beside the baseline on the seeds that both have."""
     seeds = sorted(set(runs[method]) & set(runs[baseline]))
     mious = [runs[method][seed][split]["miou"] for seed in seeds]
@@ -76,7 +77,7 @@ def write_table(study: str, baseline: str, command: str) -> None:
     splits = [
         split for split in ("val", "test") if all(split in run for seeds in runs.values() for run in seeds.values())
     ]
-    rows = [compare(runs, method, baseline, split) for split in splits for method in order]
+    rows = [beside_baseline(runs, method, baseline, split) for split in splits for method in order]
     write_record(study, baseline, rows, runs)
     first = next(iter(runs[baseline].values()))
     text = _markdown(study, command, rows, first["class_names"], first[splits[0]]["protocol"])

@@ -18,7 +18,7 @@ from export.checks.running.agreement import disagreement
 from export.checks.static.precision import measured_precision
 from export.targets.config import TargetConfig
 from pipeline.data.prepared import PreparedSplit
-from pipeline.evaluation.evaluation import Evaluation, compare
+from pipeline.evaluation.evaluation import Evaluation, miou_difference
 from pipeline.layout.paths import SKIPPED_NAME
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.files import file_sha256, read_json, write_json
@@ -210,7 +210,7 @@ def _row(
     evaluation = _known(lambda: context.evaluation)
     if evaluation is None:
         return row | dict.fromkeys(_ACCURACY), None
-    drop = compare(expected, evaluation, resamples=context.config.resamples, seed=context.config.seed)
+    drop = miou_difference(expected, evaluation, resamples=context.config.resamples, seed=context.config.seed)
     return row | _accuracy(evaluation) | {
         "protocol": evaluation.protocol,
         "miou_drop_points": 100 * drop.difference,

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.evaluation.metrics import Interval, boundary_iou, iou_per_class, mean_iou, paired_bootstrap, t_interval
+from pipeline.evaluation.metrics import boundary_iou, iou_per_class, mean_iou
+from pipeline.evaluation.paired import PairedDifference, paired_bootstrap, t_interval
 
 _UNITS = {"image": "images", "group": "sequences"}
 
@@ -83,9 +84,9 @@ def accuracy_section(accuracy: PairedAccuracy, *, resamples: int, seed: int) -> 
 
 
 def _interval(
-    accuracy: PairedAccuracy, by_seed: Sequence[Interval], *, resamples: int, seed: int
+    accuracy: PairedAccuracy, by_seed: Sequence[PairedDifference], *, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Of the mean difference. One seed: the bootstrap's. Several: Student's t with both variances.
+    """The interval of the mean difference: of one seed the bootstrap's, of several Student's t with both variances.
 
     The variance over images is that of the bootstrap on the seeds' summed confusion matrices, the variance over seeds
     that of their mean; the degrees of freedom of the sum are Welch's and Satterthwaite's. (Resampling three seeds would

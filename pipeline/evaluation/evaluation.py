@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.metrics import (
-    Interval,
     boundary_counts,
     boundary_iou,
     boundary_width,
     confusion_matrix,
     iou_per_class,
     mean_iou,
-    paired_bootstrap,
 )
+from pipeline.evaluation.paired import PairedDifference, paired_bootstrap
 from serving.contract.errors import UserError
 from serving.contract.files import write_atomically
 
@@ -174,7 +173,7 @@ def evaluate(
     )
 
 
-def compare(first: Evaluation, second: Evaluation, *, resamples: int, seed: int) -> Interval:
+def miou_difference(first: Evaluation, second: Evaluation, *, resamples: int, seed: int) -> PairedDifference:
     """Difference in mIoU, first - second, with its paired bootstrap interval: over sequences where known, else images.
 
     Raises:

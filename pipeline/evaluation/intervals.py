@@ -13,7 +13,7 @@ exact for normal cluster means, and within a point or two of 95 % for heavy-tail
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +24,7 @@ from scipy import stats
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 CONFIDENCE = 0.95
-_CELLS_PER_CHUNK = 4_000_000
+_CELLS_AT_ONCE = 4_000_000  # bounds the memory
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,24 @@ def tail_probability(clusters: int, confidence: float = CONFIDENCE) -> float:
     """Probability left out on each side of the bootstrap distribution of `clusters` clusters (at least 2)."""
     quantile = stats.t.ppf((1 - confidence) / 2, clusters - 1)
     return float(stats.norm.cdf(math.sqrt(clusters / (clusters - 1)) * quantile))
+
+
+def expanded_percentiles(
+    estimates: NDArray[np.float64], clusters: int, confidence: float = CONFIDENCE
+) -> NDArray[np.float64]:
+    """Bounds `[2,...]` of an interval, from the estimates `[R,...]` of R bootstrap resamples of the clusters."""
+    tail = tail_probability(clusters, confidence)
+    bounds: NDArray[np.float64] = np.quantile(estimates, [tail, 1 - tail], axis=0)
+    return bounds
+
+
+def drawn_counts(
+    clusters: int, resamples: int, generator: np.random.Generator, *, at_once: int
+) -> Iterator[NDArray[np.int64]]:
+    """How often each cluster is drawn, with replacement: `[R,clusters]`, R at most `at_once`, `resamples` in all."""
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        yield generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
 
 
 def clustered_quantiles(
@@ -79,13 +97,12 @@ def clustered_quantiles(
     order = np.argsort(pooled, kind="stable")
     owners = np.repeat(np.arange(len(clusters)), [len(values) for values in clusters])[order]
     pooled = pooled[order]
-    chunk = max(1, _CELLS_PER_CHUNK // len(pooled))
-    parts = []
-    for start in range(0, resamples, chunk):
-        counts = _draw(len(clusters), min(chunk, resamples - start), generator)
-        parts.append(_resampled_quantiles(pooled, owners, counts, quantiles))
-    tail = tail_probability(len(clusters), confidence)
-    low, high = np.quantile(np.concatenate(parts), [tail, 1 - tail], axis=0)
+    at_once = max(1, _CELLS_AT_ONCE // len(pooled))
+    parts = [
+        _resampled_quantiles(pooled, owners, counts, quantiles)
+        for counts in drawn_counts(len(clusters), resamples, generator, at_once=at_once)
+    ]
+    low, high = expanded_percentiles(np.concatenate(parts), len(clusters), confidence)
     return [Interval(float(v), float(a), float(b)) for v, a, b in zip(estimates, low, high, strict=True)]
 
 
@@ -96,9 +113,8 @@ def clustered_mean(
     mean = float(np.mean(values))
     if len(values) == 1:
         return Interval(mean, math.nan, math.nan)
-    drawn = _draw(len(values), resamples, generator) @ values / len(values)
-    tail = tail_probability(len(values), confidence)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    (counts,) = drawn_counts(len(values), resamples, generator, at_once=resamples)
+    low, high = expanded_percentiles(counts @ values / len(values), len(values), confidence)
     return Interval(mean, float(low), float(high))
 
 
@@ -128,11 +144,6 @@ def confidence_per_look(looks: int, confidence: float = CONFIDENCE) -> float:
     Who measures until the interval suits him looks several times and gets as many chances to be wrong.
     """
     return 1 - (1 - confidence) / looks
-
-
-def _draw(clusters: int, resamples: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """How often each cluster is drawn, `[resamples, clusters]`."""
-    return generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
 
 
 def _resampled_quantiles(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from export.checks.examination.context import CheckContext, CheckResult, limit
-from pipeline.evaluation.evaluation import compare
+from pipeline.evaluation.evaluation import miou_difference
 
 NAME = "accuracy"
 
@@ -16,7 +16,7 @@ def check(context: CheckContext) -> CheckResult:
     """
     reference = context.reference.evaluation(context.split, context.boundary_ratio)
     found = context.evaluation
-    drop = compare(reference, found, resamples=context.config.resamples, seed=context.config.seed)
+    drop = miou_difference(reference, found, resamples=context.config.resamples, seed=context.config.seed)
     threshold = limit(context.max_miou_drop_points, context.precision, "gate.max_miou_drop_points")
     points = 100 * drop.difference
     detail = (

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.data.prepared import Prepared, PreparedSplit
 from pipeline.evaluation.config import EvaluateConfig, InferenceProtocol
-from pipeline.evaluation.evaluation import Evaluation, compare, evaluate
+from pipeline.evaluation.evaluation import Evaluation, evaluate, miou_difference
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.evaluation.metrics import boundary_counts, boundary_width, confusion_matrix, mean_iou
 from pipeline.models.network.config import ModelConfig
@@ -159,14 +159,14 @@ def test_groups_need_every_sequence() -> None:
 def test_compare_is_paired_and_knows_its_images(split: PreparedSplit) -> None:
     first = evaluate(by_brightness, split, 3, VOID)
     second = evaluate(lambda image: np.zeros(image.shape[:2], np.uint8), split, 3, VOID)
-    interval = compare(first, second, resamples=200, seed=0)
+    interval = miou_difference(first, second, resamples=200, seed=0)
     assert interval.difference == pytest.approx(first.miou - second.miou)
     assert interval.low < interval.difference < interval.high
     assert interval.unit == "image"
     grouped = replace(first, sequences=tuple(f"s{index % 3}" for index in range(len(split))))
-    assert compare(grouped, second, resamples=200, seed=0).unit == "group"
+    assert miou_difference(grouped, second, resamples=200, seed=0).unit == "group"
     with pytest.raises(ValueError, match="same images"):
-        compare(first, replace(second, names=second.names[::-1]), resamples=10, seed=0)
+        miou_difference(first, replace(second, names=second.names[::-1]), resamples=10, seed=0)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (50, 71), (33, 32)])
