@@ -72,8 +72,8 @@ def accuracy_section(accuracy: PairedAccuracy, *, resamples: int, seed: int) -> 
         "ci95": [low, high],
         "rests_on": rests_on if len(by_seed) == 1 else f"{rests_on} and {len(by_seed)} seeds",
         "images": int(accuracy.other.shape[1]),
-        "boundary_iou": _mean_boundary(accuracy.other_boundary),
-        "baseline_boundary_iou": _mean_boundary(accuracy.baseline_boundary),
+        "boundary_iou": _mean_boundary(accuracy.other_boundary, accuracy.other),
+        "baseline_boundary_iou": _mean_boundary(accuracy.baseline_boundary, accuracy.baseline),
         "per_class": _per_class(accuracy),
         "seeds": [
             {"seed": number, "miou": miou, "baseline_miou": baseline_miou}
@@ -123,9 +123,9 @@ def _per_class(accuracy: PairedAccuracy) -> list[dict[str, Any]]:
     ]
 
 
-def _mean_boundary(counts: NDArray[np.int64]) -> float | None:
-    """Mean over seeds of the mean boundary IoU over classes, of `[S,N,C,2]`."""
-    by_seed = [_mean(row) for row in boundary_iou(counts.sum(axis=1))]
+def _mean_boundary(counts: NDArray[np.int64], confusions: NDArray[np.int64]) -> float | None:
+    """Mean over seeds of the mean boundary IoU over classes, of `[S,N,C,2]` and `[S,N,C,C]`."""
+    by_seed = [_mean(row) for row in boundary_iou(counts.sum(axis=1), confusions.sum(axis=1))]
     return _mean(np.asarray([math.nan if mean is None else mean for mean in by_seed]))
 
 

@@ -59,22 +59,22 @@ class Evaluation:
 
     @property
     def miou(self) -> float:
-        """Mean IoU in [0,1] over the classes in labels or predictions, from the one confusion matrix of the split."""
+        """Mean IoU in [0,1] over the classes with ground truth, from the one confusion matrix of the split."""
         return mean_iou(self.confusion)
 
     @property
     def iou_per_class(self) -> NDArray[np.float64]:
-        """`[C]` in [0,1]; NaN for a class in neither labels nor predictions."""
+        """`[C]` in [0,1]; NaN for a class without ground truth."""
         return iou_per_class(self.confusion)
 
     @property
     def boundary_iou_per_class(self) -> NDArray[np.float64]:
-        """`[C]` in [0,1]; NaN for a class in neither labels nor predictions."""
-        return boundary_iou(self.boundary.sum(axis=0))
+        """`[C]` in [0,1]; NaN for a class without ground truth."""
+        return boundary_iou(self.boundary.sum(axis=0), self.confusion)
 
     @property
     def boundary_iou(self) -> float:
-        """Mean boundary IoU in [0,1] over the classes in labels or predictions; NaN when there is none."""
+        """Mean boundary IoU in [0,1] over the classes with ground truth; NaN when there is none."""
         values = self.boundary_iou_per_class
         present = values[~np.isnan(values)]
         return float(present.mean()) if len(present) else float("nan")
@@ -140,7 +140,7 @@ def evaluate(
         progress: called as `progress(done, total)` after every image.
 
     Raises:
-        UserError: a file is gone or damaged, or image and label differ in size.
+        UserError: a file is gone or damaged, image and label differ in size, or no pixel of the split is labelled.
         ValueError: `predict` gave something other than `[H,W]` uint8 class indices.
     """
     count = len(split)
@@ -161,6 +161,11 @@ def evaluate(
         sizes.add((label.shape[0], label.shape[1]))
         if progress is not None:
             progress(index + 1, count)
+    if not confusions.any():
+        raise UserError(
+            f"none of the {count} images to evaluate on has a labelled pixel, so that there is no mIoU: label some of "
+            "them, or see whether prepare reads the labels as they are meant (docs/datasets.md)"
+        )
     stated = [protocol] if protocol else []
     stated.append(f"{count} images, labels at their original {_sizes(sizes)}")
     stated.append(f"boundary bands of {boundary_ratio:.3g} of the diagonal")

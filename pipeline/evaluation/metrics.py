@@ -2,6 +2,12 @@
 
 Everything is counted per image and added up afterwards, so that a dataset's number comes from one confusion matrix and
 intervals can resample the images.
+
+The mean is taken over the classes that have ground truth in the images counted, and over no others: the labels alone
+settle which these are, so that two networks on the same images are always averaged over the same classes, and a few
+pixels predicted as a class that no label shows cannot move the mean by a whole class. They are not lost: each is a
+false negative of the class that the label does show. So do Detectron2's evaluation of semantic segmentation
+(`SemSegEvaluator`) and, since all of their classes occur, the benchmarks of PASCAL VOC, Cityscapes and ADE20K.
 """
 
 from __future__ import annotations
@@ -59,14 +65,14 @@ def iou_per_class(confusion: NDArray[np.integer[Any]]) -> Float64:
         confusion: `[...,C,C]`, rows labels, columns predictions.
 
     Returns:
-        `[...,C]` in [0,1]; NaN for a class that is in neither labels nor predictions.
+        `[...,C]` in [0,1]; NaN for a class without ground truth.
     """
     intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
     return iou(intersection, confusion.sum(axis=-1), confusion.sum(axis=-2))
 
 
 def mean_iou(confusion: NDArray[np.integer[Any]]) -> float:
-    """Mean of `iou_per_class` over the classes that are in labels or predictions; NaN when none is."""
+    """Mean of `iou_per_class` over the classes that have ground truth; NaN when none has."""
     return float(mean_of_present(iou_per_class(confusion)))
 
 
@@ -114,9 +120,17 @@ def boundary_counts(label: UInt8, prediction: UInt8, num_classes: int, ignore_in
     return np.stack([intersection, of_label + of_prediction - intersection], axis=1).astype(np.int64)
 
 
-def boundary_iou(counts: NDArray[np.integer[Any]]) -> Float64:
-    """Boundary IoU per class `[...,C]` from summed `boundary_counts` `[...,C,2]`; NaN for a class without a band."""
-    return _ratio(counts[..., 0], counts[..., 1])
+def boundary_iou(counts: NDArray[np.integer[Any]], confusion: NDArray[np.integer[Any]]) -> Float64:
+    """Boundary IoU of every class.
+
+    Args:
+        counts: summed `boundary_counts`, `[...,C,2]`.
+        confusion: of the same images, `[...,C,C]`: it tells which classes have ground truth.
+
+    Returns:
+        `[...,C]` in [0,1]; NaN for a class without ground truth.
+    """
+    return _ratio(counts[..., 0], np.where(confusion.sum(axis=-1) > 0, counts[..., 1], 0))
 
 
 def _check_maps(label: UInt8, prediction: UInt8) -> None:
@@ -127,8 +141,8 @@ def _check_maps(label: UInt8, prediction: UInt8) -> None:
 
 
 def iou(intersection: NDArray[Any], of_label: NDArray[Any], of_prediction: NDArray[Any]) -> Float64:
-    """Intersection over union `[...]` of counts of pixels `[...]`; NaN where the union is empty."""
-    return _ratio(intersection, of_label + of_prediction - intersection)
+    """Intersection over union `[...]` of counts of pixels `[...]`; NaN for a class without ground truth."""
+    return _ratio(intersection, np.where(of_label > 0, of_label + of_prediction - intersection, 0))
 
 
 def _ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Float64:

@@ -52,7 +52,8 @@ def paired_bootstrap(
     """Interval of the difference in mIoU, a - b, of two networks on the same images.
 
     Every resample draws units with replacement, the same for both networks, and takes both mIoU from the summed
-    confusion matrices. The bounds are those of `expanded_percentiles`.
+    confusion matrices, over the classes with ground truth in the resample. The bounds are those of
+    `expanded_percentiles`.
 
     Args:
         confusions_a: `[N,C,C]`, one matrix per image.

@@ -147,6 +147,13 @@ def test_what_is_no_evaluation_is_refused(tmp_path: Path) -> None:
         Evaluation.load(path)
 
 
+def test_a_split_without_a_labelled_pixel_has_no_miou(split: PreparedSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = split.read_label(0)
+    monkeypatch.setattr(PreparedSplit, "read_label", lambda self, index: np.full_like(label, VOID))
+    with pytest.raises(UserError, match=r"none of the \d+ images to evaluate on has a labelled pixel"):
+        evaluate(by_brightness, split, 3, VOID)
+
+
 def test_groups_need_every_sequence() -> None:
     evaluation = Evaluation(
         np.ones((3, 2, 2), np.int32), np.zeros((3, 2, 2), np.int64), ("a", "b", "c"), ("s", "s", "t"), ""

@@ -98,14 +98,39 @@ def test_void_counts_for_nothing_whatever_is_predicted_there() -> None:
     assert confusion.tolist() == [[1, 0], [0, 1]]
 
 
-def test_absent_classes_are_nan_and_left_out_of_the_mean() -> None:
+def test_classes_without_ground_truth_are_nan_and_left_out_of_the_mean() -> None:
     confusion = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
     iou = iou_per_class(confusion)
     assert math.isnan(iou[2])
     assert mean_iou(confusion) == pytest.approx((3 / 4 + 4 / 5) / 2)
     assert math.isnan(mean_iou(np.zeros((3, 3), np.int64)))
-    # predicted, never true: a real zero
-    assert mean_iou(np.array([[3, 1], [0, 0]])) == pytest.approx((3 / 4) / 2)
+    # predicted, never true: an error of the class that is true, and no class of its own
+    assert mean_iou(np.array([[3, 1], [0, 0]])) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("wrong", [1, 40])
+def test_a_class_without_ground_truth_moves_the_mean_by_its_pixels_and_no_more(wrong: int) -> None:
+    """One pixel predicted as one of three classes that no label shows would take 33 points if it counted as a zero."""
+    sound = np.diag([1000, 1000, 0])
+    predicted = sound.copy()
+    predicted[0, 0], predicted[0, 2] = 1000 - wrong, wrong
+    assert mean_iou(sound) - mean_iou(predicted) == pytest.approx(wrong / 2000)
+
+
+@settings(deadline=None, max_examples=60)
+@given(maps=MAPS, seed=st.integers(0, 99))
+def test_two_networks_on_one_image_are_averaged_over_the_same_classes(
+    maps: tuple[np.ndarray, np.ndarray], seed: int
+) -> None:
+    label, prediction = maps
+    other = np.random.default_rng(seed).integers(0, 5, label.shape, dtype=np.uint8)
+    width = boundary_width(*label.shape, 0.02)
+    present = [bool((label == index).any()) for index in range(5)]
+    for guess in (prediction, other):
+        confusion = confusion_matrix(label, guess, 5, VOID)
+        assert (~np.isnan(iou_per_class(confusion))).tolist() == present
+        boundary = boundary_iou(boundary_counts(label, guess, 5, VOID, width), confusion)
+        assert not (np.isnan(iou_per_class(confusion)) & ~np.isnan(boundary)).any()
 
 
 def test_indices_outside_the_classes_are_refused() -> None:
@@ -186,13 +211,17 @@ def test_boundary_iou_sees_what_iou_hides() -> None:
     width = boundary_width(100, 100, 0.02)
     assert width == 3
     plain = iou_per_class(confusion_matrix(label, prediction, 2, VOID))[1]
-    boundary = boundary_iou(boundary_counts(label, prediction, 2, VOID, width))[1]
+    confusion = confusion_matrix(label, prediction, 2, VOID)
+    boundary = boundary_iou(boundary_counts(label, prediction, 2, VOID, width), confusion)[1]
     assert plain > 0.85 and boundary < 0.3
 
 
-def test_boundary_of_absent_classes_is_nan() -> None:
-    values = boundary_iou(boundary_counts(np.zeros((5, 5), np.uint8), np.zeros((5, 5), np.uint8), 2, VOID, 1))
-    assert values[0] == 1 and math.isnan(values[1])
+def test_boundary_of_classes_without_ground_truth_is_nan() -> None:
+    label = np.zeros((5, 5), np.uint8)
+    for prediction in (label, np.ones_like(label)):
+        confusion = confusion_matrix(label, prediction, 2, VOID)
+        values = boundary_iou(boundary_counts(label, prediction, 2, VOID, 1), confusion)
+        assert values[0] == (prediction == 0).all() and math.isnan(values[1])
 
 
 def test_boundary_width_is_a_share_of_the_diagonal_and_at_least_one() -> None:
