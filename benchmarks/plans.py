@@ -43,9 +43,7 @@ PRECISIONS: Mapping[str, ArtifactConfig] = {
         "onnx_int8", {"scheme": "symmetric", "images": 2, "held_out": 1, "max_miou_drop_points": 100.0}
     ),
 }
-BUILD = PlanBuild(
-    package="tensorrt_rtx", compute_capabilities=("8.9",), min=(1, 64, 64), opt=(1, 64, 96), max=(2, 128, 128)
-)
+BUILD = PlanBuild(package="tensorrt_rtx", compute_capabilities=("8.9",))
 
 
 @dataclass(frozen=True)
@@ -82,13 +80,14 @@ class Built:
 def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepared, folder: Path) -> Built:
     """Export `segmentor` in one precision into `folder`, and build the plan."""
     config = PRECISIONS[precision]
+    sizes = [prepared.split("train").size(index) for index in range(len(prepared.split("train")))]
     info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
     context = ExportContext(precision, folder, info, lambda: prepared)
     started = time.perf_counter()
     source = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
     exported = time.perf_counter()
     try:
-        path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD)
+        path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD, sizes=lambda: sizes)
     except UserError as error:
         return Built(name, precision, exported - started, time.perf_counter() - exported, error=str(error))
     seconds = time.perf_counter() - exported

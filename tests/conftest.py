@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # One thread: a busy machine makes spinning threads crawl, and results must not depend on the machine's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fake_gpu = _beside("fake_gpu").fake_gpu  # a fixture
 
 
 @pytest.fixture(scope="session")

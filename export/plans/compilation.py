@@ -12,9 +12,11 @@ import hashlib
 import importlib
 import json
 from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from export.plans.profile import plan_profile
 from export.targets.plan_build import PlanBuild
 from pipeline.layout.paths import PLAN_NAME
 from serving.contract.errors import UnavailableError, UserError
@@ -32,7 +34,15 @@ _LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _NAMES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 
 
-def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, cache: bytes = b"") -> Path:
+def compile_plan(
+    onnx_path: Path,
+    folder: Path,
+    *,
+    name: str,
+    build: PlanBuild,
+    sizes: Callable[[], Collection[tuple[int, int]]],
+    cache: bytes = b"",
+) -> Path:
     """Build a plan and its manifest.
 
     Args:
@@ -40,6 +50,7 @@ def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, 
         folder: an existing folder for the plan, its manifest, `inspection.json` and the timing cache.
         name: of the target.
         build: package, GPUs and input shapes.
+        sizes: gives height and width of the dataset's images, in pixels, for the shapes that `build` does not name.
         cache: of an earlier build on this GPU: measured kernels are not measured again.
 
     Returns:
@@ -52,6 +63,7 @@ def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, 
     """
     source = verify_sidecar(onnx_path)
     library = import_package(build.package)
+    profile = plan_profile(build, source.input, sizes)
     capabilities = _capabilities(library.__name__, build)
     log = error_log(library)
     builder = library.Builder(log)
@@ -61,7 +73,7 @@ def compile_plan(onnx_path: Path, folder: Path, *, name: str, build: PlanBuild, 
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if build.workspace_mebibytes is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, build.workspace_mebibytes * 2**20)
-    profile = _add_profile(builder, config, source.input.name, source.input.stride, build)
+    _add_profile(builder, config, source.input.name, profile)
     is_rtx = library.__name__ == "tensorrt_rtx"
     if is_rtx:
         config.num_compute_capabilities = len(capabilities)
@@ -150,17 +162,12 @@ def _listed(errors: list[str]) -> str:
     return "".join(f"\n  {' '.join(error.split())}" for error in errors) or " no reason given"
 
 
-def _add_profile(builder: Any, config: Any, name: str, stride: int, build: PlanBuild) -> Profile:
-    """The one optimisation profile. Raises UserError for shapes that the network or the builder does not take."""
-    shapes = {key: (*getattr(build, key), 3) for key in ("min", "opt", "max")}
-    unfit = [key for key, shape in shapes.items() if shape[1] % stride or shape[2] % stride]
-    if unfit:
-        raise UserError(f"build.{unfit[0]}: expected height and width in multiples of {stride}, got {shapes[unfit[0]]}")
+def _add_profile(builder: Any, config: Any, name: str, shapes: Profile) -> None:
+    """The one optimisation profile. Raises UserError for shapes that the builder does not take."""
     profile = builder.create_optimization_profile()
-    profile.set_shape(name, shapes["min"], shapes["opt"], shapes["max"])
+    profile.set_shape(name, shapes.min, shapes.opt, shapes.max)
     if config.add_optimization_profile(profile) < 0:
         raise UserError(f"build: the builder refused the profile {shapes}")
-    return Profile(shapes["min"], shapes["opt"], shapes["max"])
 
 
 def network_precisions(network: Any) -> dict[str, int]:

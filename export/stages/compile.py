@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from export.plans.compilation import TIMING_CACHE_NAME, compile_plan
+from pipeline.data.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
-from pipeline.layout.paths import MODEL_NAME, SKIPPED_NAME, artifact_dir
+from pipeline.layout.paths import MODEL_NAME, PREPARED_DIR, SKIPPED_NAME, artifact_dir
 from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
@@ -33,9 +34,16 @@ def main() -> int:
     cache = folder / TIMING_CACHE_NAME
     timings = cache.read_bytes() if cache.exists() else b""
     source = artifact_dir(method, seed, target.artifact) / MODEL_NAME
+
+    def sizes() -> list[tuple[int, int]]:
+        splits = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)).splits.values()
+        return [split.size(index) for split in splits for index in range(len(split))]
+
     with atomic_dir(folder) as temporary:
         try:
-            path = compile_plan(source, temporary, name=arguments.target, build=target.build, cache=timings)
+            path = compile_plan(
+                source, temporary, name=arguments.target, build=target.build, sizes=sizes, cache=timings
+            )
         except UnavailableError as reason:
             write_json(temporary / SKIPPED_NAME, {"status": "skipped", "reason": str(reason)})
             sys.stdout.write(f"{arguments.target}: skipped: {reason}\n")

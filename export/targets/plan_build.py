@@ -17,22 +17,24 @@ class PlanBuild:
         package: `tensorrt`, `tensorrt_rtx`, or `auto`: the one that is installed, `tensorrt` first.
         compute_capabilities: GPUs to build for, as in "8.9"; none for the GPU of this machine. Without a GPU only
             TensorRT-RTX builds, and these must be named.
-        min, opt, max: batch, height and width: the smallest input, the one to be fastest at, and the largest.
+        min, opt, max: batch, height and width: the smallest input, the one to be fastest at, and the largest. What is
+            not given fits the dataset (`export.plans.profile`).
         workspace_mebibytes: scratch memory that a layer may use; None leaves it to TensorRT.
     """
 
     package: Literal["auto", "tensorrt", "tensorrt_rtx"] = "auto"
     compute_capabilities: tuple[str, ...] = ()
-    min: tuple[int, int, int] = (1, 64, 64)
-    opt: tuple[int, int, int] = (1, 512, 512)
-    max: tuple[int, int, int] = (8, 1024, 1024)
+    min: tuple[int, int, int] | None = None
+    opt: tuple[int, int, int] | None = None
+    max: tuple[int, int, int] | None = None
     workspace_mebibytes: int | None = None
 
     def __post_init__(self) -> None:
         require = Require()
+        given = [list(shape) for shape in (self.min, self.opt, self.max) if shape is not None]
         require(
-            all(0 < low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)),
-            f"expected 0 < min <= opt <= max on every axis, got {list(self.min)}, {list(self.opt)}, {list(self.max)}",
+            all(sides[0] > 0 and sides == tuple(sorted(sides)) for sides in zip(*given, strict=True)),
+            f"expected 0 < min <= opt <= max on every axis, got {', '.join(map(str, given))}",
         )
         unfit = [text for text in self.compute_capabilities if not re.fullmatch(r"\d+\.\d", text)]
         require(not unfit, f"compute_capabilities: expected texts such as '8.9', got {unfit}")

@@ -30,6 +30,7 @@ class Runtime(ABC):
         packages: distributions whose versions decide how fast its engines run.
         last_timings_ms: parts of the last `infer`, in milliseconds; `engine` is the whole of it.
         batch_range: images that one `infer` takes, at least and at most (None: any number).
+        size_range: height and width of the input, at least and at most (None: any that the network takes).
     """
 
     name: ClassVar[str]
@@ -41,6 +42,7 @@ class Runtime(ABC):
     def __init__(self) -> None:
         self.last_timings_ms: dict[str, float] = {}
         self.batch_range: tuple[int, int | None] = (1, None)
+        self.size_range: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     @classmethod
     def open(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:

@@ -19,7 +19,7 @@ from onnx import ModelProto
 
 from export.checks.examination.comparison import Comparison, Float32, UInt8, compare
 from export.checks.examination.config import VerifyConfig
-from export.checks.examination.images import Batch, image_batches
+from export.checks.examination.images import Batch, ShapeRange, image_batches
 from export.checks.examination.reference import Reference
 from export.graph.deploy import LOGITS_NAME
 from export.graph.inner_logits import expose_logits
@@ -162,6 +162,11 @@ class CheckContext:
         """The shipped file in its shipped runtime. Raises UserError when that cannot open it."""
         opened = RUNTIMES.resolve(self.runtime).open(self.engine_path, self.unchecked_manifest, self.options)
         return self._resources.enter_context(opened)
+
+    @cached_property
+    def shapes(self) -> ShapeRange:
+        """The shapes that synthetic images may have: those that the engine takes, up to the configured side."""
+        return ShapeRange.of(self.engine, self.manifest.input.stride, self.config.max_side)
 
     @cached_property
     def exposed_engine(self) -> Runtime:

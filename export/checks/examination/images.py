@@ -11,6 +11,9 @@ from PIL import Image
 from export.checks.examination.comparison import UInt8
 from pipeline.data.prepared import PreparedSplit
 from serving.images.geometry import place
+from serving.runtimes.runtime import Runtime
+
+LARGEST_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,48 @@ def padded_scenes(name: str, count: int, height: int, width: int, stride: int, s
     return Batch(name, np.stack(scenes))
 
 
-def shapes_that_hurt(stride: int, max_side: int) -> list[tuple[int, int, int]]:
+@dataclass(frozen=True)
+class ShapeRange:
+    """Batch, height and width that an engine takes, both ends included; sides are multiples of the network's stride.
+
+    Attributes:
+        least, most: the corners.
+        bounded: whether the engine has bounds of its own, such as a TensorRT plan built for these shapes.
+    """
+
+    least: tuple[int, int, int]
+    most: tuple[int, int, int]
+    bounded: bool = True
+
+    @classmethod
+    def of(cls, runtime: Runtime, stride: int, max_side: int) -> ShapeRange:
+        """What `runtime` takes; sides without a bound of their own end at `max_side`, and so do corners."""
+        longest = max(max_side // stride, 2) * stride
+        low, high = runtime.size_range or ((stride, stride), (longest, longest))
+        least, most = runtime.batch_range
+        return cls(
+            (least, *low),
+            (most or LARGEST_BATCH, max(min(high[0], longest), low[0]), max(min(high[1], longest), low[1])),
+            bounded=runtime.size_range is not None,
+        )
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.least))} to {'x'.join(map(str, self.most))}"
+
+    def clamp(self, batch: int, height: int, width: int, stride: int) -> tuple[int, int, int]:
+        """The nearest shape that is taken; sides before padding keep what they lack to a multiple of the stride."""
+
+        def side(length: int, axis: int) -> int:
+            lacking = -length % stride
+            return min(max(length + lacking, self.least[axis]), self.most[axis]) - lacking
+
+        return min(max(batch, self.least[0]), self.most[0]), side(height, 1), side(width, 2)
+
+
+def shapes_that_hurt(stride: int, shapes: ShapeRange) -> list[tuple[int, int, int]]:
     """Batch, height and width before padding: single pixels, odd sizes, the corners of the range, odd batches."""
-    longest = max(max_side // stride, 2) * stride
-    return [
+    _, tallest, widest = shapes.most
+    wanted = [
         (1, 1, 1),
         (1, 1, 2 * stride),
         (1, 2 * stride, 1),
@@ -64,16 +105,16 @@ def shapes_that_hurt(stride: int, max_side: int) -> list[tuple[int, int, int]]:
         (1, stride + 1, 3 * stride - 1),
         (1, 3 * stride - 1, stride + 1),
         (3, 2 * stride + 1, 3 * stride - 3),
-        (8, stride, 2 * stride),
-        (1, stride, longest),
-        (1, longest, stride),
-        (1, longest, longest),
+        (LARGEST_BATCH, stride, 2 * stride),
+        (1, stride, widest),
+        (1, tallest, stride),
+        (1, tallest, widest),
     ]
+    return list(dict.fromkeys(shapes.clamp(*shape, stride) for shape in wanted))
 
 
-def extremes(stride: int) -> list[Batch]:
-    """The ends of uint8: all 0, all 255, and both side by side as finely and as coarsely as can be."""
-    height, width = 2 * stride, 3 * stride
+def extremes(count: int, height: int, width: int) -> list[Batch]:
+    """The ends of uint8: all 0, all 255, and both side by side as finely and as coarsely as can be; `count` alike."""
     rows, columns = np.mgrid[:height, :width]
     chequered = ((rows + columns) % 2 * 255).astype(np.uint8)
     halves = (columns >= width // 2).astype(np.uint8) * np.uint8(255)
@@ -83,9 +124,9 @@ def extremes(stride: int) -> list[Batch]:
         "chequered 0 and 255": chequered,
         "half 0, half 255": halves,
     }
-    batches = [Batch(name, np.repeat(plane[None, :, :, None], 3, axis=3)) for name, plane in planes.items()]
+    batches = [Batch(name, np.tile(plane[None, :, :, None], (count, 1, 1, 3))) for name, plane in planes.items()]
     for channel, name in enumerate(("red", "green", "blue")):
-        image = np.zeros((1, height, width, 3), np.uint8)
+        image = np.zeros((count, height, width, 3), np.uint8)
         image[..., channel] = 255
         batches.append(Batch(f"pure {name}", image))
     return batches

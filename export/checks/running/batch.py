@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.checks.examination.comparison import top_margin
-from export.checks.examination.context import CheckContext, CheckResult
+from export.checks.examination.context import CheckContext, CheckResult, SkippedError
 from export.checks.examination.images import padded_scenes
 
 NAME = "batch"
@@ -22,12 +22,14 @@ def check(context: CheckContext) -> CheckResult:
     images; and then the images must be told apart by them, else nothing is shown.
     """
     stride = context.manifest.input.stride
+    sizes = _sizes(context)
     limit = min(context.max_logit_error, LARGEST_LIMIT)
     worst, least_apart = 0.0, np.inf
     wrong = 0
     generator = np.random.default_rng(context.config.seed)
-    for size in SIZES:
-        batch = padded_scenes(f"{size} scenes", size, 2 * stride, 3 * stride, stride, context.config.seed)
+    for size in sizes:
+        _, height, width = context.shapes.clamp(size, 2 * stride, 3 * stride, stride)
+        batch = padded_scenes(f"{size} scenes", size, height, width, stride, context.config.seed)
         order = generator.permutation(size)
         while (order == np.arange(size)).any():
             order = generator.permutation(size)
@@ -46,7 +48,7 @@ def check(context: CheckContext) -> CheckResult:
             alone_logits = np.concatenate([context.logits(image[None])[1] for image in batch.images])
             for other, own in ((permuted_logits, logits[order]), (alone_logits, logits)):
                 worst = max(worst, float(np.abs(other.astype(np.float64) - own).max()) / scale)
-    what = f"batches of {' and '.join(map(str, SIZES))}"
+    what = f"batches of {' and '.join(map(str, sizes))}"
     if wrong or not worst <= limit:
         detail = f"{what}: {wrong} pixels and logits by {worst:.2e} of the largest depend on the image's slot"
         return CheckResult(NAME, "fail", worst, limit, "of the largest logit", detail)
@@ -55,3 +57,16 @@ def check(context: CheckContext) -> CheckResult:
         return CheckResult(NAME, "inconclusive", worst, limit, "of the largest logit", detail)
     detail = f"{what}: every slot holds the result of its own image"
     return CheckResult(NAME, "pass", worst, limit, "of the largest logit", detail)
+
+
+def _sizes(context: CheckContext) -> tuple[int, ...]:
+    """The batch sizes of `SIZES` that the engine takes, else its largest.
+
+    Raises:
+        SkippedError: it takes no image alone, or nothing else.
+    """
+    least, most = context.shapes.least[0], context.shapes.most[0]
+    if least > 1 or most < 2:
+        needed = "one image alone and several at once"
+        raise SkippedError(f"needs {needed}; the engine takes batches of {least} to {most} only ({context.shapes})")
+    return tuple(size for size in SIZES if size <= most) or (most,)

@@ -55,7 +55,14 @@ class TensorRT(Runtime):
     packages: ClassVar[tuple[str, ...]] = ("tensorrt", "tensorrt-rtx", "cuda-python")
 
     def __init__(
-        self, cuda: Cuda, library: Any, engine: Any, context: Any, plan: PlanDetails, options: TensorRTOptions
+        self,
+        cuda: Cuda,
+        library: Any,
+        engine: Any,
+        context: Any,
+        plan: PlanDetails,
+        layout: str,
+        options: TensorRTOptions,
     ) -> None:
         super().__init__()
         self._cuda, self._library, self._engine, self._context = cuda, library, engine, context
@@ -67,7 +74,10 @@ class TensorRT(Runtime):
         self._buffers: dict[str, Buffer] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._marks = [cuda.event() for _ in range(4)]
-        self.batch_range = (plan.profile.min[0], plan.profile.max[0])
+        least, most = plan.profile.min, plan.profile.max
+        row = layout.index("H")
+        self.batch_range = (least[0], most[0])
+        self.size_range = ((least[row], least[row + 1]), (most[row], most[row + 1]))
 
     @classmethod
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
@@ -87,7 +97,7 @@ class TensorRT(Runtime):
                 is_output = engine.get_tensor_mode(name) != library.TensorIOMode.INPUT
                 sides[is_output][name] = (dtype, len(engine.get_tensor_shape(name)))
             check_io(engine_path, manifest, *sides)
-            return cls(cuda, library, engine, context, plan, parsed)
+            return cls(cuda, library, engine, context, plan, manifest.input.layout, parsed)
         except BaseException:
             cuda.close()
             raise

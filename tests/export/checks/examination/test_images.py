@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.checks.examination.images import extremes, image_batches, padded_scenes, scene, shapes_that_hurt
+from export.checks.examination.images import (
+    ShapeRange,
+    extremes,
+    image_batches,
+    padded_scenes,
+    scene,
+    shapes_that_hurt,
+)
 
 
 @settings(deadline=None, max_examples=30)
@@ -25,21 +34,44 @@ def test_scenes_of_a_batch_differ_and_are_the_same_every_time():
     assert not np.array_equal(first.images, padded_scenes("x", 8, 33, 65, 32, seed=1).images)
 
 
+def taken(max_side, batch_range=(1, None), size_range=None):
+    return ShapeRange.of(SimpleNamespace(batch_range=batch_range, size_range=size_range), 32, max_side)
+
+
 def test_the_shapes_cover_what_hurts():
-    shapes = shapes_that_hurt(32, 512)
+    shapes = shapes_that_hurt(32, taken(512))
     assert {batch for batch, _, _ in shapes} == {1, 3, 8}
     sizes = {(height, width) for _, height, width in shapes}
     assert (1, 1) in sizes and any(1 in size and max(size) > 1 for size in sizes)
     assert {(32, 32), (32, 512), (512, 32), (512, 512)} <= sizes, "every corner of the range"
     assert any(height % 2 and width % 2 for height, width in sizes - {(1, 1)})
-    assert max(max(size) for size in shapes_that_hurt(32, 500) for size in [size[1:]]) <= 500
+    assert max(max(size) for size in shapes_that_hurt(32, taken(500)) for size in [size[1:]]) <= 500
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_shapes_stay_within_what_an_engine_takes_and_reach_its_corners(data):
+    low, high = ([32 * data.draw(st.integers(1, 6)) for _ in range(2)] for _ in range(2))
+    high = [max(pair) for pair in zip(low, high, strict=True)]
+    least = data.draw(st.integers(1, 4))
+    most = data.draw(st.integers(least, 12))
+    shapes = taken(512, (least, most), (tuple(low), tuple(high)))
+    found = shapes_that_hurt(32, shapes)
+    padded = [(batch, height + -height % 32, width + -width % 32) for batch, height, width in found]
+    for batch, height, width in padded:
+        assert least <= batch <= most and low[0] <= height <= high[0] and low[1] <= width <= high[1]
+    corners = {(height, width) for height in (low[0], high[0]) for width in (low[1], high[1])}
+    assert corners <= {shape[1:] for shape in padded}
+    assert max(batch for batch, _, _ in found) == min(8, most) or least > 8
+    assert any(height % 2 and width % 2 for _, height, width in found)
 
 
 def test_the_extremes_are_extreme():
-    batches = {batch.name: batch.images for batch in extremes(32)}
+    batches = {batch.name: batch.images for batch in extremes(1, 64, 96)}
     assert set(np.unique(batches["all 0"])) == {0} and set(np.unique(batches["all 255"])) == {255}
     assert all(set(np.unique(images)) <= {0, 255} for images in batches.values())
     assert all(images.shape == (1, 64, 96, 3) for images in batches.values())
+    assert all(batch.images.shape == (2, 32, 64, 3) for batch in extremes(2, 32, 64))
 
 
 def test_real_images_are_spread_over_the_split_and_placed_as_serving_places_them(prepared):

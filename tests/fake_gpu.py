@@ -37,7 +37,7 @@ class FakeCuda(types.ModuleType):
         self.devices, self.capability = devices, capability
         self.memory, self.handles = {}, set()
         self.pending, self.recording = [], None
-        self.launches = self.clock = 0
+        self.launches = self.clock = self.streams = 0
 
     def submit(self, work):
         (self.pending if self.recording is None else self.recording).append(work)
@@ -80,8 +80,9 @@ class FakeCuda(types.ModuleType):
 
     def cudaStreamCreateWithFlags(self, flags):
         assert flags == self.cudaStreamNonBlocking
-        self.handles.add(7)
-        return self.cudaError_t(0), 7
+        self.streams += 1
+        self.handles.add(self.streams)
+        return self.cudaError_t(0), self.streams
 
     def cudaStreamDestroy(self, stream):
         return self.forget(stream)
