@@ -111,15 +111,12 @@ def of_branch(branch: str, *artifacts: str, first: str = "train") -> set[str]:
 DEPLOYED = ("onnx_fp32", "onnx_fp16", "onnx_int8_u8", "onnx_int8_s8")
 
 
-def test_nothing_reruns_when_nothing_changed(project: Project) -> None:
-    assert project.repro() == set()
-
-
 def test_an_edited_loss_retrains_its_branches_alone(project: Project) -> None:
     project.append("pipeline/losses/contextrast/loss.py", "\n# edited\n")
     assert project.repro() == of_branch("contextrast-s0", "onnx_fp32") | JUDGED
 
 
+@pytest.mark.slow
 def test_a_methods_settings_retrain_its_branches_alone(project: Project) -> None:
     values = project.params()
     values["methods"]["pixel_contrast"]["temperature"] = 0.2
@@ -127,7 +124,7 @@ def test_a_methods_settings_retrain_its_branches_alone(project: Project) -> None
     assert project.repro() == of_branch("pixel_contrast-s0", *DEPLOYED) | JUDGED
 
 
-def test_a_new_head_dataset_or_contrast_with_its_registry_line_makes_nothing_stale(project: Project) -> None:
+def test_nothing_reruns_when_nothing_changed_or_new_rooms_came_with_their_registry_lines(project: Project) -> None:
     project.append("pipeline/models/heads/psp.py", '"""A new head."""\n')
     project.append("pipeline/models/heads/__init__.py", "# a new line\n")
     project.append("pipeline/data/datasets/mapillary/dataset.py", '"""A new dataset."""\n')
@@ -139,6 +136,7 @@ def test_a_new_head_dataset_or_contrast_with_its_registry_line_makes_nothing_sta
     assert project.repro() == set()
 
 
+@pytest.mark.slow
 def test_a_new_method_makes_nothing_stale_before_it_has_a_branch(project: Project) -> None:
     values = project.params()
     values["methods"]["warm"] = {"loss": "pixel_contrast", "temperature": 0.3}
@@ -157,6 +155,7 @@ def test_a_new_seed_trains_strips_exports_and_verifies_nothing_else(project: Pro
     assert project.repro() == expected | JUDGED
 
 
+@pytest.mark.slow
 def test_options_of_an_artifact_make_that_artifact_again_alone(project: Project) -> None:
     values = project.params()
     values["artifacts"]["onnx_int8_s8"]["options"]["images"] = 30
@@ -165,6 +164,7 @@ def test_options_of_an_artifact_make_that_artifact_again_alone(project: Project)
     assert project.repro() == made | JUDGED
 
 
+@pytest.mark.slow
 def test_shared_code_redoes_everything_that_imports_it(project: Project) -> None:
     project.append("pipeline/losses/shared/term.py", "\n# edited\n")
     ran = project.repro()

@@ -39,11 +39,6 @@ def _expect(path: str, name: str, known: Collection[str], where: str, problems: 
 def _check_branches(sections: Mapping[str, Any], given: Mapping[str, Any], problems: Problems) -> None:
     branches, methods = sections["branches"], given.get("methods")
     names = list(methods) if isinstance(methods, Mapping) else []
-    if not branches and not given.get("branches") and "matrix" not in given:
-        problems.add(
-            "branches",
-            "expected at least one, such as cross_entropy-s0: {method: cross_entropy, loss: cross_entropy, seed: 0}",
-        )
     for key, branch in branches.items():
         if not _expect(f"branches.{key}.method", branch.method, names, "the section methods", problems):
             continue

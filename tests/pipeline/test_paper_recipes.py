@@ -28,6 +28,7 @@ from pipeline.recipes import (
     parts,
     recipe_names,
     rendered_list,
+    summary,
     whole_recipes,
 )
 from pipeline.training.checkpoints import attach_training_heads, build_method
@@ -195,7 +196,7 @@ def test_every_recipe_is_listed_with_one_line(
         "HRNetV2-W48 on Cityscapes, 19 classes: 512x1024 crops, batch 8, 40 000 iterations"
     )
     for kind in ("datasets", "networks", "methods", "evaluation"):
-        assert all(command.summary(path) for path in parts(kind, FOLDER).values())
+        assert all(summary(path) for path in parts(kind, FOLDER).values())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import yaml
 
 from export.commands.recipe import apply
 from pipeline.params import read_yaml, validate_params
-from pipeline.recipes import differences, load_recipe, merge, whole_recipes
+from pipeline.recipes import differences, load_recipe, merge, merge_recipe, whole_recipes
 from serving.contract.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_every_recipe_of_one_file_is_valid_and_says_what_it_is(repository: Path)
     assert "camvid-cpu" in recipes
     for name, recipe in recipes.items():
         values = read_yaml(repository / "params.yaml")
-        merge(values, load_recipe(name, repository / "recipes"))
+        merge_recipe(values, load_recipe(name, repository / "recipes"))
         validate_params(values, name)
         assert recipe.summary, name
 

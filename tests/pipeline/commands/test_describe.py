@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import describe as command
+from pipeline.commands import describe as command
 from pipeline.commands.describe import Description, count_classes, describe, rendered
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.models.network.config import ModelConfig

@@ -91,7 +91,7 @@ def test_all_problems_are_listed_at_once():
     ):
         assert part in message
     with pytest.raises(UserError) as caught:
-        Manifest.from_json(damaged(kind="magic", palette=[[0, 0, 256]], ignore_index=300, sha256="ABC"))
+        Manifest.from_json(damaged(kind="no word", palette=[[0, 0, 256]], ignore_index=300, sha256="ABC"))
     for part in ("kind: expected", "palette: expected 2", "palette: expected channels", "ignore_index", "sha256"):
         assert part in str(caught.value)
 
