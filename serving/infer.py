@@ -6,110 +6,70 @@ Exit status: 0 all done; 1 some images could not be (one line each, the others a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.contract.command import program_name
-from serving.contract.errors import UserError, run_command
+from serving.contract.errors import UserError, run_command, shown
+from serving.contract.files import file_sha256
 from serving.contract.manifest import Manifest
 from serving.foreign.described import add_arguments, manifest_from, parse_size
-from serving.images.image_io import ListedImage, list_images, read_image, write_image, write_mask
+from serving.images.decoding import decode_image
+from serving.images.image_io import open_file
+from serving.inference.listing import LeftOut, list_images, summary
+from serving.inference.marks import HEAD_BYTES, LEGEND, mark_of, read_mark, run_name
+from serving.inference.planning import OWN_RESULT, Job, plan, results_of_other_runs
+from serving.inference.results import ResultWriter
 from serving.predictor import Predictor
 from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 
+UInt8 = NDArray[np.uint8]
 
-@dataclass(frozen=True)
-class Job:
-    """One image and the files that come of it.
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a run's images.
 
     Attributes:
-        image: what to read.
-        mask, overlay, confidence: what to write; None where it was not asked for.
+        timings: of each image that was done, in milliseconds.
+        left_out: images that turned out to be results of an earlier run.
+        failed: number of images that could not be done.
+        notes: what was done with an image that its owner may want to know -> the images.
     """
 
-    image: Path
-    mask: Path
-    overlay: Path | None
-    confidence: Path | None
+    timings: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    failed: int = 0
+    notes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
-def plan(
-    images: Sequence[ListedImage], output: Path, *, overlays: bool, confidences: bool, legend: Path | None
-) -> list[Job]:
-    """Decide where everything goes, before anything runs.
-
-    An image `x/a.jpg` gives `x/a.png`; where two would give the same file, all of those keep their own ending
-    (`a.jpg.png`, `a.bmp.png`).
-
-    Args:
-        images: what to segment.
-        output: the folder for the results.
-        overlays, confidences: which files to write beside the masks.
-        legend: a further file that will be written.
-
-    Raises:
-        UserError: two results would be one file, or a result would overwrite an image; all at once.
-    """
-    stems = [_key(image.relative.with_suffix("")) for image in images]
-    jobs = []
-    for image, stem in zip(images, stems, strict=True):
-        relative = image.relative
-        kept = relative.name if stems.count(stem) > 1 else relative.stem
-        named = [relative.with_name(f"{kept}{ending}") for ending in (".png", ".overlay.jpg", ".confidence.png")]
-        mask, overlay, confidence = (output / name for name in named)
-        jobs.append(Job(image.path, mask, overlay if overlays else None, confidence if confidences else None))
-    inputs = {_key(job.image.resolve()): job.image for job in jobs}
-    taken: dict[str, str] = {_key(legend.resolve()): "the legend"} if legend else {}
-    problems: list[str] = []
-    for job in jobs:
-        for result in (job.mask, job.overlay, job.confidence):
-            if result is None:
-                continue
-            key = _key(result.resolve())
-            if key in inputs:
-                problems.append(f"{result}: is an image to read; choose another --output")
-            elif key in taken:
-                problems.append(f"{result}: would be written for {taken[key]} and for {job.image}")
-            taken.setdefault(key, str(job.image))
-    if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:20]) + ("\n  ..." if len(problems) > 20 else "")
-        raise UserError(f"names clash, nothing was written; run such images apart with another --output:{listed}")
-    return jobs
-
-
-def run_jobs(jobs: Sequence[Job], predictor: Predictor, *, opacity: float) -> tuple[list[dict[str, float]], int]:
-    """Segment every image; what fails costs one line on stderr and no other image.
-
-    Returns:
-        The timings of each image that was done, in milliseconds, and how many were not.
-    """
-    timings: list[dict[str, float]] = []
-    failed = 0
+def run_jobs(jobs: Sequence[Job], predictor: Predictor, writer: ResultWriter) -> Outcome:
+    """Segment every image; what fails costs one line on stderr and no other image."""
+    outcome = Outcome()
     for number, job in enumerate(jobs, start=1):
         _show_progress(number, len(jobs))
         try:
-            image = read_image(job.image)
+            image = _read(job, outcome)
+            if image is None:
+                continue
             try:
                 segmentation = predictor.segment([image])[0]
             except UserError as error:
-                raise UserError(f"{job.image}: {error}") from error
-            palette = predictor.manifest.palette
-            write_mask(job.mask, segmentation.mask, palette)
-            if job.overlay is not None:
-                from serving.render import overlay  # only now: its imports cost every cold start otherwise
-
-                write_image(job.overlay, overlay(image, segmentation.mask, palette, opacity=opacity))
-            if job.confidence is not None and segmentation.confidence is not None:
-                write_image(job.confidence, segmentation.confidence)
-            timings.append(predictor.timings_ms)
+                raise UserError(f"{job.image.path}: {error}") from error
+            writer.write(job, image, segmentation)
+            outcome.timings.append(predictor.timings_ms)
         except UserError as error:
-            failed += 1
-            sys.stderr.write(f"error: {error}\n")
-    return timings, failed
+            outcome.failed += 1
+            results = [job.result(kind) for kind in writer.kinds]
+            old = [shown(path) for path in results if read_mark(path) not in (None, writer.run)]
+            still = f" ({', '.join(old)}: still there, of an earlier run)" if old else ""
+            sys.stderr.write(f"error: {shown(error)}{still}\n")
+    return outcome
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,34 +78,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 <= arguments.opacity <= 1:
         raise UserError(f"--opacity: expected in 0..1, got {arguments.opacity}")
     manifest = manifest_from(arguments, arguments.engine)
-    images = list_images(arguments.images, exclude=arguments.output)
-    legend = arguments.output / "legend.png" if arguments.legend else None
-    jobs = plan(images, arguments.output, overlays=arguments.overlay, confidences=arguments.confidence, legend=legend)
+    output, legend = str(arguments.output), str(arguments.output / LEGEND) if arguments.legend else None
+    kinds = ("mask", *(kind for kind in ("overlay", "confidence") if getattr(arguments, kind)))
+    listing = list_images(arguments.images, results=output)
+    planned = plan(listing.images, output, kinds=kinds, legend=legend)
+    _say(summary([*listing.left_out, *planned.left_out]))
+    options = runtime_options(arguments)
     with Predictor(
         arguments.engine,
         runtime=arguments.runtime,
-        options=runtime_options(arguments),
+        options=options,
         manifest=manifest,
         tile=parse_size("--tile", arguments.tile),
         overlap=arguments.overlap,
     ) as predictor:
         if arguments.confidence and predictor.manifest.confidence_output is None:
             raise UserError(f"--confidence: {arguments.engine} gives none; export it with `output: mask+confidence`")
+        run = _run_name(arguments, predictor.manifest, predictor.runtime.name, options)
+        writer = ResultWriter(predictor.manifest, kinds, run, arguments.opacity)
+        _say(_about_other_runs(results_of_other_runs(planned.jobs, output, kinds=kinds, legend=legend), output))
         if legend is not None:
-            _write_legend(legend, predictor.manifest)
-        timings, failed = run_jobs(jobs, predictor, opacity=arguments.opacity)
-    if timings:
+            writer.write_legend(Path(legend))
+        outcome = run_jobs(planned.jobs, predictor, writer)
+    _say(summary(outcome.left_out))
+    _say([f"{len(paths)} {note}: {_some(paths)}" for note, paths in sorted(outcome.notes.items())])
+    if outcome.timings:
+        timings = outcome.timings
         medians = {part: np.median([timing[part] for timing in timings]) for part in timings[0]}
         parts = ", ".join(f"{part} {milliseconds:.1f}" for part, milliseconds in medians.items())
-        sys.stdout.write(f"{len(timings)} of {len(jobs)} images in {arguments.output}; median ms per image: {parts}\n")
-    return 1 if failed else 0
+        done = f"{len(timings)} of {len(planned.jobs) - len(outcome.left_out)} images in {shown(output)}"
+        sys.stdout.write(f"{done}; median ms per image: {parts}\n")
+    return 1 if outcome.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program_name("serving.infer"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_DIR", help="images, or folders of images")
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR", help="images, or folders of images")
     parser.add_argument("--engine", type=Path, required=True, help="model.onnx or model.plan, manifest.json beside it")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
@@ -161,15 +131,50 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _key(path: PurePath) -> str:
-    """What makes two paths one file: on macOS and Windows, capitals do not tell files apart."""
-    return str(path).casefold() if sys.platform in ("darwin", "win32") else str(path)
+def _read(job: Job, outcome: Outcome) -> UInt8 | None:
+    """The image of a job; None where it is the result of an earlier run."""
+    path = job.image.path
+    with open_file(path) as file:
+        if mark_of(file.read(HEAD_BYTES)) is not None:
+            outcome.left_out.append(LeftOut(path, OWN_RESULT))
+            return None
+        file.seek(0)
+        decoded = decode_image(file, path)
+    for note in decoded.notes:
+        outcome.notes.setdefault(note, []).append(path)
+    return decoded.pixels
 
 
-def _write_legend(path: Path, manifest: Manifest) -> None:
-    from serving.render import legend
+def _run_name(arguments: argparse.Namespace, manifest: Manifest, runtime: str, options: Mapping[str, object]) -> str:
+    """What tells the results of this run from those of another engine or other settings."""
+    return run_name(
+        {
+            "manifest": manifest.to_json(),
+            "sha256": manifest.sha256 or file_sha256(arguments.engine),
+            "runtime": runtime,
+            "options": options,
+            "tile": arguments.tile,
+            "overlap": arguments.overlap,
+            "opacity": arguments.opacity,
+        }
+    )
 
-    write_image(path, legend(manifest.class_names, manifest.palette))
+
+def _about_other_runs(results: Sequence[str], output: str) -> list[str]:
+    if not results:
+        return []
+    return [
+        f"{len(results)} results of an earlier run are in {shown(output)} and not of this one: {_some(results)}; "
+        "delete them, or choose another --output"
+    ]
+
+
+def _some(paths: Sequence[str], most: int = 3) -> str:
+    return ", ".join(map(shown, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+def _say(lines: Sequence[str]) -> None:
+    sys.stderr.writelines(f"note: {line}\n" for line in lines)
 
 
 def _show_progress(number: int, total: int) -> None:

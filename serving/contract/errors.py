@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import io
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -24,14 +26,49 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(known) or 'none'}"
 
 
+def shown(text: object) -> str:
+    r"""A name as one line that any terminal takes and none obeys.
+
+    File names may hold line breaks, escape sequences and bytes that are no UTF-8 (which Python keeps as lone
+    surrogates): each is written as an escape.
+
+    >>> shown("caf\udce9\n.jpg")
+    'caf\\xe9\\n.jpg'
+    """
+    name = str(text)
+    return name if name.isprintable() else "".join(map(_shown_character, name))
+
+
 def run_command(main: Callable[[], int]) -> None:
-    """Run a command's `main` and exit with its status: 2 and one message on a `UserError`, 130 on Ctrl-C."""
+    """Run a command's `main` and exit with its status: 2 and one message on a `UserError`, 130 on Ctrl-C.
+
+    Output that the terminal's encoding does not hold is escaped; where nobody reads it any more (`| head`), the command
+    ends with status 141, as one that the closed pipe killed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
+        sys.stdout.flush()
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write("error: " + "\n".join(map(shown, str(error).split("\n"))) + "\n")
         status = 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter fails as it flushes
+        status = 141
     sys.exit(status)
+
+
+def _shown_character(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"  # a byte of an undecodable name
+    import unicodedata  # only now: few names need it
+
+    # Controls, formats (they turn the direction of writing), surrogates, separators of lines and paragraphs.
+    if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character.encode("unicode_escape").decode()
+    return character

@@ -1,6 +1,7 @@
 """The command: masks, overlays, one line per bad image, nothing overwritten, nothing heavy imported."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,7 @@ from PIL import Image
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import OutputSpec
-from serving.images.image_io import list_images
-from serving.infer import main, plan
+from serving.infer import main
 from serving.predictor import Predictor
 
 
@@ -97,17 +97,6 @@ def test_no_image_is_overwritten_by_its_mask(engine, folder):
     assert {path: path.read_bytes() for path in folder.rglob("*.png")} == before
 
 
-def test_overlays_and_legends_take_part_in_the_clash_check(tmp_path):
-    names = ["a.png", "a.overlay.jpg", "legend.jpg"]
-    images = list_images([tmp_path / name for name in names])
-    legend = tmp_path / "out" / "legend.png"
-    with pytest.raises(UserError, match=r"legend\.png: would be written for the legend and for .*legend\.jpg"):
-        plan(images, tmp_path / "out", overlays=True, confidences=True, legend=legend)
-    jobs = plan(images, tmp_path / "out", overlays=True, confidences=True, legend=None)
-    results = [path for job in jobs for path in (job.mask, job.overlay, job.confidence)]
-    assert len(set(results)) == 9
-
-
 def test_results_inside_the_folder_are_not_read_again(engine, folder):
     arguments = [str(folder), "--engine", str(engine), "--output", str(folder / "masks")]
     assert main(arguments) == main(arguments) == 0
@@ -117,6 +106,112 @@ def test_results_inside_the_folder_are_not_read_again(engine, folder):
 def test_one_image_named_twice_is_done_once(engine, folder, tmp_path, capsys):
     assert main([str(folder), str(folder / "a.png"), "--engine", str(engine), "--output", str(tmp_path / "out")]) == 0
     assert "3 of 3 images" in capsys.readouterr().out
+
+
+def test_results_beside_the_images_are_not_read_by_the_next_run(engine, tmp_path, photo, capsys):
+    """The output folder is the image folder, run twice; then a third run reads the folder into another one."""
+    root = tmp_path / "photos"
+    root.mkdir()
+    for seed in range(3):
+        Image.fromarray(photo(40, 60, seed)).save(root / f"a{seed}.jpg")
+    arguments = [str(root), "--engine", str(engine), "--overlay", "--legend"]
+    assert main([*arguments, "--output", str(root)]) == 0
+    once = files(root)
+    assert len(once) == 3 + 3 + 3 + 1
+    capsys.readouterr()
+    assert main([*arguments, "--output", str(root)]) == 0
+    captured = capsys.readouterr()
+    assert files(root) == once and "3 of 3 images" in captured.out
+    assert "note: 7 left out, a result of an earlier run: " in captured.err
+    (root / "a1.jpg").unlink()
+    (root / "a2.jpg").unlink()
+    (root / "a2.overlay.jpg").unlink()
+    (root / "a2.png").rename(root / "lonely.png")  # nothing in its name tells a result, only what is in it
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    assert files(tmp_path / "out") == ["a0.overlay.jpg", "a0.png", "legend.png"]
+    captured = capsys.readouterr()
+    assert "1 of 1 images" in captured.out
+    assert f"note: 1 left out, a result of an earlier run: {root}/lonely.png" in captured.err
+
+
+def test_results_of_another_run_are_named(engine, folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    arguments = [str(folder), "--engine", str(engine), "--output", str(output)]
+    assert main([*arguments, "--overlay"]) == 0
+    (folder / "b.png").unlink()
+    (folder / "a.png").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert main([*arguments, "--option", "optimization=basic"]) == 1
+    error = capsys.readouterr().err
+    assert "note: 4 results of an earlier run are in" in error and "not of this one" in error
+    assert f"({output / 'a.png'}: still there, of an earlier run)" in error
+    # The same engine and settings: what stands there is what would be written.
+    (output / "b.png").unlink()
+    for path in output.rglob("*.overlay.jpg"):
+        path.unlink()
+    assert main([*arguments, "--option", "optimization=basic"]) == 1
+    assert "not of this one" not in capsys.readouterr().err
+
+
+def test_links_and_names_of_all_kinds_give_a_result_each(engine, tmp_path, photo, capsys):
+    root, store = tmp_path / "photos", tmp_path / "store"
+    for folder in (root, store / "day2"):
+        folder.mkdir(parents=True)
+    for seed, name in enumerate(["here.jpg", "é.png", "e\u0301.png", "new\nline.png"]):
+        Image.fromarray(photo(16, 24, seed)).save(root / name)
+    Image.fromarray(photo(16, 24, 9)).save(store / "1f00", "PNG")
+    Image.fromarray(photo(16, 24, 8)).save(store / "day2" / "d.jpg")
+    (root / "b.jpg").symlink_to(store / "1f00")
+    (root / "c.jpg").symlink_to(store / "1f00")
+    (root / "day2").symlink_to(store / "day2")
+    Image.fromarray(photo(16, 24, 7)).save(root / "x.jpg")
+    (root / "x.jpg").rename(root / "caf\udce9.jpg")
+    (root / "bad\udcff\x1b[31m.jpg").write_bytes(b"no image")
+    (root / "left.txt").touch()
+    command = [
+        sys.executable,
+        "-m",
+        "serving.infer",
+        str(root),
+        "--engine",
+        str(engine),
+        "--output",
+        str(tmp_path / "o\udce9"),
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, timeout=120, env=environment)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"8 of 9 images in ") and b"o\\xe9" in done.stdout
+    note, error = done.stderr.decode("ascii").splitlines()
+    assert note == f"note: 1 left out, no image (.txt): {root}/left.txt"
+    assert error.startswith(f"error: {root}/bad\\xff\\x1b[31m.jpg: a file that starts with")
+    expected = ["b.png", "c.png", "caf\udce9.png", "day2/d.png", "e\u0301.png", "here.png", "new\nline.png", "é.png"]
+    assert files(tmp_path / "o\udce9") == expected
+
+
+def test_what_was_done_with_an_image_is_said(engine, tmp_path, photo, capsys):
+    image = Image.fromarray(photo(16, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    image.putalpha(100)
+    image.save(tmp_path / "clear.png")
+    assert (
+        main(
+            [
+                str(tmp_path / "turned.jpg"),
+                str(tmp_path / "clear.png"),
+                "--engine",
+                str(engine),
+                "--output",
+                str(tmp_path / "o"),
+            ]
+        )
+        == 0
+    )
+    error = capsys.readouterr().err
+    assert f"note: 1 turned by its EXIF tag: {tmp_path}/turned.jpg" in error
+    assert f"note: 1 transparency dropped, colours below it taken: {tmp_path}/clear.png" in error
 
 
 def test_confidence_is_written_where_the_engine_gives_it(engine, build_engine, models, manifest, folder, tmp_path):

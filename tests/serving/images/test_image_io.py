@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from serving.contract.errors import UserError
-from serving.images.image_io import list_images, read_image, write_image, write_mask
+from serving.images.image_io import read_image, write_image, write_mask
 
 
 @pytest.fixture
@@ -180,16 +180,3 @@ def test_images_are_written_by_their_ending_and_a_blocked_folder_is_one_line(tmp
         assert stored.format == "JPEG"
     with pytest.raises(UserError, match="cannot be written"):
         write_image(tmp_path / "a.png" / "b.png", pixels)
-
-
-def test_folders_are_walked_in_order_without_hidden_files_and_results(tmp_path, pixels):
-    for name in ("b/2.png", "b/1.JPG", "b/._1.jpg", "b/.cache/x.png", "b/notes.txt", "b/out/1.png", "a.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    listed = list_images([tmp_path / "a.png", tmp_path], exclude=tmp_path / "b" / "out")
-    assert [str(image.relative) for image in listed] == ["a.png", "b/1.JPG", "b/2.png"]
-    assert [str(image.relative) for image in list_images([tmp_path / "gone.png"])] == ["gone.png"]
-    (tmp_path / "nothing").mkdir()
-    with pytest.raises(UserError, match="nothing: no image in this folder"):
-        list_images([tmp_path / "b", tmp_path / "nothing"])
