@@ -122,8 +122,9 @@ def _check_products(sections: Mapping[str, Any], problems: Problems) -> None:
         ("exports", needed_exports(branches, artifacts, targets, deploy)),
         ("compiles", needed_compiles(branches, targets, deploy)),
     ):
-        for key in needed.keys() - sections[section].keys():
-            problems.add(section, f"a target needs the line `{key}: {shown(needed[key])}`")
+        for key, entry in needed.items():
+            if key not in sections[section]:
+                problems.add(section, f"a target needs the line `{key}: {shown(entry)}`")
 
 
 def shown(entry: ExportConfig | CompileConfig) -> str:

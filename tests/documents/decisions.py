@@ -1,0 +1,43 @@
+"""What the tests run in place of a command of a page, and what they add to it. Everything else runs as it stands."""
+
+from __future__ import annotations
+
+# Not run, since this machine lacks what they need: the page says so in the first line of the block,
+# `# not run: needs GPU` (or `network`, or `second machine`). Page -> command -> what it needs.
+NOT_RUN = {
+    "README.md": {
+        "make install": "network",
+        "make install TORCH_INDEX=https://download.pytorch.org/whl/cpu": "network",
+    },
+}
+
+# The suites that these tests are a part of: what `make` would do is printed, and nothing is run.
+INSTEAD = {
+    "make test": "make --dry-run test",
+    "make test-all": "make --dry-run test-all",
+}
+
+# Arguments put behind those of the page, so that a benchmark or a study takes seconds. The last one counts.
+TOY_ARGUMENTS = {
+    "python -m benchmarks.calibration": "--images 2 --calibrations minmax --schemes symmetric",
+    "python -m benchmarks.engines": "--side 64 --threads 1 --rounds 1",
+    "python -m benchmarks.losses": "--quick --rounds 1",
+    "python -m benchmarks.plans": "--networks default --precisions fp32",
+    "python -m studies.features": "--step 2",
+    "python -m studies.gradients": "--batches 1",
+}
+
+# Paths of the reader's -> where the scratch copy of the project has something in their place.
+PATHS = {
+    "/path/to/camvid": "../camvid",
+    "photos/": "data/prepared/streets/val/images/",
+}
+
+# Commands that need nothing to have run: they run in `make test`. The others run in `make test-all`, in the order of
+# their page, in a copy of the project in which `make repro` has run.
+QUICK = (
+    "make recipes",
+    "make recipe NAME=cityscapes",
+    "make test",
+    "python -m pipeline.commands.validate",
+)

@@ -1,0 +1,76 @@
+"""Every command of README and docs runs as it stands, in a copy of the project at toy size, in its page's order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from tests.documents.decisions import INSTEAD, PATHS, QUICK, TOY_ARGUMENTS
+from tests.documents.markdown import Command, commands, pages
+from tests.documents.project import Project
+
+PAGES = [page for page in pages() if page in ("README.md", "CONTRIBUTING.md") or page.startswith("docs/")]
+SECONDS = 1800
+
+
+def is_quick(command: Command) -> bool:
+    """Whether a command runs in `make test`."""
+    return command.text.startswith(QUICK) and "&&" not in command.text
+
+
+def to_run(page: str) -> list[Command]:
+    """The commands of a page that run, each once."""
+    found = {command.text: command for command in reversed(commands(page)) if not command.not_run}
+    return sorted((each for each in found.values() if not each.is_mention), key=commands(page).index)
+
+
+def at_toy_size(command: str) -> str:
+    """A command as it is run here."""
+    command = INSTEAD.get(command, command)
+    for written, there in PATHS.items():
+        command = command.replace(written, there)
+    # The environment is there, whatever the dates of its files say: make must not install it anew.
+    command = re.sub(r"\bmake ", "make -o .venv/.installed ", command)
+    for program, arguments in TOY_ARGUMENTS.items():
+        command = re.sub(rf"({re.escape(program)}(?![.\w])[^&|;]*)", rf"\g<1> {arguments} ", command)
+    assert "/path/to" not in command, f"{command}: tests/documents/decisions.py has nothing in its place"
+    return command.strip()
+
+
+def run_all(project: Project, those: Iterable[Command]) -> None:
+    """Run commands in turn; the first that fails ends it."""
+    for command in those:
+        shell = at_toy_size(command.text)
+        steps = shell.split(" && ") if "recipe NAME=" in shell else [shell]
+        for step in steps:
+            done = project.run(step)
+            assert done.returncode == 0, f"{command.page}:{command.line}: {step}\n{done.stdout}"
+            if "recipe NAME=" in step:
+                project.shrink()
+
+
+def test_quick_commands_run(project: Project) -> None:
+    found = {command.text: command for page in PAGES for command in to_run(page) if is_quick(command)}
+    run_all(project, found.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.parametrize("page", [page for page in PAGES if not all(map(is_quick, to_run(page)))])
+def test_every_command_runs(page: str, project_after_repro: Project) -> None:
+    run_all(project_after_repro, to_run(page))
+
+
+def test_a_command_that_fails_is_named(project: Project) -> None:
+    with pytest.raises(
+        AssertionError, match=r"README.md:7: make -o .venv/.installed recipe NAME=gone\n.*no recipe 'gone'"
+    ):
+        run_all(project, [Command("README.md", 7, "make recipe NAME=gone")])
+
+
+def test_decisions_are_about_commands_that_are_there() -> None:
+    there = [command.text for page in PAGES for command in commands(page)]
+    for written in (*INSTEAD, *TOY_ARGUMENTS, *PATHS, *QUICK):
+        assert any(written in text for text in there), f"{written}: no page has it; remove it from decisions.py"
