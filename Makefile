@@ -1,31 +1,40 @@
-# `make repro` and `make test` each work alone on a fresh machine with Python 3.11, git and make.
+# `make repro` and `make test` each work alone on a fresh machine with Python 3.11, 3.12 or 3.13, git and make.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python$(version))))
 VENV := .venv
 BIN := $(VENV)/bin
 # A machine with an NVIDIA GPU gets the extra `gpu` (onnxruntime-gpu), any other `cpu`: never both in one environment.
 EXTRA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
-# Another wheel index for torch and torchvision, such as PyTorch's own CPU wheels.
+# Another wheel index for torch and torchvision, such as PyTorch's own CPU wheels: the same versions, built without CUDA.
 TORCH_INDEX ?=
-TORCH := torch==2.13.0 torchvision==0.28.0
+# What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
+LOCKED := $(foreach extra,cpu gpu tensorrt-rtx dev,--extra $(extra))
+UV := uv==0.13.9
 
 # Two spinning threads on a busy machine are 20 times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install repro test test-all lint format recipe recipes readme clean
+.PHONY: help install lock repro test test-all lint format recipe recipes readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-install: $(VENV)/.installed  ## create .venv with everything pinned in pyproject.toml
+# From another index torch and torchvision come alone and first: it need not have what they need.
+install: $(VENV)/.installed  ## create .venv with the versions of constraints.txt
 
-$(VENV)/.installed: pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; install Python 3.11 or set PYTHON=/path/to/python3.11" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),dev]'
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch torchvision)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA),dev]'
 	touch $@
+
+lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make lock [UPGRADE=1]
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(UV)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+	  $(LOCKED) --annotation-style line --output-file constraints.txt $(if $(UPGRADE),--upgrade)
 
 repro: install  ## run the pipeline on the dataset that params.yaml names
 	@python -m pipeline.commands.validate
