@@ -1,7 +1,8 @@
 """From an exported ONNX file to a TensorRT plan, with `tensorrt` or `tensorrt-rtx`, whichever is installed.
 
-Both are strongly typed: a plan computes in the precisions of its graph, so that the artefact decides. TensorRT-RTX
-builds without GPU or driver for the compute capabilities it is told; TensorRT builds on the GPU that the plan is for.
+Both are strongly typed: a plan computes in the precisions of its graph, so that the artefact decides. TensorFloat-32 is
+the exception: allowed by default, it is switched off here unless asked for. TensorRT-RTX builds without GPU or driver
+for the compute capabilities it is told; TensorRT builds on the GPU that the plan is for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def compile_plan(
             the builder fails.
     """
     source = verify_sidecar(onnx_path)
+    if build.tf32 and source.precision != "fp32":
+        raise UserError(f"build.tf32: only for artifacts in fp32, {onnx_path} is in {source.precision}")
     library = import_package(build.package)
     profile = plan_profile(build, source.input, sizes)
     capabilities = _capabilities(library.__name__, build)
@@ -71,6 +74,8 @@ def compile_plan(
     _parse(library, network, log, onnx_path)
     config = builder.create_builder_config()
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    if not build.tf32:
+        config.clear_flag(library.BuilderFlag.TF32)
     if build.workspace_mebibytes is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, build.workspace_mebibytes * 2**20)
     _add_profile(builder, config, source.input.name, profile)
@@ -85,11 +90,12 @@ def compile_plan(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise UserError(f"{onnx_path}: {_title(library)} cannot build it:{_listed(log.errors)}")
+    layers = network_precisions(network, tf32=config.get_flag(library.BuilderFlag.TF32))
     path = folder / PLAN_NAME
     write_atomically(path, bytes(plan))
     extra: dict[str, object] = {
         "onnx_sha256": file_sha256(onnx_path),
-        "layers": network_precisions(network),
+        "layers": layers,
         # TensorRT-RTX measures on the machine that runs the plan; it has no timing cache when building.
         "timing_cache_sha256": None,
     }
@@ -102,11 +108,12 @@ def compile_plan(
         source,
         name=name,
         kind="tensorrt",
+        precision="tf32" if build.tf32 else source.precision,
         sha256=None,
         details=dict(source.details) | details.to_details(),
     )
     write_sidecar(manifest, path)
-    summary = json.dumps(_inspection(library, log, bytes(plan), network), indent=2, sort_keys=True) + "\n"
+    summary = json.dumps(_inspection(library, log, bytes(plan), layers), indent=2, sort_keys=True) + "\n"
     write_atomically(folder / INSPECTION_NAME, summary.encode())
     return path
 
@@ -170,8 +177,13 @@ def _add_profile(builder: Any, config: Any, name: str, shapes: Profile) -> None:
         raise UserError(f"build: the builder refused the profile {shapes}")
 
 
-def network_precisions(network: Any) -> dict[str, int]:
-    """Layers with weights by the precision they compute in: precision -> number. Plans keep to it: they are typed."""
+def network_precisions(network: Any, *, tf32: bool) -> dict[str, int]:
+    """Layers with weights by the precision they compute in: precision -> number. Plans keep to it: they are typed.
+
+    Args:
+        network: parsed.
+        tf32: whether the builder may use TensorFloat-32 for layers in single precision.
+    """
     producers = {}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
@@ -185,17 +197,18 @@ def network_precisions(network: Any) -> dict[str, int]:
         inputs = [layer.get_input(position) for position in range(layer.num_inputs)]
         feeding = [producers.get(each.name) for each in inputs[:2] if each is not None]
         quantised = bool(feeding) and all(each is not None and each.type.name == "DEQUANTIZE" for each in feeding)
-        counts["int8" if quantised else _NAMES.get(inputs[0].dtype.name, inputs[0].dtype.name.lower())] += 1
+        name = "int8" if quantised else _NAMES.get(inputs[0].dtype.name, inputs[0].dtype.name.lower())
+        counts["tf32" if tf32 and name == "fp32" else name] += 1
     return dict(sorted(counts.items()))
 
 
-def _inspection(library: Any, log: Any, plan: bytes, network: Any) -> dict[str, object]:
+def _inspection(library: Any, log: Any, plan: bytes, layers: Mapping[str, int]) -> dict[str, object]:
     """What TensorRT's inspector says of the plan; without a GPU, which opening it needs, the network's own layers."""
     engine = library.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
-        return {"source": "network: no GPU here to open the plan on", "layers": network_precisions(network)}
+        return {"source": "network: no GPU here to open the plan on", "layers": layers}
     text = engine.create_engine_inspector().get_engine_information(library.LayerInformationFormat.JSON)
-    return {"source": "inspector", "layers": network_precisions(network), "engine": json.loads(text)}
+    return {"source": "inspector", "layers": layers, "engine": json.loads(text)}
 
 
 def _title(library: Any) -> str:

@@ -11,7 +11,7 @@ from serving.contract.schema import Require
 
 @dataclass(frozen=True)
 class PlanBuild:
-    """How a TensorRT plan is built; precision lives in the artefact.
+    """How a TensorRT plan is built; but for `tf32`, precision lives in the artefact.
 
     Attributes:
         package: `tensorrt`, `tensorrt_rtx`, or `auto`: the one that is installed, `tensorrt` first.
@@ -19,6 +19,8 @@ class PlanBuild:
             TensorRT-RTX builds, and these must be named.
         min, opt, max: batch, height and width: the smallest input, the one to be fastest at, and the largest. What is
             not given fits the dataset (`export.plans.profile`).
+        tf32: let layers in single precision round the factors of their products to TensorFloat-32; the precision of the
+            plan is then `tf32`. Only for artefacts in fp32.
         workspace_mebibytes: scratch memory that a layer may use; None leaves it to TensorRT.
     """
 
@@ -27,6 +29,7 @@ class PlanBuild:
     min: tuple[int, int, int] | None = None
     opt: tuple[int, int, int] | None = None
     max: tuple[int, int, int] | None = None
+    tf32: bool = False
     workspace_mebibytes: int | None = None
 
     def __post_init__(self) -> None:

@@ -33,6 +33,8 @@ class OnnxRuntimeOptions:
         spinning: whether threads spin while they wait: lower latency on an idle machine, far worse on a busy one.
         optimization: graph optimisation level.
         device_id: GPU, counted from 0.
+        tf32: on a GPU, let layers in single precision round the factors of their products to TensorFloat-32; what is
+            computed is then called `tf32`. ONNX Runtime's own default, and never ours.
         io_binding: keep input and output buffers on the device between calls; None means on a GPU only.
         provider_options: handed to the provider as they are (names as in ONNX Runtime's documentation).
     """
@@ -42,6 +44,7 @@ class OnnxRuntimeOptions:
     spinning: bool = True
     optimization: Literal["none", "basic", "extended", "all"] = "all"
     device_id: int = 0
+    tf32: bool = False
     io_binding: bool | None = None
     provider_options: Mapping[str, object] = field(default_factory=dict)
 
@@ -49,6 +52,8 @@ class OnnxRuntimeOptions:
         require = Require()
         require(self.threads is None or self.threads >= 1, f"threads: expected at least 1, got {self.threads}")
         require(self.device_id >= 0, f"device_id: expected at least 0, got {self.device_id}")
+        require(not self.tf32 or self.provider == "cuda", f"tf32: only with provider: cuda, got {self.provider}")
+        require("use_tf32" not in self.provider_options, "provider_options.use_tf32: write `tf32: true`, or nothing")
         require.done()
 
 
@@ -77,6 +82,8 @@ class OnnxRuntime(Runtime):
     @classmethod
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
         parsed = parse_options(OnnxRuntimeOptions, options, cls.name)
+        if parsed.tf32 and manifest.precision != "fp32":
+            raise UserError(f"{engine_path}: tf32: only for engines in fp32, this one is in {manifest.precision}")
         ort, errors = _import()
         provider = _PROVIDERS[parsed.provider]
         if provider not in ort.get_available_providers():
@@ -94,6 +101,7 @@ class OnnxRuntime(Runtime):
         provider_options = {key: str(value) for key, value in parsed.provider_options.items()}
         if parsed.provider != "cpu":
             provider_options.setdefault("device_id", str(parsed.device_id))
+            provider_options["use_tf32"] = str(int(parsed.tf32))
             ort.preload_dlls()  # CUDA and cuDNN from pip packages, where the system has none
         try:
             session = ort.InferenceSession(
@@ -175,6 +183,9 @@ class OnnxRuntime(Runtime):
             "optimization": self._options.optimization,
             "io_binding": self._binding is not None,
         }
+
+    def told_precision(self) -> str | None:
+        return "tf32" if self._options.tf32 else None
 
     def computes_in(self, precision: str) -> bool:
         # The CPU provider has no fp16 kernels: it computes such layers in single precision.

@@ -25,9 +25,11 @@ class PrecisionLimits:
 
 
 FP32 = PrecisionLimits(1e-4, 1e-4, 0.02, 1.0)
+# As many bits of mantissa as fp16, for the factors of products only.
+TF32 = PrecisionLimits(1e-2, 2e-3, 0.05, 1.0)
 FP16 = PrecisionLimits(1e-2, 2e-3, 0.05, 0.9)
 BF16 = PrecisionLimits(5e-2, 1e-2, 0.2, 0.9)
 INT8 = PrecisionLimits(0.5, 5e-2, 0.5, 0.8)
 
 # Precisions that a runtime is told to compute a file of another precision in: no kind of artefact brings them.
-OF_RUNTIMES = {"bf16": BF16}
+OF_RUNTIMES = {"bf16": BF16, "tf32": TF32}

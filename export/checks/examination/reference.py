@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.checks.examination.comparison import Float32, UInt8
+from export.checks.examination.tf32 import tf32_products
 from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from pipeline.evaluation.inference import segmentor_predictor
@@ -49,9 +50,9 @@ class Reference:
         """What PyTorch itself loses by rounding, relative to the largest logit.
 
         The largest difference between this network's logits in `precision` and in the next finer one: fp16 and bf16
-        (every layer in it) beside single precision, all else in single precision beside double. An image on which the
-        network is ill-conditioned, such as one of a single colour, cannot be asked to agree better between two
-        implementations.
+        (every layer in it) and tf32 (every product in it) beside single precision, all else in single precision beside
+        double. An image on which the network is ill-conditioned, such as one of a single colour, cannot be asked to
+        agree better between two implementations.
 
         Args:
             images: `[B,h,w,3]` uint8, h and w multiples of the stride.
@@ -60,6 +61,9 @@ class Reference:
         coarse = self.logits(images).astype(np.float64)
         if precision in _HALVES:
             fine, coarse = coarse, self._logits_in(_HALVES[precision], images)
+        elif precision == "tf32":
+            with tf32_products():
+                fine, coarse = coarse, self.logits(images).astype(np.float64)
         else:
             fine = self._logits_in(torch.float64, images)
         largest = max(float(np.abs(fine).max()), float(np.finfo(np.float32).tiny))

@@ -59,7 +59,10 @@ def layer_precisions(context: CheckContext) -> tuple[dict[str, int], str]:
     if told is not None:
         return told
     if context.manifest.kind == "onnx":
-        return graph_layers(context.model, context.manifest.input.stride), "ONNX graph"
+        counts = graph_layers(context.model, context.manifest.input.stride)
+        if context.engine.told_precision() == "tf32":
+            counts = {"tf32" if name == "fp32" else name: count for name, count in counts.items()}
+        return counts, "ONNX graph"
     raise SkippedError(f"neither the runtime nor this {context.manifest.kind} engine tells its layers' precisions")
 
 

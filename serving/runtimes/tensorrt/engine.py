@@ -200,6 +200,10 @@ class TensorRT(Runtime):
             "cuda_graph": self._options.cuda_graph,
         }
 
+    def computes_in(self, precision: str) -> bool:
+        # Tensor cores take TensorFloat-32 from Ampere (8.0) on.
+        return precision != "tf32" or int(self._cuda.compute_capability.partition(".")[0]) >= 8
+
     def layer_precisions(self) -> tuple[dict[str, int], str] | None:
         layers = self._plan.extra.get("layers")
         if not isinstance(layers, Mapping):

@@ -22,17 +22,19 @@ MASK_CHECKS = ("masks", "agreement", "shapes", "batch", "extremes", "accuracy")
 def plan_checks(exported, tmp_path, fake_gpu, examine, prepared):
     """Statuses and details of the checks that look at masks, for a plan of the shapes that a `build` asks for."""
 
-    def checked(build):
-        fake_gpu()
+    def checked(build, names=MASK_CHECKS, layers=None, precision="fp32", **gpu):
+        cuda, _ = fake_gpu(**gpu)
+        capability = ".".join(map(str, cuda.capability))
         source = read_sidecar(exported)
         sizes = [split.size(index) for split in prepared.splits.values() for index in range(len(split))]
         profile = plan_profile(build, source.input, lambda: sizes)
-        details = PlanDetails("tensorrt_rtx", "1.7.1.116", ("8.9",), profile)
+        details = PlanDetails("tensorrt_rtx", "1.7.1.116", (capability,), profile, {"layers": layers})
         path = tmp_path / "model.plan"
         path.write_bytes(b"PLAN" + exported.read_bytes())
-        write_sidecar(dataclasses.replace(source, kind="tensorrt", details=details.to_details()), path)
+        described = dataclasses.replace(source, kind="tensorrt", precision=precision, details=details.to_details())
+        write_sidecar(described, path)
         with examine(path, runtime="tensorrt", options={}) as context:
-            return {result.name: (result.status, result.detail) for result in run_checks(context, MASK_CHECKS)}
+            return {result.name: (result.status, result.detail) for result in run_checks(context, names)}
 
     return checked
 
@@ -68,3 +70,15 @@ def test_a_plan_that_does_not_take_the_images_of_the_dataset_fails(plan_checks):
         status, detail = results[name]
         assert status == "fail" and "the plan takes [1, 32, 32, 3] to [8, 64, 64, 3]; rebuild it with a wider" in detail
     assert results["shapes"][0] == results["batch"][0] == results["extremes"][0] == "pass"
+
+
+def test_layers_in_tensorfloat_32_are_not_single_precision(plan_checks):
+    def judged(layers, precision, **gpu):
+        return plan_checks(PlanBuild(), ("precision",), layers, precision, **gpu)["precision"]
+
+    status, detail = judged({"tf32": 9}, "fp32")
+    assert status == "fail" and "asked for fp32; strongly typed network of the plan: 9 tf32 of 9 layers" in detail
+    assert judged({"tf32": 9}, "tf32")[0] == "pass"
+    assert judged({"fp32": 9}, "tf32")[0] == "fail"
+    status, detail = judged({"tf32": 9}, "tf32", capability=(7, 5))
+    assert "the runtime has no tf32 kernels here and computes these in single precision" in detail

@@ -56,6 +56,38 @@ def test_a_plan_says_what_it_is(rtx, exported, tmp_path):
     assert "fp32" in json.loads((tmp_path / "inspection.json").read_text())["layers"]
 
 
+@pytest.fixture
+def configured(rtx, monkeypatch):
+    """The real builder configurations that were made, as they were left."""
+    made = []
+    create = rtx.Builder.create_builder_config
+    monkeypatch.setattr(
+        rtx.Builder, "create_builder_config", lambda self: made.append(create(self)) or made[-1], raising=True
+    )
+    return made
+
+
+def test_single_precision_is_not_computed_in_tensorfloat_32(rtx, configured, exported, tmp_path):
+    manifest = read_sidecar(compile_plan(exported, tmp_path, name="full", build=BUILD, sizes=no_sizes))
+    (config,) = configured
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
+    assert manifest.precision == "fp32" and list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["fp32"]
+
+
+def test_tensorfloat_32_is_a_precision_of_its_own(rtx, configured, exported, tmp_path):
+    build = dataclasses.replace(BUILD, tf32=True)
+    manifest = read_sidecar(compile_plan(exported, tmp_path, name="tf32", build=build, sizes=no_sizes))
+    (config,) = configured
+    assert config.get_flag(rtx.BuilderFlag.TF32)
+    assert manifest.precision == "tf32" and list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["tf32"]
+
+
+def test_tensorfloat_32_is_for_single_precision_only(engine, tmp_path):
+    write_sidecar(dataclasses.replace(read_sidecar(engine), precision="fp16"), engine)
+    with pytest.raises(UserError, match=r"build\.tf32: only for artifacts in fp32, .* is in fp16"):
+        compile_plan(engine, tmp_path, name="x", build=dataclasses.replace(BUILD, tf32=True), sizes=no_sizes)
+
+
 def test_half_graphs_give_half_plans(rtx, segmentor, info, tmp_path):
     source = export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path, info), OnnxFp16Options())
     (tmp_path / "plan").mkdir()

@@ -50,11 +50,12 @@ def test_the_deployed_method_gets_every_target_and_the_others_what_is_compared()
 
 def test_limits_are_those_of_the_kinds_and_of_runtimes():
     limits = precision_limits()
-    assert set(limits) == {ARTIFACTS.resolve(name).precision for name in ARTIFACTS} | {"bf16"}
+    assert set(limits) == {ARTIFACTS.resolve(name).precision for name in ARTIFACTS} | {"bf16", "tf32"}
     assert with_defaults("max_miou_drop_points", {"fp16": 9.0, "int4": 1.0}) == {
         "fp32": 0.02,
         "fp16": 9.0,
         "int8": 0.5,
         "bf16": 0.2,
+        "tf32": 0.05,
         "int4": 1.0,
     }

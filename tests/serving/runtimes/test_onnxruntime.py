@@ -69,9 +69,41 @@ def test_a_silent_fallback_to_the_cpu_is_an_error(engine, manifest, monkeypatch)
         opened(engine, manifest, provider="cuda")
 
 
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """CUDA sessions that run on the CPU; returns the provider options of each that was opened."""
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    session, given = onnxruntime.InferenceSession, []
+
+    def open_session(path, settings, providers, **_):
+        ((name, options),) = providers
+        assert name == "CUDAExecutionProvider"
+        given.append(options)
+        opened = session(path, settings, ["CPUExecutionProvider"])
+        opened.get_providers = lambda: listed
+        return opened
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    return given
+
+
+def test_single_precision_on_a_gpu_is_not_tensorfloat_32_unless_asked_for(engine, manifest, fake_cuda):
+    with opened(engine, manifest, provider="cuda", io_binding=False) as runtime:
+        assert runtime.told_precision() is None
+    with opened(engine, manifest, provider="cuda", io_binding=False, tf32=True) as runtime:
+        assert runtime.told_precision() == "tf32"
+    assert [options["use_tf32"] for options in fake_cuda] == ["0", "1"]
+    half = dataclasses.replace(manifest, precision="fp16")
+    with pytest.raises(UserError, match="tf32: only for engines in fp32, this one is in fp16"):
+        opened(engine, half, provider="cuda", tf32=True)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        ({"tf32": True}, "tf32: only with provider: cuda, got cpu"),
+        ({"provider_options": {"use_tf32": 1}}, "provider_options.use_tf32: write `tf32: true`, or nothing"),
         ({"thread": 1}, "options of onnxruntime.thread: unknown key; did you mean 'threads'?"),
         ({"threads": 0}, "threads: expected at least 1, got 0"),
         ({"threads": "two"}, "expected a whole number"),
