@@ -27,13 +27,13 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
 from export.graph.costs import costs
 from export.graph.deploy import DeployGraph
-from export.machine.device import describe_device
+from export.machine.device import read_device
 from export.machine.hardware import device_summary
-from export.targets.artifacts import ArtifactConfig
+from export.targets.artifact_config import ArtifactConfig
 from pipeline.data.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
@@ -45,7 +45,7 @@ from serving.contract.manifest import read_sidecar
 from serving.runtimes import RUNTIMES
 
 BASELINE = "pytorch"
-ARTIFACT_KINDS: Mapping[str, ArtifactConfig] = {
+EXPORTED: Mapping[str, ArtifactConfig] = {
     "onnx_fp32": ArtifactConfig("onnx_fp32"),
     "onnx_fp16": ArtifactConfig("onnx_fp16"),
     "onnx_int8_u8": ArtifactConfig(
@@ -62,7 +62,7 @@ class Engine:
     """One row.
 
     Attributes:
-        artifact: key of `ARTIFACT_KINDS`.
+        artifact: key of `EXPORTED`.
         runtime: that opens it.
         options: of the runtime, besides `threads`.
         aim: the least speed-up that is aimed at; None: no aim.
@@ -110,10 +110,10 @@ def exported(segmentor: Segmentor, prepared: Prepared, folder: Path) -> dict[str
     """Every artefact of the network."""
     info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
     paths = {}
-    for name, config in ARTIFACT_KINDS.items():
+    for name, config in EXPORTED.items():
         (folder / name).mkdir()
         context = ExportContext(name, folder / name, info, lambda: prepared)
-        paths[name] = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
+        paths[name] = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
     return paths
 
 
@@ -164,7 +164,7 @@ def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed
                 continue
             runs[name] = partial(stack.enter_context(opened).infer, images)
         times = measure(runs, rounds=rounds, seed=seed)
-    device = describe_device()
+    device = read_device()
     yardstick_ms = float(np.median(times.pop(YARDSTICK)))
     rows = {name: row(name, times, multiply_adds, set(device["hardware"]["cpu_flags"])) for name in times}
     return {

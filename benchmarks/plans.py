@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks.networks import NETWORKS
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
 from export.plans.compilation import compile_plan, import_package
-from export.targets.artifacts import ArtifactConfig
+from export.targets.artifact_config import ArtifactConfig
 from export.targets.limits import precision_limits
 from export.targets.plan_build import PlanBuild
 from pipeline.data.prepared import Prepared, load_prepared
@@ -84,7 +84,7 @@ def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepar
     info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
     context = ExportContext(precision, folder, info, lambda: prepared)
     started = time.perf_counter()
-    source = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
+    source = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
     exported = time.perf_counter()
     try:
         path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD, sizes=lambda: sizes)

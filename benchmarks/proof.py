@@ -32,7 +32,7 @@ from benchmarks.whole import export_whole
 from export.artifacts.onnx_fp32.export import export
 from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
-from export.certificate.certificate import GraphPair, LatencyRule, MethodEvidence, certify
+from export.certificate.certificate import GraphPair, LatencyRule, MethodInputs, certify
 from export.certificate.page import certificate_blocks
 from export.checks.examination.images import scene
 from export.latency.benchmark import CONTROL
@@ -41,7 +41,7 @@ from export.latency.engine_latency import Engine
 from export.latency.latency import self_test
 from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
 from export.machine import load as machine
-from export.machine.device import describe_device
+from export.machine.device import read_device
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Heading, Paragraph, to_markdown
 from pipeline.layout.branches import methods_of
@@ -107,8 +107,8 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
                 engines[KEPT] = _described(path, KEPT, settings.threads)
         graphs = {method: onnx.load(engine.path) for method, engine in engines.items()}
         pairs = _measure(engines, baseline, settings)
-    evidence = {
-        method: MethodEvidence(
+    inputs = {
+        method: MethodInputs(
             [GraphPair(settings.seed, graphs[baseline], graphs[method], shape)],
             pairs.get(method, ()),
             missing={"accuracy": "untrained", "latency": "not measured (--structure-only)"},
@@ -116,7 +116,7 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
         for method in (*others, KEPT)
     }
     rule = LatencyRule(settings.margin, seed=settings.seed)
-    return certify(evidence, pairs.get(CONTROL, ()), rule, baseline=baseline, target=TARGET, profile="quick")
+    return certify(inputs, pairs.get(CONTROL, ()), rule, baseline=baseline, target=TARGET, profile="quick")
 
 
 def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -> Trainee:
@@ -294,7 +294,7 @@ def run(
             "pairs": settings.plan.looks[-1] if settings.plan else 0,
             "seed": settings.seed,
         },
-        "device": device_summary(describe_device()),
+        "device": device_summary(read_device()),
         "networks": {},
         "failures": [],
     }

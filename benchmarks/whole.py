@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from export.artifacts.shared.model_file import save
+from export.artifacts.shared.model_file import write_model
 from export.graph.deploy import MASK_NAME, DeployGraph
 from export.graph.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
 from export.graph.tracing import export_program
@@ -54,4 +54,4 @@ def export_whole(trainee: Trainee, manifest: Manifest, shape: tuple[int, ...], f
     unshare_weights(model)
     prune(model)
     anonymise(model)
-    return save(model, dataclasses.replace(manifest, name="whole", sha256=None), folder)
+    return write_model(model, dataclasses.replace(manifest, name="whole", sha256=None), folder)

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from export.pages.formatting import DASH, megabytes, milliseconds, percent, signed
 from export.pages.terminal import terminal
-from export.report.comparison import compare, load_report, notes, verdicts
+from export.report.changes import notes, target_changes, verdict_changes
+from export.report.report import load_report
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 
@@ -29,8 +30,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="write JSON to standard output")
     arguments = parser.parse_args()
     before, after = load_report(arguments.before), load_report(arguments.after)
-    rows = compare(before, after, latency=not arguments.no_latency)
-    changes = verdicts(before, after)
+    rows = target_changes(before, after, latency=not arguments.no_latency)
+    changes = verdict_changes(before, after)
     if arguments.json:
         content = {"targets": rows, "certificate": changes, "notes": notes(before, after)}
         sys.stdout.write(json.dumps(content, indent=2) + "\n")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from export.checks.examination.config import VerifyConfig
     from export.latency.config import BenchmarkConfig, CertifyConfig
     from export.report.config import GateConfig
-    from export.targets.artifacts import ArtifactConfig
+    from export.targets.artifact_config import ArtifactConfig
     from export.targets.config import CompileConfig, DeployConfig, ExportConfig, TargetConfig
     from pipeline.data.preparing.config import PrepareConfig
     from pipeline.evaluation.config import EvaluateConfig
@@ -71,7 +71,7 @@ SECTIONS: Registry[Any] = Registry(
         "methods": "pipeline.training.methods:build_methods",
         "branches": "pipeline.layout.branches:BranchConfig",
         "evaluate": "pipeline.evaluation.config:EvaluateConfig",
-        "artifacts": "export.targets.artifacts:ArtifactConfig",
+        "artifacts": "export.targets.artifact_config:ArtifactConfig",
         "targets": "export.targets.config:TargetConfig",
         "deploy": "export.targets.config:DeployConfig",
         "exports": "export.targets.config:ExportConfig",

@@ -25,7 +25,7 @@ from serving.runtimes.runtime import check_io
 
 
 @dataclass(frozen=True)
-class Check:
+class Observation:
     """One thing that was verified.
 
     Attributes:
@@ -55,7 +55,7 @@ class Inspection:
     sha256: str
     manifest: Manifest | None = None
     file: OnnxFile | None = None
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Observation] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
@@ -66,7 +66,7 @@ class Inspection:
     def add(self, name: str, problem: UserError | str | None, found: str) -> None:
         """Note one check: failed with `problem`, else passed with what was `found`."""
         lines = " ".join(str(problem).split()) if problem is not None else found
-        self.checks.append(Check(name, "pass" if problem is None else "fail", lines))
+        self.checks.append(Observation(name, "pass" if problem is None else "fail", lines))
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -105,7 +105,7 @@ def _read_manifest(result: Inspection) -> None:
     sidecar = sidecar_path(result.path)
     if not sidecar.exists():
         result.checks.append(
-            Check("manifest", "skipped", f"no {sidecar.name} beside the file: nothing to verify it with")
+            Observation("manifest", "skipped", f"no {sidecar.name} beside the file: nothing to verify it with")
         )
         return
     try:
@@ -116,7 +116,7 @@ def _read_manifest(result: Inspection) -> None:
     result.add("manifest", None, sidecar.name)
     named = result.manifest.sha256
     if named is None:
-        result.checks.append(Check("sha256", "skipped", "the manifest names none"))
+        result.checks.append(Observation("sha256", "skipped", "the manifest names none"))
     else:
         other = f"the file has {result.sha256}, its manifest says {named}: changed, cut short or replaced"
         result.add("sha256", None if named == result.sha256 else other, result.sha256)
@@ -141,7 +141,7 @@ def _read_onnx(result: Inspection) -> None:
             result.add("manifest inside", None if same else "differs from the one beside the file", "the same")
             result.manifest = result.manifest or inside
     elif result.manifest is not None:
-        result.checks.append(Check("manifest inside", "skipped", "the file holds none"))
+        result.checks.append(Observation("manifest inside", "skipped", "the file holds none"))
     if result.manifest is not None:
         try:
             check_io(result.path, result.manifest, _io(file.inputs), _io(file.outputs))

@@ -30,7 +30,7 @@ REGISTRIES = {
     "DATASETS": ("pipeline.data.datasets", lambda item: [PARAMS["prepare"]["dataset"]]),
     "HEADS": ("pipeline.models.heads", lambda item: [PARAMS["model"]["head"]]),
     "LOSSES": ("pipeline.losses", lambda item: [item["loss"]]),
-    "ARTIFACTS": ("export.artifacts", lambda item: [item["kind"]]),
+    "ARTIFACT_KINDS": ("export.artifacts", lambda item: [item["kind"]]),
     "BACKBONES": ("pipeline.models.network", None),
     "SUPERVISED": ("pipeline.losses.supervised", None),
     "RUNTIMES": ("serving.runtimes", None),
@@ -42,7 +42,7 @@ OF_PARAMS = {
     "pipeline.training.methods",
     "pipeline.models.network.config",
     "pipeline.data.preparing.config",
-    "export.targets.artifacts",
+    "export.targets.artifact_config",
     "export.targets.config",
     "export.targets.limits",
 }

@@ -9,7 +9,7 @@ from serving.contract.registry import Registry
 if TYPE_CHECKING:
     from export.artifacts.shared.kind import ArtifactKind
 
-ARTIFACTS: Registry[ArtifactKind] = Registry(
+ARTIFACT_KINDS: Registry[ArtifactKind] = Registry(
     "kind of artifact",
     {
         "onnx_fp32": "export.artifacts.onnx_fp32:KIND",

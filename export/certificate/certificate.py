@@ -46,7 +46,7 @@ class GraphPair:
 
 
 @dataclass(frozen=True)
-class MethodEvidence:
+class MethodInputs:
     """What is known of one method beside the baseline. Where something is missing the reason says why.
 
     Attributes:
@@ -85,7 +85,7 @@ class LatencyRule:
 
 
 def certify(
-    methods: Mapping[str, MethodEvidence],
+    methods: Mapping[str, MethodInputs],
     control: Sequence[PairSamples],
     rule: LatencyRule,
     *,
@@ -96,7 +96,7 @@ def certify(
     """The certificate of all methods.
 
     Args:
-        methods: name -> evidence.
+        methods: name -> what is known of it.
         control: session pairs of the baseline against itself.
         rule: how latencies are judged.
         baseline: the baseline's name.
@@ -106,7 +106,7 @@ def certify(
     Returns:
         `methods.NAME.{structure, latency, accuracy, verdict}`, and what all of them share.
     """
-    judged_control = judge_latency(control, rule)
+    control_section = ratio_section(control, rule)
     return {
         "schema": SCHEMA,
         "profile": profile,
@@ -116,23 +116,23 @@ def certify(
         "confidence": 0.95,
         "confidence_per_look": rule.confidence,
         "looks": rule.looks,
-        "control": judged_control,
-        "methods": {name: certify_method(evidence, judged_control, rule) for name, evidence in methods.items()},
+        "control": control_section,
+        "methods": {name: certify_method(inputs, control_section, rule) for name, inputs in methods.items()},
     }
 
 
-def certify_method(evidence: MethodEvidence, control: Mapping[str, Any], rule: LatencyRule) -> dict[str, Any]:
+def certify_method(inputs: MethodInputs, control: Mapping[str, Any], rule: LatencyRule) -> dict[str, Any]:
     """One method's entry: `structure`, `latency`, `accuracy`, `verdict` and the `reasons` of a verdict but `pass`."""
-    structure = structure_section(evidence.graphs, evidence.missing.get("structure"))
-    latency = latency_section(evidence.pairs, control, rule, evidence.missing.get("latency"))
+    structure = structure_section(inputs.graphs, inputs.missing.get("structure"))
+    latency = latency_section(inputs.pairs, control, rule, inputs.missing.get("latency"))
     verdicts = {structure["verdict"], latency["verdict"]}
     verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     return {
         "structure": structure,
         "latency": latency,
-        "accuracy": accuracy_section(evidence.accuracy, resamples=rule.resamples, seed=rule.seed)
-        if evidence.accuracy is not None
-        else {"reason": evidence.missing.get("accuracy", "no evaluation")},
+        "accuracy": accuracy_section(inputs.accuracy, resamples=rule.resamples, seed=rule.seed)
+        if inputs.accuracy is not None
+        else {"reason": inputs.missing.get("accuracy", "no evaluation")},
         "verdict": verdict,
         "reasons": [f"structure: {reason}" for reason in structure["reasons"]]
         + [f"latency: {reason}" for reason in latency["reasons"]],
@@ -183,7 +183,7 @@ def structure_section(graphs: Sequence[GraphPair], missing: str | None = None) -
     }
 
 
-def judge_latency(pairs: Sequence[PairSamples], rule: LatencyRule) -> dict[str, Any]:
+def ratio_section(pairs: Sequence[PairSamples], rule: LatencyRule) -> dict[str, Any]:
     """Ratio, interval and verdict of one comparison: `ratio`, `ci95`, `pairs`, `blocks`, `verdict`."""
     if not pairs:
         return {"ratio": None, "ci95": None, "pairs": 0, "blocks": 0, "verdict": "inconclusive"}
@@ -210,8 +210,8 @@ def latency_section(
     Returns:
         `ratio`, `ci95`, `margin`, `control_ratio`, `control_verdict`, `verdict`, `reasons`, and how much was measured.
     """
-    judged = judge_latency(pairs, rule)
-    verdict: Verdict = judged["verdict"]
+    section = ratio_section(pairs, rule)
+    verdict: Verdict = section["verdict"]
     reasons: list[str] = []
     allowed = f"{1 - rule.margin:.3f} to {1 + rule.margin:.3f}"
     if not pairs:
@@ -219,13 +219,13 @@ def latency_section(
     elif len(pairs) < MIN_PAIRS:
         reasons.append(f"{len(pairs)} session pairs are too few; expected at least {MIN_PAIRS}")
     elif verdict != "pass":
-        low, high = judged["ci95"]
+        low, high = section["ci95"]
         where = "lies outside" if verdict == "fail" else "reaches beyond"
-        reasons.append(f"ratio {judged['ratio']:.4f}, interval {low:.4f} to {high:.4f}, {where} {allowed}")
+        reasons.append(f"ratio {section['ratio']:.4f}, interval {low:.4f} to {high:.4f}, {where} {allowed}")
     if verdict == "pass" and control["verdict"] != "pass":
         verdict = "inconclusive"
         reasons.append("the control (the baseline against itself) did not pass, so that nothing does")
-    return judged | {
+    return section | {
         "margin": rule.margin,
         "control_ratio": control["ratio"],
         "control_verdict": control["verdict"],

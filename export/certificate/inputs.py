@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from export.certificate.certificate import GraphPair, MethodEvidence
+from export.certificate.certificate import GraphPair, MethodInputs
 from export.latency.config import CertifyConfig
 from export.latency.paired_latency import PairSamples
 from export.targets.config import TargetConfig
@@ -21,13 +21,13 @@ from serving.contract.errors import UserError
 from serving.contract.manifest import read_sidecar
 
 
-def collect_evidence(
+def load_method_inputs(
     branches: Mapping[str, BranchConfig],
     targets: Mapping[str, TargetConfig],
     config: CertifyConfig,
     benchmark: Mapping[str, Any],
     pairs: Mapping[str, Sequence[PairSamples]],
-) -> dict[str, MethodEvidence]:
+) -> dict[str, MethodInputs]:
     """What is known of every method but the baseline; what is missing is said, never guessed.
 
     Raises:
@@ -43,20 +43,20 @@ def collect_evidence(
         raise UserError(f"certify.target: no target {config.target!r}; expected one of {', '.join(targets)}")
     artifact = targets[config.target].artifact
     return {
-        method: _method_evidence(method, seeds_of(branches, method), artifact, config, benchmark, pairs.get(method, ()))
+        method: _method_inputs(method, seeds_of(branches, method), artifact, config, benchmark, pairs.get(method, ()))
         for method in methods
         if method != config.baseline
     }
 
 
-def _method_evidence(
+def _method_inputs(
     method: str,
     seeds: Sequence[int],
     artifact: str,
     config: CertifyConfig,
     benchmark: Mapping[str, Any],
     pairs: Sequence[PairSamples],
-) -> MethodEvidence:
+) -> MethodInputs:
     missing: dict[str, str] = {}
     graphs: list[GraphPair] = []
     try:
@@ -75,7 +75,7 @@ def _method_evidence(
     if not pairs:
         entry = benchmark.get("comparisons", {}).get(method, {})
         missing["latency"] = entry.get("reason") or f"{config.target} was not measured for both methods"
-    return MethodEvidence(graphs, pairs, accuracy, missing)
+    return MethodInputs(graphs, pairs, accuracy, missing)
 
 
 def paired_accuracy(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from export.checks import CHECKS
-from export.checks.examination.comparison import worst_error
 from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
+from export.checks.examination.deviation import worst_error
 from export.checks.examination.reference import Reference
 from export.checks.running.agreement import disagreement
 from export.checks.static.precision import measured_precision

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from export.pages.document import to_markdown
-from export.report.comparison import load_report
 from export.report.page import readme_page
+from export.report.report import load_report
 from pipeline.layout.paths import REPORTS_DIR
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command

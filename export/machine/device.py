@@ -29,7 +29,7 @@ KERNEL_FLAGS = (
 )
 
 
-def describe_device() -> dict[str, Any]:
+def read_device() -> dict[str, Any]:
     """The contents of device.json.
 
     Returns:

@@ -1,12 +1,15 @@
-"""What all stages found, put together: report.json. Pure; pages and plots are made from it alone."""
+"""What all stages found, put together: report.json. Pages and plots are made from it alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from export.records.expected import ExpectedTarget
+from serving.contract.errors import UserError
+from serving.contract.files import read_json
 
 SCHEMA = 1
 TARGET_KEYS = (
@@ -101,6 +104,21 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         "checks": checks,
         "benchmark": dict(inputs.benchmark),
     } | ({"curves": inputs.curves} if inputs.curves else {})
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """Read a report.json. Raises UserError when it is missing, or not a report of this schema."""
+    report: dict[str, Any] = read_json(path, made_by="report")
+    keys = ("schema", "targets", "device", "certificate", "benchmark", "profile")
+    missing = [key for key in keys if not isinstance(report, Mapping) or key not in report]
+    if missing:
+        raise UserError(f"{path}: not a report.json: without {', '.join(missing)}")
+    if report["schema"] != SCHEMA:
+        raise UserError(f"{path}: report schema {report['schema']!r}; expected {SCHEMA}: run `dvc repro` again")
+    wrong = [str(i) for i, row in enumerate(report["targets"]) if not set(TARGET_KEYS) <= set(row)]
+    if wrong:
+        raise UserError(f"{path}: targets {', '.join(wrong)} lack columns of a report; run `dvc repro` again")
+    return report
 
 
 def _target_row(

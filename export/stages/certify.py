@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from export.certificate.certificate import LatencyRule, certify
-from export.certificate.inputs import collect_evidence
+from export.certificate.inputs import load_method_inputs
 from export.certificate.page import certificate_page
 from export.latency.benchmark import CONTROL
 from export.latency.paired_latency import load_pairs
@@ -24,7 +24,7 @@ def main() -> int:
     benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
     config = params.certify
     certificate = certify(
-        collect_evidence(params.branches, params.targets, config, benchmark, pairs),
+        load_method_inputs(params.branches, params.targets, config, benchmark, pairs),
         pairs.get(CONTROL, ()),
         LatencyRule(config.margin, len(benchmark["settings"]["looks"]), config.resamples, config.seed),
         baseline=config.baseline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
 from pipeline.data.prepared import Prepared, load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
@@ -39,7 +39,7 @@ def main() -> int:
         folder = artifact_dir(method, seed, name)
         with atomic_dir(folder) as temporary:
             context = ExportContext(name, temporary, info, prepared)
-            path = ARTIFACTS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
+            path = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
             size = path.stat().st_size
         sys.stdout.write(f"{folder / path.name}: {size} bytes\n")
     return 0

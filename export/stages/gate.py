@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from export.pages.terminal import terminal
-from export.report.comparison import load_report
 from export.report.gate import findings_table, judge, passed, rules_judged
+from export.report.report import load_report
 from pipeline.layout.paths import REPORT_PATH
 from pipeline.params import load_params
 from serving.contract.command import program_name

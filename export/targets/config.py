@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from export.targets.artifacts import ArtifactConfig
+from export.targets.artifact_config import ArtifactConfig
 from export.targets.plan_build import PlanBuild
 from pipeline.layout.branches import BranchConfig
 from serving.contract.errors import did_you_mean

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.limits import OF_RUNTIMES, PrecisionLimits
 
 
 def precision_limits() -> dict[str, PrecisionLimits]:
     """Precision -> its limits: those that kinds of artefact bring, and those of runtimes."""
-    kinds = [ARTIFACTS.resolve(name) for name in ARTIFACTS]
+    kinds = [ARTIFACT_KINDS.resolve(name) for name in ARTIFACT_KINDS]
     return {kind.precision: kind.limits for kind in kinds} | OF_RUNTIMES
 
 

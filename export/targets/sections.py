@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from export.targets.artifacts import ArtifactConfig
+from export.targets.artifact_config import ArtifactConfig
 from export.targets.config import DeployConfig, TargetConfig, needed_compiles, needed_exports
 from pipeline.layout.branches import BranchConfig
 from serving.contract.schema import Problems, convert

@@ -79,7 +79,7 @@ class Description:
     shipped: NetworkDescription
 
 
-def describe(
+def describe_networks(
     model: ModelConfig,
     method: MethodConfig,
     *,
@@ -166,7 +166,7 @@ def describe_params(params: Params, method: str | None = None) -> Description:
     name = method or params.deploy.method
     if name not in params.methods:
         raise UserError(f"--method: no method {name!r} in {PARAMS_PATH}{did_you_mean(name, params.methods)}")
-    return describe(
+    return describe_networks(
         params.model,
         params.methods[name],
         name=name,

@@ -72,7 +72,7 @@ def main() -> int:
         info.num_classes,
         info.ignore_index,
         boundary_ratio=config.boundary_ratio,
-        protocol=config.describe(),
+        protocol=config.in_words(),
     )
     path = result_path(method, seed, arguments.split)
     result = as_result(evaluation, info.class_names, str(info.provenance.get("weights_sha256", "")))

@@ -70,7 +70,7 @@ class EvaluateConfig:
         """How one image becomes one mask."""
         return InferenceProtocol(self.scales, self.flip)
 
-    def describe(self, protocol: InferenceProtocol | None = None) -> str:
+    def in_words(self, protocol: InferenceProtocol | None = None) -> str:
         """The protocol in words, to stand beside every number.
 
         Args:

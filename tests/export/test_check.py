@@ -17,6 +17,12 @@ from serving.contract.errors import UserError
 PARAMS = """
 verify: {images: 2, max_side: 96, resamples: 100}
 methods: {cross_entropy: {loss: cross_entropy}, pixel_contrast: {loss: pixel_contrast}}
+branches:
+  cross_entropy-s0: {method: cross_entropy, loss: cross_entropy, seed: 0}
+  pixel_contrast-s0: {method: pixel_contrast, loss: pixel_contrast, seed: 0}
+exports:
+  cross_entropy-s0-onnx_fp32: {branch: cross_entropy-s0, artifact: onnx_fp32, kind: onnx_fp32}
+  pixel_contrast-s0-onnx_fp32: {branch: pixel_contrast-s0, artifact: onnx_fp32, kind: onnx_fp32}
 artifacts: {onnx_fp32: {kind: onnx_fp32}}
 targets: {ort_fp32: {artifact: onnx_fp32}}
 """

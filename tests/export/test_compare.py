@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from export.compare import main
-from export.report.comparison import compare, hardware_differences, load_report, notes
+from export.report.changes import hardware_differences, notes, target_changes
+from export.report.report import load_report
 from serving.contract.errors import UserError
 
 GOLDEN = Path(__file__).parent / "report/golden/report.json"
@@ -42,11 +43,11 @@ def test_changes_are_those_of_the_numbers(before, after):
     after["targets"][1]["miou"] += 0.01
     after["targets"][1]["latency_ms"]["p50"] *= 1.25
     after["targets"][1]["sha256"] = "e" * 64
-    changed = row(compare(before, after))
+    changed = row(target_changes(before, after))
     assert changed["miou_points"] == pytest.approx(1.0)
     assert changed["p50_ratio"] == pytest.approx(1.25)
     assert not changed["same_file"]
-    same = row(compare(before, after), method="cross_entropy")
+    same = row(target_changes(before, after), method="cross_entropy")
     assert same["p50_ratio"] == 1.0 and same["same_file"]
 
 
@@ -63,7 +64,7 @@ def test_other_hardware_is_refused_and_named(before, after, key, value):
     after["device"]["hardware"][key] = value
     assert [text.partition(":")[0] for text in hardware_differences(before, after)] == [key]
     with pytest.raises(UserError, match=rf"different hardware.*\n  {key}: ") as error:
-        compare(before, after)
+        target_changes(before, after)
     assert "--no-latency" in str(error.value)
 
 
@@ -80,7 +81,7 @@ def test_accuracy_of_other_hardware_still_compares(before, after, monkeypatch, c
 def test_other_software_compares_with_a_note(before, after):
     after["device"]["software"]["packages"]["onnxruntime"] = "2.0"
     after["profile"] = "release"
-    assert compare(before, after)
+    assert target_changes(before, after)
     told = notes(before, after)
     assert any(text.startswith("profile: quick against release") for text in told)
     assert any("onnxruntime" in text and "2.0" in text for text in told)
@@ -88,13 +89,13 @@ def test_other_software_compares_with_a_note(before, after):
 
 def test_latencies_of_other_input_sizes_have_no_ratio(before, after):
     after["benchmark"]["targets"][1]["input_shape"] = [1, 384, 512, 3]
-    changed = row(compare(before, after))
+    changed = row(target_changes(before, after))
     assert changed["p50_ratio"] is None and not changed["same_input"]
 
 
 def test_target_of_one_report_only_is_shown(before, after, monkeypatch, capsys, tmp_path):
     del after["targets"][2]
-    alone = row(compare(before, after), "openvino_int8")
+    alone = row(target_changes(before, after), "openvino_int8")
     assert alone["status"] == ["ok", None] and alone["miou_points"] is None
     status, text = run(monkeypatch, capsys, tmp_path, before, after)
     assert status == 0 and "openvino_int8" in text and "certificate of pixel_contrast: pass -> pass" in text

@@ -45,13 +45,13 @@ def test_params_yaml_is_valid_and_every_name_leads_to_code_once_all_are_added(ex
 RESOLVE = """
 from pipeline.params import load_params
 load_params()
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.checks import CHECKS
 from pipeline.data.datasets import DATASETS
 from pipeline.losses import LOSSES
 from pipeline.models.heads import HEADS
 from serving.runtimes import RUNTIMES
-for registry in (ARTIFACTS, CHECKS, DATASETS, LOSSES, HEADS, RUNTIMES):
+for registry in (ARTIFACT_KINDS, CHECKS, DATASETS, LOSSES, HEADS, RUNTIMES):
     for name in registry:
         registry.resolve(name)
 """

@@ -16,14 +16,14 @@ from export.graph.costs import TensorType, infer_types
 from export.graph.deploy import CONFIDENCE_NAME, INPUT_NAME, LOGITS_NAME
 from serving.contract.errors import UserError
 
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
 # Inputs that the standard wants in single precision, whatever the operator computes in.
 _SINGLE_INPUTS = {"Resize": (1, 2)}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
+def to_float16(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
     """The same graph with every operator between the normalisation and the argmax in float16.
 
     Cast and normalisation of the bytes stay in float32, as does what turns the logits into a confidence: few operators,
@@ -36,31 +36,31 @@ def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
     Raises:
         UserError: a weight is too large for half precision.
     """
-    half = ModelProto()
-    half.CopyFrom(model)
-    graph = half.graph
+    converted = ModelProto()
+    converted.CopyFrom(model)
+    graph = converted.graph
     types = infer_types(model, shape)
     single = _single_nodes(graph.node)
     constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == FLOAT}
     made_in = {
-        name: FLOAT if index in single else HALF for index, node in enumerate(graph.node) for name in node.output
+        name: FLOAT if index in single else FLOAT16 for index, node in enumerate(graph.node) for name in node.output
     }
     casts: dict[tuple[str, int], str] = {}
     nodes: list[NodeProto] = []
-    halved: dict[str, str] = {}
+    rounded_names: dict[str, str] = {}
     too_large: list[str] = []
     for index, node in enumerate(graph.node):
-        wanted = FLOAT if index in single else HALF
+        wanted = FLOAT if index in single else FLOAT16
         for position, name in enumerate(node.input):
             if not _is_float(name, types, constants):
                 continue
             needed = FLOAT if position in _SINGLE_INPUTS.get(node.op_type, ()) else wanted
             if name in constants:
-                if needed == HALF:
-                    if name not in halved:
-                        halved[name] = f"{name}_half"
-                        too_large.extend(_add_half(graph.initializer, constants[name], halved[name]))
-                    node.input[position] = halved[name]
+                if needed == FLOAT16:
+                    if name not in rounded_names:
+                        rounded_names[name] = f"{name}_half"
+                        too_large.extend(_add_rounded(graph.initializer, constants[name], rounded_names[name]))
+                    node.input[position] = rounded_names[name]
             elif made_in[name] != needed:
                 if (name, needed) not in casts:
                     casts[name, needed] = f"{name}_{'single' if needed == FLOAT else 'half'}"
@@ -70,7 +70,7 @@ def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
                         )
                     )
                 node.input[position] = casts[name, needed]
-        if wanted == HALF:
+        if wanted == FLOAT16:
             _retype(node)
         nodes.append(node)
     if too_large:
@@ -84,7 +84,7 @@ def to_half(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(ordered)
     graph.initializer.extend(tensor for tensor in kept if tensor.name in used)
-    return half
+    return converted
 
 
 def _single_nodes(nodes: Sequence[NodeProto]) -> set[int]:
@@ -121,7 +121,7 @@ def _is_float(name: str, types: Mapping[str, TensorType], constants: dict[str, T
     return name in constants or (name in types and types[name].dtype == FLOAT)
 
 
-def _add_half(initializers: MutableSequence[TensorProto], tensor: TensorProto, name: str) -> list[str]:
+def _add_rounded(initializers: MutableSequence[TensorProto], tensor: TensorProto, name: str) -> list[str]:
     values = numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float16)
@@ -133,6 +133,6 @@ def _retype(node: NodeProto) -> None:
     """Let a node that makes float32 by an attribute make float16."""
     for attribute in node.attribute:
         if attribute.name in ("to", "dtype") and attribute.i == FLOAT:
-            attribute.i = HALF
+            attribute.i = FLOAT16
         elif attribute.name == "value" and attribute.t.data_type == FLOAT:
             attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float16)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.artifacts.onnx_fp32.options import OnnxFp32Options
-from export.artifacts.shared.exporter import ExportContext, describe
-from export.artifacts.shared.model_file import save
+from export.artifacts.shared.exporter import ExportContext, engine_manifest
+from export.artifacts.shared.model_file import write_model
 from export.artifacts.shared.single_precision import build_model
 from export.graph.deploy import LOGITS_NAME
 from export.graph.structure import structure_sha256
@@ -17,7 +17,7 @@ from pipeline.models.network.segmentor import Segmentor
 def export(segmentor: Segmentor, context: ExportContext, options: OnnxFp32Options) -> Path:
     """See `Exporter`."""
     model = build_model(segmentor, options.output)
-    manifest = describe(
+    manifest = engine_manifest(
         context,
         segmentor,
         kind="onnx",
@@ -25,4 +25,4 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxFp32Option
         output=options.output,
         details={"opset": OPSET, "logits": LOGITS_NAME, "structure_sha256": structure_sha256(model)},
     )
-    return save(model, manifest, context.folder)
+    return write_model(model, manifest, context.folder)

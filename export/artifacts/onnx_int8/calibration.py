@@ -55,7 +55,7 @@ class CalibrationImages:
         image, placement = place(self.split.read_image(index), stride=self.stride, resize=self.resize)
         return image[None], placement
 
-    def describe(self) -> dict[str, object]:
+    def manifest_entry(self) -> dict[str, object]:
         """For the manifest: how many, which by hash, and that none is reported on."""
         parts: Mapping[str, Sequence[int]] = {"calibration": self.calibration, "held_out": self.held_out}
         return {
@@ -111,11 +111,11 @@ def choose(
             "expected at least 2: one to calibrate on and one to judge by"
         )
     # A small split is shared out in the proportion asked for.
-    judges = min(held_out, max(1, len(order) * held_out // (calibration + held_out)))
+    spared = min(held_out, max(1, len(order) * held_out // (calibration + held_out)))
     chosen = CalibrationImages(
         split=split,
-        calibration=tuple(order[judges : judges + calibration]),
-        held_out=tuple(order[:judges]),
+        calibration=tuple(order[spared : spared + calibration]),
+        held_out=tuple(order[:spared]),
         excluded=excluded,
         stride=stride,
         resize=resize,

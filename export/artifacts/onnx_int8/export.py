@@ -8,8 +8,8 @@ from export.artifacts.onnx_int8.calibration import choose
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.onnx_int8.quantisation import Quantiser
 from export.artifacts.onnx_int8.sensitivity import select
-from export.artifacts.shared.exporter import ExportContext, describe
-from export.artifacts.shared.model_file import save
+from export.artifacts.shared.exporter import ExportContext, engine_manifest
+from export.artifacts.shared.model_file import write_model
 from export.artifacts.shared.single_precision import build_model
 from export.graph.deploy import LOGITS_NAME
 from export.graph.structure import structure_sha256
@@ -43,7 +43,7 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
     quantisation = {
         "scheme": options.scheme,
         "calibration": options.calibration,
-        "images": images.describe(),
+        "images": images.manifest_entry(),
         "layers": found.layers,
         "kept_in_float": list(found.kept),
         "miou_drop_points": round(found.drop_points, 4),
@@ -52,7 +52,7 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
         "within_limit": found.drop_points <= options.max_miou_drop_points,
         "sensitivities": {name: float(f"{error:.4g}") for name, error in found.sensitivities.items()},
     }
-    manifest = describe(
+    manifest = engine_manifest(
         context,
         segmentor,
         kind="onnx",
@@ -65,4 +65,4 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
             "quantisation": quantisation,
         },
     )
-    return save(found.model, manifest, context.folder)
+    return write_model(found.model, manifest, context.folder)

@@ -42,7 +42,7 @@ class Selection:
     sensitivities: dict[str, float]
 
 
-class _Judge:
+class _AccuracyLoss:
     """Loss of mIoU against the graph in single precision, on the held-out images."""
 
     def __init__(self, reference: ModelProto, images: CalibrationImages, num_classes: int) -> None:
@@ -83,16 +83,16 @@ def select(
         limit_points: largest allowed loss of mIoU, in points.
         probes: held-out images that sensitivities are measured on.
     """
-    judge = _Judge(reference, images, num_classes)
+    loss = _AccuracyLoss(reference, images, num_classes)
 
     def measure(kept: Sequence[str]) -> tuple[float, ModelProto]:
         model = quantiser.quantise(kept)
-        return judge.drop_points(model), model
+        return loss.drop_points(model), model
 
     trials = Trials(measure, limit_points)
     enough = trials.within(())
     first = trials.best
-    errors = {} if enough else _sensitivities(reference, quantiser, judge.batches[:probes])
+    errors = {} if enough else _sensitivities(reference, quantiser, loss.batches[:probes])
     if not enough:
         keep_fewest(trials, sorted(quantiser.layers, key=lambda name: -errors[name]))
     best = trials.best

@@ -50,7 +50,7 @@ class Exporter(Protocol):
         """
 
 
-def describe(
+def engine_manifest(
     context: ExportContext,
     segmentor: Segmentor,
     *,

@@ -12,7 +12,7 @@ from serving.contract.files import write_atomically
 from serving.contract.manifest import METADATA_KEY, Manifest, write_sidecar
 
 
-def save(model: ModelProto, manifest: Manifest, folder: Path) -> Path:
+def write_model(model: ModelProto, manifest: Manifest, folder: Path) -> Path:
     """Write an ONNX graph with its manifest inside and beside it.
 
     Returns:

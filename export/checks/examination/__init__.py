@@ -1,1 +1,1 @@
-"""What checks share: the engine under examination, the reference, images and comparisons."""
+"""What checks share: the engine under examination, the reference, images and deviations."""

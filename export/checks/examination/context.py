@@ -17,8 +17,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto
 
-from export.checks.examination.comparison import Comparison, Float32, UInt8, compare
 from export.checks.examination.config import VerifyConfig
+from export.checks.examination.deviation import BatchDeviation, Float32, UInt8, measure_deviation
 from export.checks.examination.images import Batch, ShapeRange, image_batches
 from export.checks.examination.reference import Reference
 from export.graph.deploy import LOGITS_NAME
@@ -56,7 +56,7 @@ class CheckResult:
     detail: str = ""
 
     @classmethod
-    def judged(
+    def decided(
         cls, name: str, passed: bool, measured: float | None, threshold: float | None, unit: str, detail: str
     ) -> CheckResult:
         """A check that could tell: `pass` or `fail`. A number that is not finite is not kept: JSON has none."""
@@ -217,21 +217,21 @@ class CheckContext:
         outputs = self.exposed_engine.infer(images)
         return outputs[self.manifest.mask_output.name], outputs[LOGITS_NAME].astype("float32")
 
-    def compare(self, batch: Batch) -> Comparison:
+    def deviation(self, batch: Batch) -> BatchDeviation:
         """The shipped file beside PyTorch on one batch: its masks, and the copy's logits where they can be seen."""
         expected = self.reference.logits(batch.images)
         masks = self.masks(batch.images)
         found = self.logits(batch.images)[1] if self.shows_logits else None
-        return compare(batch.name, expected, masks, found, tolerance=self.max_logit_error)
+        return measure_deviation(batch.name, expected, masks, found, tolerance=self.max_logit_error)
 
-    def allowed_error(self, comparison: Comparison, batch: Batch, factor: float) -> tuple[float, str]:
+    def allowed_error(self, deviation: BatchDeviation, batch: Batch, factor: float) -> tuple[float, str]:
         """The logit error that an engine may show on a batch, relative to the largest logit, and why in words.
 
         The limit of params.yaml; where that is exceeded, `factor` times what PyTorch itself loses by rounding in the
         engine's precision on the same images, if that is more. It is measured only then.
         """
         tolerance = self.max_logit_error
-        if comparison.error is None or comparison.error <= tolerance:
+        if deviation.error is None or deviation.error <= tolerance:
             return tolerance, ""
         rounding = self.reference.rounding_error(batch.images, self.precision)
         note = f"; PyTorch's own rounding in {self.precision} is off by {rounding:.2e} there"
@@ -245,9 +245,9 @@ class CheckContext:
         return tuple(image_batches(self.split, self.config.images, stride=spec.stride, resize=spec.resize))
 
     @cached_property
-    def on_images(self) -> tuple[Comparison, ...]:
+    def on_images(self) -> tuple[BatchDeviation, ...]:
         """The shipped file beside PyTorch on real images."""
-        return tuple(self.compare(batch) for batch in self.images)
+        return tuple(self.deviation(batch) for batch in self.images)
 
     @cached_property
     def evaluation(self) -> Evaluation:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from export.checks.examination.comparison import UInt8
+from export.checks.examination.deviation import UInt8
 from pipeline.data.prepared import PreparedSplit
 from serving.images.geometry import place
 from serving.runtimes.runtime import Runtime

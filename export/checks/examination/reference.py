@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.checks.examination.comparison import Float32, UInt8
+from export.checks.examination.deviation import Float32, UInt8
 from export.checks.examination.tf32 import tf32_products
 from pipeline.data.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, evaluate
@@ -17,7 +17,7 @@ from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.models.network.segmentor import Segmentor, upsample
 from pipeline.models.network.weights import SegmentorInfo
 
-_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_REDUCED = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Reference:
@@ -59,8 +59,8 @@ class Reference:
             precision: that the engine computes in.
         """
         coarse = self.logits(images).astype(np.float64)
-        if precision in _HALVES:
-            fine, coarse = coarse, self._logits_in(_HALVES[precision], images)
+        if precision in _REDUCED:
+            fine, coarse = coarse, self._logits_in(_REDUCED[precision], images)
         elif precision == "tf32":
             with tf32_products():
                 fine, coarse = coarse, self.logits(images).astype(np.float64)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.checks.examination.comparison import unexplained_pixels
 from export.checks.examination.context import CheckContext, CheckResult
+from export.checks.examination.deviation import unexplained_pixels
 from export.checks.examination.images import Batch
 from serving.contract.errors import UserError
 
@@ -14,7 +14,7 @@ from serving.contract.errors import UserError
 ROUNDING_FACTOR = 10
 
 
-def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:
+def synthetic_result(name: str, context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:
     """Compare an engine with PyTorch on synthetic batches: logits within the tolerance, masks explained by them.
 
     Synthetic images are far from what the network was made for, and one of a single colour can make it ill-conditioned.
@@ -27,24 +27,24 @@ def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str)
         batches: what it runs on. One that it does not take is a failure, and the others still run.
         what: the batches in words.
     """
-    comparisons, problems, refused = [], [], []
+    deviations, problems, refused = [], [], []
     # The largest error, of the batches that lose too much if there are any: what is reported.
     worst: tuple[bool, float, float, str] = (False, 0.0, context.max_logit_error, "")
     for batch in batches:
         try:
-            comparison = context.compare(batch)
+            deviation = context.deviation(batch)
         except UserError as refusal:
             refused.append(f"{batch.name}: {refusal}")
             continue
-        comparisons.append(comparison)
-        if comparison.error is None:
+        deviations.append(deviation)
+        if deviation.error is None:
             continue
-        allowed, note = context.allowed_error(comparison, batch, ROUNDING_FACTOR)
-        lost_too_much = not comparison.error <= allowed
+        allowed, note = context.allowed_error(deviation, batch, ROUNDING_FACTOR)
+        lost_too_much = not deviation.error <= allowed
         if lost_too_much:
-            problems.append(f"logits off by {comparison.error:.2e} of the largest on {batch.name}{note}")
-        worst = max(worst, (lost_too_much, comparison.error, allowed, batch.name + note))
-    unexplained, first = unexplained_pixels(comparisons)
+            problems.append(f"logits off by {deviation.error:.2e} of the largest on {batch.name}{note}")
+        worst = max(worst, (lost_too_much, deviation.error, allowed, batch.name + note))
+    unexplained, first = unexplained_pixels(deviations)
     if unexplained:
         problems.append(f"{unexplained} pixels differ unexplained by the logits, the first: {first}")
     if refused:
@@ -52,5 +52,5 @@ def judge(name: str, context: CheckContext, batches: Iterable[Batch], what: str)
     _, error, allowed, where = worst
     detail = f"{what}: " + ("; ".join(problems[:3]) or f"equal; worst on {where or 'none'}")
     if not context.shows_logits:
-        return CheckResult.judged(name, not problems, unexplained, 0, "pixels", detail)
-    return CheckResult.judged(name, not problems, error, allowed, "of the largest logit", detail)
+        return CheckResult.decided(name, not problems, unexplained, 0, "pixels", detail)
+    return CheckResult.decided(name, not problems, error, allowed, "of the largest logit", detail)

@@ -24,4 +24,4 @@ def check(context: CheckContext) -> CheckResult:
         f"{100 * drop.confidence:g} % interval {100 * drop.low:.3f} to {100 * drop.high:.3f} over {drop.units} "
         f"{drop.unit}s; {found.protocol}"
     )
-    return CheckResult.judged(NAME, points <= threshold, points, threshold, "points of mIoU", detail)
+    return CheckResult.decided(NAME, points <= threshold, points, threshold, "points of mIoU", detail)

@@ -9,18 +9,18 @@ NAME = "agreement"
 
 def check(context: CheckContext) -> CheckResult:
     """The share of pixels whose class differs."""
-    comparisons = context.on_images
+    deviations = context.on_images
     share = disagreement(context)
     threshold = limit(context.config.max_disagreement, context.precision, "verify.max_disagreement")
-    worst = max(comparisons, key=lambda comparison: comparison.differing / comparison.pixels)
+    worst = max(deviations, key=lambda deviation: deviation.differing / deviation.pixels)
     detail = (
-        f"{100 * (1 - share):.4f} % of the pixels of {len(comparisons)} images agree; "
+        f"{100 * (1 - share):.4f} % of the pixels of {len(deviations)} images agree; "
         f"least on {worst.name}: {100 * (1 - worst.differing / worst.pixels):.4f} %"
     )
-    return CheckResult.judged(NAME, share <= threshold, share, threshold, "of the pixels", detail)
+    return CheckResult.decided(NAME, share <= threshold, share, threshold, "of the pixels", detail)
 
 
 def disagreement(context: CheckContext) -> float:
     """Share of the pixels of the compared images whose class differs from PyTorch's."""
-    comparisons = context.on_images
-    return sum(comparison.differing for comparison in comparisons) / sum(item.pixels for item in comparisons)
+    deviations = context.on_images
+    return sum(deviation.differing for deviation in deviations) / sum(item.pixels for item in deviations)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.checks.examination.comparison import top_margin
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
+from export.checks.examination.deviation import top_margin
 from export.checks.examination.images import padded_scenes
 
 NAME = "batch"

@@ -31,4 +31,4 @@ def check(context: CheckContext) -> CheckResult:
         if bad:
             problems.append(f"{bad} in the logits of {batch.name}")
     detail = "; ".join(problems[:5]) or "all weights and logits are finite"
-    return CheckResult.judged(NAME, not count, count, 0, "values not finite", detail)
+    return CheckResult.decided(NAME, not count, count, 0, "values not finite", detail)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from export.checks.examination.comparison import QUANTILES
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
+from export.checks.examination.deviation import QUANTILES
 
 NAME = "logits"
 
@@ -17,16 +17,16 @@ def check(context: CheckContext) -> CheckResult:
     if not context.shows_logits:
         raise SkippedError(f"an engine of kind {context.manifest.kind} shows no logits; its masks are checked")
     judged = []
-    for comparison, batch in zip(context.on_images, context.images, strict=True):
-        assert comparison.error is not None, "an engine that shows logits has errors"
-        allowed, note = context.allowed_error(comparison, batch, ROUNDING_FACTOR)
-        judged.append((not comparison.error <= allowed, comparison.error, allowed, batch.name + note))
+    for deviation, batch in zip(context.on_images, context.images, strict=True):
+        assert deviation.error is not None, "an engine that shows logits has errors"
+        allowed, note = context.allowed_error(deviation, batch, ROUNDING_FACTOR)
+        judged.append((not deviation.error <= allowed, deviation.error, allowed, batch.name + note))
     # The largest error, of the images that lose too much if there are any.
     failed, error, allowed, where = max(judged)
     quantiles = [
-        max(comparison.error_quantiles[index] for comparison in context.on_images if comparison.error_quantiles)
+        max(deviation.error_quantiles[index] for deviation in context.on_images if deviation.error_quantiles)
         for index in range(len(QUANTILES))
     ]
     shown = ", ".join(f"{100 * share:g} % {value:.2e}" for share, value in zip(QUANTILES, quantiles, strict=True))
     detail = f"{len(judged)} images; worst on {where}; quantiles {shown} of the largest logit"
-    return CheckResult.judged(NAME, not failed, error, allowed, "of the largest logit", detail)
+    return CheckResult.decided(NAME, not failed, error, allowed, "of the largest logit", detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.images import padded_scenes, shapes_that_hurt
-from export.checks.examination.synthetic import judge
+from export.checks.examination.synthetic import synthetic_result
 
 NAME = "shapes"
 
@@ -23,4 +23,4 @@ def check(context: CheckContext) -> CheckResult:
     what = f"{len(shapes)} shapes from 1x1x1 to {context.config.max_side} pixels a side"
     if context.shapes.bounded:
         what = f"{len(shapes)} shapes within {context.shapes}, which the engine takes"
-    return judge(NAME, context, batches, what)
+    return synthetic_result(NAME, context, batches, what)

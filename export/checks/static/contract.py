@@ -35,7 +35,7 @@ def check(context: CheckContext) -> CheckResult:
     problems.extend(_io_problems("input", inputs, wanted_inputs))
     problems.extend(_io_problems("output", list(model.graph.output), wanted_outputs))
     detail = "; ".join(problems) or "uint8 [batch,height,width,3] -> uint8 [batch,height,width], all dynamic"
-    return CheckResult.judged(NAME, not problems, len(problems), 0, "problems", detail)
+    return CheckResult.decided(NAME, not problems, len(problems), 0, "problems", detail)
 
 
 def _io_problems(role: str, values: list[ValueInfoProto], wanted: Mapping[str, tuple[str | int, ...]]) -> list[str]:

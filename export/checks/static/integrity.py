@@ -37,8 +37,8 @@ def check(context: CheckContext) -> CheckResult:
     except UserError as error:
         problems.append(str(error))
     if problems:
-        return CheckResult.judged(NAME, False, len(problems), 0, "problems", "; ".join(dict.fromkeys(problems)))
-    return CheckResult.judged(NAME, True, 0, 0, "problems", f"hash, manifest and weights agree{unknown}")
+        return CheckResult.decided(NAME, False, len(problems), 0, "problems", "; ".join(dict.fromkeys(problems)))
+    return CheckResult.decided(NAME, True, 0, 0, "problems", f"hash, manifest and weights agree{unknown}")
 
 
 def _manifests_differ(context: CheckContext) -> list[str]:

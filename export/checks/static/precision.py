@@ -28,7 +28,7 @@ def check(context: CheckContext) -> CheckResult:
     counts, source = layer_precisions(context)
     total = sum(counts.values())
     if not total:
-        return CheckResult.judged(NAME, False, 0.0, None, "", f"{source}: no layer with weights was found")
+        return CheckResult.decided(NAME, False, 0.0, None, "", f"{source}: no layer with weights was found")
     kept = kept_in_float(context) if asked == "int8" else 0
     judged = max(total - kept, 1)
     share = min(counts.get(asked, 0) / judged, 1.0)
@@ -41,7 +41,7 @@ def check(context: CheckContext) -> CheckResult:
     if counts.get(asked, 0) and not context.engine.computes_in(asked):
         detail += f"; the runtime has no {asked} kernels here and computes these in single precision"
     # Judged is what lies above the limit: `measured` passes when it is at most `threshold`.
-    return CheckResult.judged(
+    return CheckResult.decided(
         NAME, share >= smallest, 1 - share, round(1 - smallest, 4), "of the layers in another precision", detail
     )
 

@@ -35,7 +35,7 @@ def check(context: CheckContext) -> CheckResult:
     if named is not None and named != structure_sha256(model):
         problems.append("the graph is not the one whose structure the manifest names")
     detail = "; ".join(problems) or f"{len(model.graph.node)} nodes, each needed by an output; {weights} weights"
-    return CheckResult.judged(NAME, not problems, len(problems), 0, "problems", detail)
+    return CheckResult.decided(NAME, not problems, len(problems), 0, "problems", detail)
 
 
 def structure_problems(model: ModelProto) -> list[str]:

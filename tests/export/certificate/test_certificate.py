@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from export.certificate.certificate import (
     GraphPair,
     LatencyRule,
-    MethodEvidence,
+    MethodInputs,
     certify,
     certify_method,
-    judge_latency,
     latency_section,
+    ratio_section,
     structure_section,
 )
 from export.latency.benchmark import CONTROL
@@ -117,14 +117,14 @@ def accuracy():
     )  # fmt: skip
 
 
-def certificate(evidence, control=None, rule=RULE):
+def certificate(inputs, control=None, rule=RULE):
     control = session_pairs(1.0, seed=9) if control is None else control
-    return certify({"contrast": evidence}, control, rule, baseline="cross_entropy", target="ort_fp32", profile="quick")
+    return certify({"contrast": inputs}, control, rule, baseline="cross_entropy", target="ort_fp32", profile="quick")
 
 
 def test_equal_graphs_and_latencies_pass_with_every_promised_key():
-    evidence = MethodEvidence(equal_graphs(), session_pairs(1.001), accuracy())
-    result = certificate(evidence)
+    inputs = MethodInputs(equal_graphs(), session_pairs(1.001), accuracy())
+    result = certificate(inputs)
     entry = result["methods"]["contrast"]
     assert entry["verdict"] == "pass" and entry["reasons"] == []
     assert entry["structure"]["identical"] is True
@@ -150,29 +150,29 @@ def test_equal_graphs_and_latencies_pass_with_every_promised_key():
     ],
 )
 def test_latency_verdicts(pairs, verdict, reason):
-    section = latency_section(pairs, judge_latency(session_pairs(1.0, seed=9), RULE), RULE)
+    section = latency_section(pairs, ratio_section(session_pairs(1.0, seed=9), RULE), RULE)
     assert section["verdict"] == verdict
     assert reason in section["reasons"][0]
-    entry = certify_method(MethodEvidence(equal_graphs(), pairs), judge_latency(session_pairs(1.0), RULE), RULE)
+    entry = certify_method(MethodInputs(equal_graphs(), pairs), ratio_section(session_pairs(1.0), RULE), RULE)
     assert entry["verdict"] == verdict
 
 
 @pytest.mark.parametrize("control", [session_pairs(1.1), session_pairs(1.0, spread=0.05), []])
 def test_nothing_passes_when_the_control_does_not(control):
-    entry = certificate(MethodEvidence(equal_graphs(), session_pairs(1.0)), control)["methods"]["contrast"]
+    entry = certificate(MethodInputs(equal_graphs(), session_pairs(1.0)), control)["methods"]["contrast"]
     assert entry["latency"]["verdict"] == "inconclusive"
     assert "control" in entry["latency"]["reasons"][0]
     assert entry["verdict"] == "inconclusive"
 
 
 def test_failure_stays_a_failure_whatever_the_control():
-    entry = certificate(MethodEvidence(equal_graphs(), session_pairs(1.2)), session_pairs(1.1))["methods"]["contrast"]
+    entry = certificate(MethodInputs(equal_graphs(), session_pairs(1.2)), session_pairs(1.1))["methods"]["contrast"]
     assert entry["verdict"] == "fail"
 
 
 def test_more_looks_widen_the_interval():
     pairs = session_pairs(1.0, pairs=16)
-    one, four = (judge_latency(pairs, dataclasses.replace(RULE, looks=looks))["ci95"] for looks in (1, 4))
+    one, four = (ratio_section(pairs, dataclasses.replace(RULE, looks=looks))["ci95"] for looks in (1, 4))
     assert four[0] < one[0] < one[1] < four[1]
 
 
@@ -190,8 +190,8 @@ def test_every_structural_difference_fails_and_is_named(other, reason):
     assert section["verdict"] == "fail"
     assert any(reason in text for text in section["reasons"]), section["reasons"]
     entry = certify_method(
-        MethodEvidence([GraphPair(0, tiny_network(1), other, SHAPE)], session_pairs(1.0)),
-        judge_latency(session_pairs(1.0), RULE),
+        MethodInputs([GraphPair(0, tiny_network(1), other, SHAPE)], session_pairs(1.0)),
+        ratio_section(session_pairs(1.0), RULE),
         RULE,
     )
     assert entry["verdict"] == "fail"
@@ -203,9 +203,9 @@ def test_one_seed_that_differs_is_enough():
     assert not section["identical"] and "(seed 3)" in section["first_difference"]
 
 
-def test_missing_evidence_is_inconclusive_and_says_why():
-    evidence = MethodEvidence(missing={"structure": "export failed", "latency": "skipped", "accuracy": "no labels"})
-    entry = certificate(evidence)["methods"]["contrast"]
+def test_missing_inputs_are_inconclusive_and_says_why():
+    inputs = MethodInputs(missing={"structure": "export failed", "latency": "skipped", "accuracy": "no labels"})
+    entry = certificate(inputs)["methods"]["contrast"]
     assert entry["verdict"] == "inconclusive"
     assert entry["reasons"] == ["structure: export failed", "latency: skipped"]
     assert entry["accuracy"] == {"reason": "no labels"}
@@ -235,7 +235,7 @@ def test_network_that_kept_its_projection_head_fails(tmp_path):
     pairs = measured(engines, blocks=8)
     rule = dataclasses.replace(RULE, margin=0.1)
     result = certify(
-        {"kept": MethodEvidence([GraphPair(0, *models, SHAPE)], pairs["kept"])},
+        {"kept": MethodInputs([GraphPair(0, *models, SHAPE)], pairs["kept"])},
         pairs[CONTROL],
         rule,
         baseline="baseline",
@@ -321,11 +321,11 @@ def test_trainee_shipped_whole_fails_where_the_stripped_one_passes(tmp_path):
         decided=lambda _: False,
         generator=np.random.default_rng(0),
     )
-    evidence = {
-        name: MethodEvidence([GraphPair(0, models["baseline"], models[name], shape)], pairs[name])
+    inputs = {
+        name: MethodInputs([GraphPair(0, models["baseline"], models[name], shape)], pairs[name])
         for name in ("stripped", "kept")
     }
-    result = certify(evidence, pairs[CONTROL], RULE, baseline="baseline", target="ort_fp32", profile="quick")
+    result = certify(inputs, pairs[CONTROL], RULE, baseline="baseline", target="ort_fp32", profile="quick")
     kept, good = result["methods"]["kept"], result["methods"]["stripped"]
     assert kept["structure"]["verdict"] == "fail" and kept["latency"]["verdict"] == "fail"
     assert kept["verdict"] == "fail" and kept["latency"]["ratio"] > 1.02

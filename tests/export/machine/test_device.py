@@ -12,21 +12,21 @@ import pytest
 
 from export.machine import device
 from export.machine import load as machine
-from export.machine.device import describe_device
+from export.machine.device import read_device
 from export.machine.hardware import HARDWARE_KEYS, device_summary, hardware_sha256
 from export.stages.device import main
 
 
 def test_description_stays_the_same():
     """DVC redoes engines and latencies when it changes: no clock, load or time may be in it."""
-    first, second = describe_device(), describe_device()
+    first, second = read_device(), read_device()
     assert first == second
     assert set(first["hardware"]) == set(HARDWARE_KEYS)
     assert json.loads(json.dumps(first)) == first
 
 
 def test_description_names_processor_and_versions():
-    described = describe_device()
+    described = read_device()
     hardware, software = described["hardware"], described["software"]
     assert hardware["cpu"] and hardware["cores"] >= 1 and hardware["usable_cpus"] > 0 and hardware["memory_gib"] >= 1
     assert set(hardware["cpu_flags"]) <= set(device.KERNEL_FLAGS)
@@ -36,7 +36,7 @@ def test_description_names_processor_and_versions():
 
 @pytest.mark.parametrize("key", HARDWARE_KEYS)
 def test_every_part_of_the_hardware_changes_the_hash(key):
-    hardware = describe_device()["hardware"]
+    hardware = read_device()["hardware"]
     other = copy.deepcopy(hardware) | {key: "something else"}
     assert hardware_sha256(other) != hardware_sha256(hardware)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.onnx_fp32.options import OnnxFp32Options
-from export.targets.artifacts import ArtifactConfig
+from export.targets.artifact_config import ArtifactConfig
 from export.targets.config import DeployConfig, TargetConfig
 from export.targets.limits import precision_limits, with_defaults
 from serving.contract.schema import Problems, build
@@ -50,7 +50,7 @@ def test_the_deployed_method_gets_every_target_and_the_others_what_is_compared()
 
 def test_limits_are_those_of_the_kinds_and_of_runtimes():
     limits = precision_limits()
-    assert set(limits) == {ARTIFACTS.resolve(name).precision for name in ARTIFACTS} | {"bf16", "tf32"}
+    assert set(limits) == {ARTIFACT_KINDS.resolve(name).precision for name in ARTIFACT_KINDS} | {"bf16", "tf32"}
     assert with_defaults("max_miou_drop_points", {"fp16": 9.0, "int4": 1.0}) == {
         "fp32": 0.02,
         "fp16": 9.0,

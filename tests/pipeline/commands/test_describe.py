@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.commands import describe as command
-from pipeline.commands.describe import Description, count_classes, describe, rendered
+from pipeline.commands.describe import Description, count_classes, describe_networks, rendered
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.models.network.config import ModelConfig
 from pipeline.recipes import parts, whole_recipes
@@ -35,7 +35,7 @@ NETWORKS = {"light": SMALL, "fcn": FCN}
 @cache
 def describe_small(method: str, network: str = "light", **changes: Any) -> Description:
     settings = {"num_classes": 5, "size": (64, 96), "batch_size": 2, "auxiliary": True} | changes
-    return describe(NETWORKS[network], METHODS[method], name=method, **settings)
+    return describe_networks(NETWORKS[network], METHODS[method], name=method, **settings)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_largest_network_is_described_without_being_run_or_its_weights_looke
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     monkeypatch.setattr(nn.Module, "cuda", refuse)
     model = ModelConfig(backbone="hrnet_w48", head="ocr", pretrained=True)
-    description = describe(
+    description = describe_networks(
         model,
         METHODS["pixel_contrast"],
         name="pixel_contrast",

@@ -77,13 +77,13 @@ def test_the_labels_themselves_score_one(split: PreparedSplit) -> None:
 
 def test_the_protocol_is_stated(split: PreparedSplit) -> None:
     config = EvaluateConfig(scales=(0.5, 1.0), flip=True, resize=(32, 48))
-    evaluation = evaluate(by_brightness, split, 3, VOID, protocol=config.describe())
+    evaluation = evaluate(by_brightness, split, 3, VOID, protocol=config.in_words())
     assert evaluation.protocol == (
         f"split val, multi-scale 0.5, 1, with flip, images at 32x48, {len(split)} images, labels at their original "
         "64x96, boundary bands of 0.02 of the diagonal"
     )
-    assert EvaluateConfig().describe() == "split val, single scale 1, no flip, images at their own size"
-    assert "single scale 1, no flip" in config.describe(InferenceProtocol())
+    assert EvaluateConfig().in_words() == "split val, single scale 1, no flip, images at their own size"
+    assert "single scale 1, no flip" in config.in_words(InferenceProtocol())
 
 
 def test_progress_is_told_of_every_image(split: PreparedSplit) -> None:

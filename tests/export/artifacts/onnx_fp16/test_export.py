@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from export.artifacts.onnx_fp16.conversion import to_half
+from export.artifacts.onnx_fp16.conversion import to_float16
 from export.artifacts.onnx_fp16.export import export
 from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.shared.exporter import ExportContext
@@ -102,7 +102,7 @@ def test_exported_again_it_is_the_same_bytes(half_path, segmentor, info, tmp_pat
 
 def test_the_confidence_is_computed_in_single_precision(segmentor):
     full = build_model(segmentor, "mask+confidence")
-    model = to_half(full, (1, 64, 96, 3))
+    model = to_float16(full, (1, 64, 96, 3))
     types = infer_types(model, (1, 64, 96, 3))
     exponentials = [node for node in model.graph.node if node.op_type == "Exp"]
     assert exponentials and all(types[node.output[0]].dtype == TensorProto.FLOAT for node in exponentials)
@@ -118,7 +118,7 @@ def test_a_weight_beyond_half_precision_is_refused(exported):
     values.flat[0] = 1e5
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     with pytest.raises(UserError, match="1 weights exceed 65504"):
-        to_half(model, (1, 64, 96, 3))
+        to_float16(model, (1, 64, 96, 3))
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_every_kind_of_network_has_a_half_file_that_runs(backbone, head):
     settle(network)
     full = build_model(network, "mask")
     side = 4 * network.stride
-    model = to_half(full, (1, side, side, 3))
+    model = to_float16(full, (1, side, side, 3))
     onnx.checker.check_model(model, full_check=True)
     image = scene(side, side, np.random.default_rng(0))[None]
     found, expected = (session(expose_logits(each)).run(["logits"], {"image": image})[0] for each in (model, full))
@@ -168,7 +168,7 @@ def test_attention_scores_keep_single_precision():
     )
     graph.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "axis1"))
     graph.graph.initializer.append(numpy_helper.from_array(np.array([1, 16, 16], np.int64), "size"))
-    model = to_half(graph, (*shape, 3))
+    model = to_float16(graph, (*shape, 3))
     types = infer_types(model, (*shape, 3))
     assert types["z"].dtype == TensorProto.FLOAT16
     assert types["scores"].dtype == types["scaled"].dtype == types["logits"].dtype == TensorProto.FLOAT

@@ -14,7 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.onnx_fp32.export import export
 from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
@@ -146,8 +146,8 @@ def test_a_batch_norm_that_does_not_fold_is_refused(segmentor, model, monkeypatc
 
 
 def test_every_kind_of_artifact_has_options_an_exporter_and_limits():
-    for name in ARTIFACTS:
-        kind = ARTIFACTS.resolve(name)
+    for name in ARTIFACT_KINDS:
+        kind = ARTIFACT_KINDS.resolve(name)
         assert callable(kind.exporter())
         kind.options()
         assert kind.limits.max_logit_error > 0 and kind.precision in name

@@ -54,8 +54,8 @@ def test_an_image_that_is_reported_on_is_left_out_and_counted(dataset):
     chosen = choose(prepared, **(SETTINGS | {"calibration": 10, "held_out": 10}))
     used = hashes(chosen, (*chosen.calibration, *chosen.held_out))
     assert len(used) == 14 and not used & {f"{number:064x}" for number in (3, 5, 6, 7, 8, 9)}
-    assert chosen.describe()["excluded_as_reported"] == 6
-    assert chosen.describe()["not_in"] == ["val", "test"]
+    assert chosen.manifest_entry()["excluded_as_reported"] == 6
+    assert chosen.manifest_entry()["not_in"] == ["val", "test"]
 
 
 def test_overlap_is_noticed_if_choosing_ever_fails_to_avoid_it(dataset, monkeypatch):
@@ -88,7 +88,7 @@ def test_too_few_images_are_refused(dataset):
 
 def test_the_manifest_entry_hashes_the_content(dataset):
     entries = [entry(number) for number in range(40)]
-    first, second = (choose(dataset(each), **SETTINGS).describe() for each in (entries, entries[::-1]))
+    first, second = (choose(dataset(each), **SETTINGS).manifest_entry() for each in (entries, entries[::-1]))
     assert first == second and first["calibration"]["images"] == 6
 
 

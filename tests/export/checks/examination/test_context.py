@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from export.checks.examination.context import CheckResult, SkippedError, expose_
 from export.checks.examination.images import padded_scenes
 from export.checks.verification import run_checks
 from serving.contract.errors import UserError
+from serving.contract.manifest import read_sidecar, write_sidecar
 
 NEED_REFERENCE = {"logits", "masks", "agreement", "shapes", "batch", "extremes", "accuracy"}
 NEED_IMAGES = {"logits", "masks", "agreement", "accuracy"}
@@ -37,12 +40,10 @@ def test_what_is_missing_is_skipped_with_the_reason(engine, examine):
 
 
 def test_a_precision_without_a_limit_is_a_failure_that_names_the_key(engine, examine):
-    config = VerifyConfig(images=1, max_side=64)
-    for name in ("max_logit_error", "max_disagreement"):  # by params.yaml alone, every known precision has its default
-        object.__setattr__(config, name, {"fp16": 1.0})
-    with examine(engine, config=config, max_miou_drop_points={}) as context:
+    write_sidecar(dataclasses.replace(read_sidecar(engine), precision="fp24"), engine)
+    with examine(engine, config=VerifyConfig(images=1, max_side=64), max_miou_drop_points={}) as context:
         failed = {result.name: result.detail for result in run_checks(context) if result.status == "fail"}
-    assert "verify.max_logit_error: no limit for precision 'fp32'" in failed["logits"]
+    assert "verify.max_logit_error: no limit for precision 'fp24'" in failed["logits"]
     assert "gate.max_miou_drop_points" in failed["accuracy"]
     with pytest.raises(UserError, match="fp16"):
         limit({"fp16": 1.0}, "fp32", "verify.max_logit_error")
@@ -151,6 +152,6 @@ def test_pytorch_loses_little_by_rounding(reference):
 
 
 def test_numbers_that_json_cannot_hold_are_left_out():
-    assert CheckResult.judged("x", False, float("inf"), 1.0, "", "").measured is None
-    assert CheckResult.judged("x", False, float("nan"), 1.0, "", "").measured is None
-    assert CheckResult.judged("x", True, 0.5, 1.0, "", "").measured == 0.5
+    assert CheckResult.decided("x", False, float("inf"), 1.0, "", "").measured is None
+    assert CheckResult.decided("x", False, float("nan"), 1.0, "", "").measured is None
+    assert CheckResult.decided("x", True, 0.5, 1.0, "", "").measured == 0.5

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from export.artifacts.shared.limits import FP32, TF32
-from export.checks.examination.comparison import compare
+from export.checks.examination.deviation import measure_deviation
 from export.checks.examination.tf32 import round_to_tf32, tf32_products
 
 
@@ -59,7 +59,7 @@ def test_an_engine_in_tensorfloat_32_is_beyond_the_limits_of_single_precision(re
     expected = reference.logits(images)
     with tf32_products():
         found = reference.logits(images)
-    comparison = compare(
+    comparison = measure_deviation(
         "image", expected, found.argmax(axis=1).astype(np.uint8), found, tolerance=FP32.max_logit_error
     )
     assert FP32.max_logit_error < comparison.error < TF32.max_logit_error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from export.artifacts import ARTIFACTS
+from export.artifacts import ARTIFACT_KINDS
 from serving.contract.errors import did_you_mean
 from serving.contract.schema import Problems, Require, build
 
@@ -16,7 +16,7 @@ class ArtifactConfig:
     """One artefact: a file exported from a stripped segmentor.
 
     Attributes:
-        kind: which exporter, a name in `export.artifacts.ARTIFACTS`.
+        kind: which exporter, a name in `export.artifacts.ARTIFACT_KINDS`.
         options: settings of that exporter, the fields of its options class.
     """
 
@@ -25,8 +25,8 @@ class ArtifactConfig:
 
     def __post_init__(self) -> None:
         require = Require()
-        if self.kind not in ARTIFACTS:
-            require(False, f"kind: unknown kind of artifact {self.kind!r}{did_you_mean(self.kind, ARTIFACTS)}")
+        if self.kind not in ARTIFACT_KINDS:
+            require(False, f"kind: unknown kind of artifact {self.kind!r}{did_you_mean(self.kind, ARTIFACT_KINDS)}")
         else:
             for problem in self._build()[1]:
                 require(False, problem)
@@ -40,4 +40,4 @@ class ArtifactConfig:
 
     def _build(self) -> tuple[Any, Problems]:
         problems = Problems()
-        return build(ARTIFACTS.resolve(self.kind).options, self.options, "options", problems), problems
+        return build(ARTIFACT_KINDS.resolve(self.kind).options, self.options, "options", problems), problems

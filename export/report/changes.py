@@ -1,33 +1,15 @@
-"""Reading a report.json back, and comparing two of them."""
+"""What changed from one report to another."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from export.machine.hardware import HARDWARE_KEYS
-from export.report.report import SCHEMA, TARGET_KEYS
 from serving.contract.errors import UserError
-from serving.contract.files import read_json
 
 Report = Mapping[str, Any]
-
-
-def load_report(path: Path) -> dict[str, Any]:
-    """Read a report.json. Raises UserError when it is missing, or not a report of this schema."""
-    report: dict[str, Any] = read_json(path, made_by="report")
-    keys = ("schema", "targets", "device", "certificate", "benchmark", "profile")
-    missing = [key for key in keys if not isinstance(report, Mapping) or key not in report]
-    if missing:
-        raise UserError(f"{path}: not a report.json: without {', '.join(missing)}")
-    if report["schema"] != SCHEMA:
-        raise UserError(f"{path}: report schema {report['schema']!r}; expected {SCHEMA}: run `dvc repro` again")
-    wrong = [str(i) for i, row in enumerate(report["targets"]) if not set(TARGET_KEYS) <= set(row)]
-    if wrong:
-        raise UserError(f"{path}: targets {', '.join(wrong)} lack columns of a report; run `dvc repro` again")
-    return report
 
 
 def hardware_differences(before: Report, after: Report) -> list[str]:
@@ -40,7 +22,7 @@ def hardware_differences(before: Report, after: Report) -> list[str]:
     ]
 
 
-def compare(before: Report, after: Report, *, latency: bool = True) -> list[dict[str, Any]]:
+def target_changes(before: Report, after: Report, *, latency: bool = True) -> list[dict[str, Any]]:
     """One row per target of either report.
 
     Args:
@@ -67,7 +49,7 @@ def compare(before: Report, after: Report, *, latency: bool = True) -> list[dict
         for row in report["targets"]:
             key = (row["method"], row["seed"], row["target"])
             rows.setdefault(key, [None, None])[side] = row
-    return [_compared(key, pair, before, after, latency) for key, pair in rows.items()]
+    return [_target_change(key, pair, before, after, latency) for key, pair in rows.items()]
 
 
 def notes(before: Report, after: Report) -> list[str]:
@@ -78,13 +60,14 @@ def notes(before: Report, after: Report) -> list[str]:
     return [f"{name}: {_shown(old)} against {_shown(new)}" for name, (old, new) in pairs.items() if old != new]
 
 
-def verdicts(before: Report, after: Report) -> dict[str, list[str | None]]:
+def verdict_changes(before: Report, after: Report) -> dict[str, list[str | None]]:
+    """Method -> the verdict of its certificate as [before, after]; None where a report has none."""
     methods = [report["certificate"].get("methods") or {} for report in (before, after)]
     names = list(dict.fromkeys([*methods[0], *methods[1]]))
     return {name: [side[name]["verdict"] if name in side else None for side in methods] for name in names}
 
 
-def _compared(
+def _target_change(
     key: tuple[str, int, str], pair: list[Mapping[str, Any] | None], before: Report, after: Report, latency: bool
 ) -> dict[str, Any]:
     status = [None if row is None else row["status"] for row in pair]

@@ -15,14 +15,14 @@ QUANTILES = (0.5, 0.99, 0.999)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BatchDeviation:
     """An engine beside PyTorch on one batch.
 
     Attributes:
         name: of the batch, for messages.
         pixels: how many were compared.
         differing: pixels whose classes differ.
-        unexplained: of those, the pixels that the difference of the logits does not explain (see `compare`).
+        unexplained: of those, the pixels that the difference of the logits does not explain (see `measure_deviation`).
         first_unexplained: one of them in words.
         largest_logit: largest absolute logit of the reference.
         error: largest difference of a logit, relative to `largest_logit`; None where the engine shows no logits.
@@ -39,7 +39,9 @@ class Comparison:
     error_quantiles: tuple[float, ...] | None
 
 
-def compare(name: str, expected: Float32, masks: UInt8, found: Float32 | None, *, tolerance: float) -> Comparison:
+def measure_deviation(
+    name: str, expected: Float32, masks: UInt8, found: Float32 | None, *, tolerance: float
+) -> BatchDeviation:
     """Compare an engine with the reference, pixel by pixel.
 
     Where no logit is off by more than e, a class can only win over the reference's when the reference's lead over it is
@@ -81,7 +83,7 @@ def compare(name: str, expected: Float32, masks: UInt8, found: Float32 | None, *
             f"{name}, slot {slot}, pixel ({row}, {column}): class {masks[slot, row, column]} instead of "
             f"{classes_expected[slot, row, column]}"
         )
-    return Comparison(
+    return BatchDeviation(
         name=name,
         pixels=masks.size,
         differing=int(differing.sum()),
@@ -100,13 +102,13 @@ def top_margin(logits: Float32) -> NDArray[np.float64]:
     return margin
 
 
-def worst_error(comparisons: Sequence[Comparison]) -> tuple[float | None, str]:
+def worst_error(deviations: Sequence[BatchDeviation]) -> tuple[float | None, str]:
     """The largest relative logit error and the name of its batch; None where no engine showed logits."""
-    known = [(comparison.error, comparison.name) for comparison in comparisons if comparison.error is not None]
+    known = [(deviation.error, deviation.name) for deviation in deviations if deviation.error is not None]
     return max(known) if known else (None, "")
 
 
-def unexplained_pixels(comparisons: Sequence[Comparison]) -> tuple[int, str]:
+def unexplained_pixels(deviations: Sequence[BatchDeviation]) -> tuple[int, str]:
     """Number of unexplained pixels, and the first of them in words."""
-    first = next((comparison.first_unexplained for comparison in comparisons if comparison.unexplained), "")
-    return sum(comparison.unexplained for comparison in comparisons), first
+    first = next((deviation.first_unexplained for deviation in deviations if deviation.unexplained), "")
+    return sum(deviation.unexplained for deviation in deviations), first
