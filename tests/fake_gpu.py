@@ -122,6 +122,9 @@ class FakeCuda(types.ModuleType):
         self.recorded, self.recording = self.recording, None
         return status, graph
 
+    def cudaGetLastError(self):
+        return (self.cudaError_t(0),)
+
     def cudaGraphInstantiate(self, graph, flags):
         status, executable = self.handle()
         self.graphs = {executable: self.recorded}
@@ -158,6 +161,7 @@ class FakeTensorRT(types.ModuleType):
         super().__init__("tensorrt_rtx")
         self.__version__ = version
         self.cuda, self.deserialised, self.captures = cuda, 0, True
+        self.failures = iter(())  # whether the next runs fail, after they have enqueued something
         self.nptype = lambda dtype: np.dtype(dtype)
         library = self
 
@@ -243,7 +247,7 @@ class FakeContext:
                 np.copyto(cuda.view(addresses[output], sizes[output]), values.reshape(-1))
 
         cuda.submit(run)
-        return True
+        return not next(self.engine.library.failures, False)
 
 
 @pytest.fixture

@@ -107,6 +107,14 @@ class Cuda:
         finally:
             self.call("cudaGraphDestroy", graph)
 
+    def discard_capture(self) -> None:
+        """Stop recording and forget what was recorded, where it cannot be used; nothing happens without a recording."""
+        self.drop_graph()
+        status, graph = self._runtime.cudaStreamEndCapture(self.stream)
+        if status == self._runtime.cudaError_t.cudaSuccess:  # else CUDA has invalidated the recording, and gives none
+            self.call("cudaGraphDestroy", graph)
+        self._runtime.cudaGetLastError()  # or a later call would report what went wrong here
+
     @property
     def has_graph(self) -> bool:
         """Whether a recorded graph is ready."""

@@ -45,7 +45,7 @@ class TensorRT(Runtime):
     """A TensorRT plan with its execution context.
 
     `last_timings_ms` holds `upload`, `enqueue` and `download` by CUDA events, and `engine`: all of it, on the host's
-    clock.
+    clock. In the call that records a CUDA graph, or fails to, `capture` is the host's time for that.
     """
 
     name: ClassVar[str] = "tensorrt"
@@ -73,6 +73,8 @@ class TensorRT(Runtime):
         self._output_names: list[str] = [name for name in names if name not in inputs]
         self._buffers: dict[str, Buffer] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._failed_captures = 0
+        self._records = options.cuda_graph  # whether this shape may be recorded
         self._marks = [cuda.event() for _ in range(4)]
         least, most = plan.profile.min, plan.profile.max
         row = layout.index("H")
@@ -111,7 +113,8 @@ class TensorRT(Runtime):
         cuda.record(begin)
         source.upload(batch.nbytes)
         cuda.record(uploaded)
-        self._enqueue(fresh)
+        capture_ms = self._record() if self._records and not fresh and not cuda.has_graph else None
+        self._enqueue()
         cuda.record(ran)
         sizes = {name: self._bytes(name) for name in self._output_names}
         for name, size in sizes.items():
@@ -128,6 +131,8 @@ class TensorRT(Runtime):
             "download": cuda.elapsed_ms(ran, downloaded),
             "engine": (time.perf_counter_ns() - start) / 1e6,
         }
+        if capture_ms is not None:
+            self.last_timings_ms["capture"] = capture_ms
         return outputs
 
     def _set_shape(self, batch: Array) -> bool:
@@ -157,27 +162,45 @@ class TensorRT(Runtime):
             if not self._context.set_tensor_address(name, self._buffers[name].device):
                 raise UserError(f"TensorRT: tensor {name!r}: address refused by the engine")
         self._shapes = shapes
+        self._records = self._options.cuda_graph
         return True
 
-    def _enqueue(self, fresh: bool) -> None:
-        """Run the engine on the stream: directly, or as the graph recorded at the second run of a shape.
+    def _record(self) -> float:
+        """Record the engine as a CUDA graph, for the shape that is set; returns the milliseconds that took.
 
-        The first run of a shape is never recorded: TensorRT may allocate and compile in it.
+        Not at the first run of a shape: TensorRT may allocate and compile in it. Where recording fails nothing of it
+        stays, and this shape runs directly from now on.
         """
-        cuda = self._cuda
-        if self._options.cuda_graph and not fresh and not cuda.has_graph:
-            capturable = getattr(self._context, "is_stream_capturable", None)
-            if capturable is not None and not capturable(cuda.stream):
-                raise UserError("TensorRT: this engine cannot be recorded as a CUDA graph; set cuda_graph: false")
+        cuda, start = self._cuda, time.perf_counter_ns()
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(cuda.stream):
+            raise UserError("TensorRT: this engine cannot be recorded as a CUDA graph; set cuda_graph: false")
+        try:
             cuda.begin_capture()
-            try:
-                self._execute()
-            finally:
-                cuda.end_capture()
-        if cuda.has_graph:
-            cuda.launch()
-        else:
             self._execute()
+            cuda.end_capture()
+        except BaseException as error:
+            cuda.discard_capture()
+            if not isinstance(error, UserError):
+                raise
+            self._failed_captures += 1
+            self._records = False
+        return (time.perf_counter_ns() - start) / 1e6
+
+    def _enqueue(self) -> None:
+        """Run the engine on the stream: as the recorded graph where there is one, else directly.
+
+        Where that fails neither graph nor shape stays: the next run sets everything anew.
+        """
+        try:
+            if self._cuda.has_graph:
+                self._cuda.launch()
+            else:
+                self._execute()
+        except BaseException:
+            self._shapes = {}
+            self._cuda.drop_graph()
+            raise
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(self._cuda.stream):
@@ -198,6 +221,7 @@ class TensorRT(Runtime):
             "provider": self._cuda.gpu,
             "compute_capability": self._cuda.compute_capability,
             "cuda_graph": self._options.cuda_graph,
+            "failed_captures": self._failed_captures,
         }
 
     def computes_in(self, precision: str) -> bool:
