@@ -54,4 +54,4 @@ def export_whole(trainee: Trainee, manifest: Manifest, shape: tuple[int, ...], f
     unshare_weights(model)
     prune(model)
     anonymise(model)
-    return write_model(model, dataclasses.replace(manifest, name="whole", sha256=None), folder)
+    return write_model(model, dataclasses.replace(manifest.without_hash(), name="whole"), folder)

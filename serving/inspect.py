@@ -137,7 +137,7 @@ def _read_onnx(result: Inspection) -> None:
         except UserError as error:
             result.add("manifest inside", error, "")
         else:
-            same = result.manifest is None or inside == dataclasses.replace(result.manifest, sha256=None)
+            same = result.manifest is None or inside == result.manifest.without_hash()
             result.add("manifest inside", None if same else "differs from the one beside the file", "the same")
             result.manifest = result.manifest or inside
     elif result.manifest is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.errors import UserError
-from serving.contract.manifest import Manifest, read_sidecar, verify_hash
+from serving.contract.manifest import Manifest, read_sidecar
 from serving.images.geometry import Placement, place, restore, tile, untile
 from serving.runtimes import RUNTIMES, default_runtime
 from serving.tensors import to_confidences, to_input, to_masks
@@ -44,7 +43,8 @@ class Predictor:
         runtime: name in `RUNTIMES`; None takes the usual one of the file's kind.
         options: of the runtime.
         manifest: what the engine is, for files from elsewhere; None reads `manifest.json` beside the file.
-        check: whether the file must be the one its manifest was written for (by SHA-256, before it is deserialised).
+        check: whether the file must be the one its manifest was written for (by SHA-256, before it is deserialised);
+            a manifest that is given and names no hash is taken as it is.
         tile: (height, width) of the windows that larger images are cut into; None runs every image whole.
         overlap: pixels that neighbouring windows share.
 
@@ -72,21 +72,18 @@ class Predictor:
         overlap: int = 64,
     ) -> None:
         engine_path = Path(engine_path)
-        if manifest is None:
-            manifest = read_sidecar(engine_path)
-            if check and manifest.sha256 is None:
-                verify_hash(engine_path, manifest)
-        # The runtime compares the hash that its manifest names, right before it loads the file: once.
-        opened = manifest if check else dataclasses.replace(manifest, sha256=None)
-        self.manifest = manifest
+        # A manifest that is given may name no hash: then there is nothing to compare a model from elsewhere with.
+        check = check and (manifest is None or manifest.sha256 is not None)
+        self.manifest = manifest = manifest or read_sidecar(engine_path)
         self.timings_ms: dict[str, float] = {}
         self._tile, self._overlap = tile, overlap
         if tile is not None and manifest.input.resize is not None:
             raise UserError(f"tile: this engine resizes every image to {list(manifest.input.resize)}; leave tiles out")
         if tile is not None and not 0 <= overlap < min(tile):
             raise UserError(f"overlap: expected in 0..{min(tile) - 1} (less than a tile), got {overlap}")
+        # The runtime compares the hash, right before it loads the file: once.
         self.runtime = RUNTIMES.resolve(runtime or default_runtime(manifest.kind)).open(
-            engine_path, opened, options or {}
+            engine_path, manifest, options or {}, check_hash=check
         )
 
     def predict(self, image: UInt8) -> UInt8:

@@ -205,7 +205,7 @@ class EngineMeasurement:
         least, _ = session.batch_range
         batches = input_batches(manifest, self._images, input_size=self._input_size, batch_size=least)
         self._shape = list(batches[0].shape)
-        self._description = session.describe()
+        self._description = session.what_runs()
         timed = _Timed(session)
         self._warm_ups.append(
             warm_up(lambda: session.infer(batches[0]), clock=self._clock, max_seconds=self._profile.warm_up_seconds)

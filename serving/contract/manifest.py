@@ -188,6 +188,10 @@ class Manifest:
         """The output that gives the confidence, where the engine has one."""
         return next((output for output in self.outputs if output.content == "confidence"), None)
 
+    def without_hash(self) -> Manifest:
+        """The manifest as it stands inside its file, which cannot hold its own hash."""
+        return dataclasses.replace(self, sha256=None)
+
     def to_json(self) -> str:
         """JSON text with sorted keys, the same bytes for the same manifest. `sha256` appears only where it is known.
 

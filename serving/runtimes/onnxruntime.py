@@ -80,7 +80,7 @@ class OnnxRuntime(Runtime):
         self._device_input: Any = None
 
     @classmethod
-    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
+    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
         parsed = parse_options(OnnxRuntimeOptions, options, cls.name)
         if parsed.tf32 and manifest.precision != "fp32":
             raise UserError(f"{engine_path}: tf32: only for engines in fp32, this one is in {manifest.precision}")
@@ -172,7 +172,7 @@ class OnnxRuntime(Runtime):
         }
         return values
 
-    def describe(self) -> dict[str, object]:
+    def what_runs(self) -> dict[str, object]:
         ort, _ = _import()
         return {
             "runtime": self.name,

@@ -88,7 +88,7 @@ class OpenVino(Runtime):
             self.batch_range = (fixed_batch, fixed_batch)
 
     @classmethod
-    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
+    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
         parsed = parse_options(OpenVinoOptions, options, cls.name)
         openvino = import_openvino()
         core = openvino.Core()
@@ -107,7 +107,7 @@ class OpenVino(Runtime):
             settings["INFERENCE_NUM_THREADS"] = parsed.threads
         if parsed.streams is not None:
             settings["NUM_STREAMS"] = parsed.streams
-        if manifest.sha256 is None:
+        if not vouched:
             _probe(engine_path, device, settings)
         try:
             compiled = core.compile_model(core.read_model(str(engine_path)), device, settings)
@@ -184,7 +184,7 @@ class OpenVino(Runtime):
     def layer_precisions(self) -> tuple[dict[str, int], str]:
         return layers_by_precision(self.executed_precisions()), "executed graph of OpenVINO"
 
-    def describe(self) -> dict[str, object]:
+    def what_runs(self) -> dict[str, object]:
         get = self._compiled.get_property
         return {
             "runtime": self.name,

@@ -45,16 +45,20 @@ class Runtime(ABC):
         self.size_range: tuple[tuple[int, int], tuple[int, int]] | None = None
 
     @classmethod
-    def open(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
+    def open(
+        cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, check_hash: bool = True
+    ) -> Self:
         """Open an engine.
 
-        Nothing is deserialised before the file was compared with the hash that the manifest names (when it names one)
-        and, for ONNX, found to hold all of its weights.
+        Nothing is deserialised before the file was compared with the hash that the manifest names and, for ONNX, found
+        to hold all of its weights.
 
         Args:
             engine_path: the engine file.
             manifest: what it says of itself.
             options: of this runtime, as in params.yaml; unknown ones are refused.
+            check_hash: False opens a file whatever its hash is, or where nothing names one: a model from elsewhere, or
+                an engine under examination.
 
         Raises:
             UserError: of another kind, changed, corrupt, not fitting its manifest, or the runtime is not installed.
@@ -63,16 +67,16 @@ class Runtime(ABC):
             raise UserError(
                 f"{engine_path}: an engine of kind {manifest.kind}; runtime {cls.name} opens {'/'.join(cls.kinds)}"
             )
-        if manifest.sha256 is not None:
+        if check_hash:
             verify_hash(engine_path, manifest)
         if manifest.kind == "onnx":
             require_single_file(engine_path)
-        return cls._load(engine_path, manifest, options)
+        return cls._load(engine_path, manifest, options, vouched=check_hash)
 
     @classmethod
     @abstractmethod
-    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
-        """Deserialise a file that passed the refusals of `open`."""
+    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
+        """Deserialise a file that passed the refusals of `open`; `vouched`: it has the hash that its manifest names."""
 
     @abstractmethod
     def infer(self, batch: Array) -> dict[str, Array]:
@@ -89,7 +93,7 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    def describe(self) -> dict[str, object]:
+    def what_runs(self) -> dict[str, object]:
         """What really runs: provider, threads, version, precision."""
 
     def told_precision(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import tempfile
 from collections.abc import Mapping
@@ -143,11 +142,6 @@ class CheckContext:
         return read_sidecar(self.engine_path)
 
     @cached_property
-    def unchecked_manifest(self) -> Manifest:
-        """The same without the hash of the file, for opening it whatever its bytes are."""
-        return dataclasses.replace(self.manifest, sha256=None)
-
-    @cached_property
     def model(self) -> ModelProto:
         """The ONNX graph. Raises SkippedError for another kind of engine, UserError for what is no ONNX file."""
         if self.manifest.kind != "onnx":
@@ -160,8 +154,7 @@ class CheckContext:
     @cached_property
     def engine(self) -> Runtime:
         """The shipped file in its shipped runtime. Raises UserError when that cannot open it."""
-        opened = RUNTIMES.resolve(self.runtime).open(self.engine_path, self.unchecked_manifest, self.options)
-        return self._resources.enter_context(opened)
+        return self._open(self.engine_path)
 
     @cached_property
     def shapes(self) -> ShapeRange:
@@ -179,7 +172,11 @@ class CheckContext:
         folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="contrail-check-")))
         path = folder / self.engine_path.name
         write_atomically(path, expose_logits(self.model).SerializeToString())
-        opened = RUNTIMES.resolve(self.runtime).open(path, self.unchecked_manifest, self.options)
+        return self._open(path)
+
+    def _open(self, path: Path) -> Runtime:
+        """The file in the shipped runtime, whatever its hash is: that is for one check alone to say."""
+        opened = RUNTIMES.resolve(self.runtime).open(path, self.manifest, self.options, check_hash=False)
         return self._resources.enter_context(opened)
 
     @cached_property
@@ -256,7 +253,7 @@ class CheckContext:
             self.engine_path,
             runtime=self.runtime,
             options=self.options,
-            manifest=self.unchecked_manifest,
+            manifest=self.manifest,
             check=False,
         ) as predictor:
             return evaluate(

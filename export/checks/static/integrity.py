@@ -46,9 +46,10 @@ def _manifests_differ(context: CheckContext) -> list[str]:
     if inside is None:
         return [f"no manifest inside the file (metadata_props has no {METADATA_KEY!r})"]
     embedded = Manifest.from_json(inside, source=f"{context.engine_path} (inside)")
-    if embedded == context.unchecked_manifest:
+    expected = context.manifest.without_hash()
+    if embedded == expected:
         return []
-    beside = json.loads(context.unchecked_manifest.to_json())
+    beside = json.loads(expected.to_json())
     differing = sorted(key for key, value in json.loads(embedded.to_json()).items() if beside.get(key) != value)
     return [f"the manifest inside the file differs from the one beside it in {', '.join(differing)}"]
 

@@ -82,7 +82,7 @@ class TensorRT(Runtime):
         self.size_range = ((least[row], least[row + 1]), (most[row], most[row + 1]))
 
     @classmethod
-    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object]) -> Self:
+    def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
         parsed = parse_options(TensorRTOptions, options, cls.name)
         plan = PlanDetails.of(manifest, engine_path)
         library = _import(plan)
@@ -213,7 +213,7 @@ class TensorRT(Runtime):
     def _bytes(self, name: str) -> int:
         return math.prod(self._shapes[name]) * self._dtype(name).itemsize
 
-    def describe(self) -> dict[str, object]:
+    def what_runs(self) -> dict[str, object]:
         return {
             "runtime": self.name,
             "version": self._plan.version,

@@ -40,7 +40,7 @@ def test_masks_equal_onnxruntimes_in_both_modes_and_at_any_size(engine, referenc
                 assert (mask != other).mean() < 1e-3  # logits differ in the last bits; ties fall either way
             again = predictor.predict(images[1])
             np.testing.assert_array_equal(again, masks[1])
-            assert predictor.runtime.describe()["mode"] == options.get("mode", "latency")
+            assert predictor.runtime.what_runs()["mode"] == options.get("mode", "latency")
 
 
 def test_results_belong_to_the_caller(engine, photo):
@@ -53,12 +53,12 @@ def test_results_belong_to_the_caller(engine, photo):
 
 def test_an_fp32_file_runs_in_fp32_unless_bf16_is_asked_for(engine):
     with opened(engine, threads=1) as predictor:
-        assert predictor.runtime.describe()["precision"] == "f32"
+        assert predictor.runtime.what_runs()["precision"] == "f32"
         assert set(predictor.runtime.executed_precisions()["Convolution"]) == {"f32"}
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bf16")
     with opened(engine, threads=1, precision="bf16") as predictor:
-        assert predictor.runtime.describe()["precision"] == "bf16"
+        assert predictor.runtime.what_runs()["precision"] == "bf16"
         assert "bf16" in predictor.runtime.executed_precisions()["Convolution"]
 
 

@@ -32,3 +32,16 @@ def test_each_refuses_unknown_options_and_changed_files_before_it_loads(name, tm
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UserError, match="not the file its manifest describes"):
         Predictor(path, runtime=name)
+
+
+@pytest.mark.parametrize("name", list(RUNTIMES))
+def test_a_file_that_no_hash_vouches_for_is_opened_only_where_that_is_said(name, tmp_path, manifest):
+    kind = next(iter(RUNTIMES.resolve(name).kinds))
+    path = tmp_path / "engine"
+    path.write_bytes(b"an engine")
+    without = dataclasses.replace(manifest.without_hash(), kind=kind)
+    with pytest.raises(UserError, match="no sha256 in it, so it proves nothing of engine"):
+        RUNTIMES.resolve(name).open(path, without, {})
+    with pytest.raises(UserError) as refused:
+        RUNTIMES.resolve(name).open(path, without, {}, check_hash=False)
+    assert "sha256" not in str(refused.value)

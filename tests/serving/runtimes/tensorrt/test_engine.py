@@ -122,7 +122,7 @@ def test_masks_follow_the_image_through_changing_shapes_and_everything_is_freed(
         for mask, image in zip(predictor.predict_batch(images), images, strict=True):
             np.testing.assert_array_equal(mask, reference.predict(image))
         assert set(predictor.runtime.last_timings_ms) == {"upload", "enqueue", "download", "engine"}
-        assert predictor.runtime.describe()["provider"] == "Fake GPU"
+        assert predictor.runtime.what_runs()["provider"] == "Fake GPU"
         assert (cuda.launches > 0) is cuda_graph
     predictor.close()
     assert not cuda.memory and not cuda.handles and not cuda.pending
