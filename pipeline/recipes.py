@@ -126,7 +126,14 @@ def is_replaced_whole(key: str) -> bool:
 
 
 def merge(base: Any, overlay: Mapping[str, Any]) -> None:
-    """Merge `overlay` into the mapping `base`, in place. Null in place of a mapping, such as a target, removes it."""
+    """Merge `overlay` into the mapping `base`, in place. Null in place of a mapping, such as a target, removes it.
+
+    Example:
+        >>> base = {"train": {"iterations": 220, "batch_size": 6}, "targets": {"ort_fp32": {}, "ort_fp16": {}}}
+        >>> merge(base, {"train": {"iterations": 40000}, "targets": {"ort_fp16": None}})
+        >>> base
+        {'train': {'iterations': 40000, 'batch_size': 6}, 'targets': {'ort_fp32': {}}}
+    """
     for key, value in overlay.items():
         if value is None and isinstance(base.get(key), Mapping):
             del base[key]
@@ -149,7 +156,12 @@ def merge_recipe(values: Any, overlay: Mapping[str, Any]) -> None:
 
 
 def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
-    """One line per setting that differs: `train.batch_size: 8 -> 16`."""
+    """One line per setting that differs: `train.batch_size: 8 -> 16`.
+
+    Example:
+        >>> list(differences({"train": {"batch_size": 8}}, {"train": {"batch_size": 16, "workers": 2}}))
+        ['train.batch_size: 8 -> 16', 'train.workers: (default) -> 2']
+    """
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for key in [*before, *(key for key in after if key not in before)]:
             path = f"{where}.{key}" if where else str(key)

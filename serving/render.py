@@ -21,6 +21,10 @@ def color_mask(mask: UInt8, palette: Palette) -> UInt8:
 
     Returns:
         `[H,W,3]` uint8.
+
+    Example:
+        >>> color_mask(np.array([[0, 1]], np.uint8), ((0, 0, 0), (200, 0, 0))).tolist()
+        [[[0, 0, 0], [200, 0, 0]]]
     """
     return _table(palette)[mask]
 

@@ -30,6 +30,13 @@ def to_input(images: UInt8, spec: InputSpec) -> Array:
 
     Returns:
         `[B,h,w,3]` or `[B,3,h,w]` of the spec's dtype, contiguous; `images` itself for Contrail's own contract.
+
+    Example:
+        >>> images = np.full((1, 2, 2, 3), 255, np.uint8)
+        >>> spec = InputSpec(dtype="float32", layout="NCHW", mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+        >>> tensor = to_input(images, spec)
+        >>> tensor.shape, tensor.dtype.name, float(tensor.max())
+        ((1, 3, 2, 2), 'float32', 1.0)
     """
     tensor: Array = images
     if spec.dtype != "uint8":

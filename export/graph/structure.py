@@ -28,7 +28,17 @@ def structure_sha256(model: ModelProto) -> str:
 
 
 def first_difference(a: ModelProto | CanonicalGraph, b: ModelProto | CanonicalGraph) -> str | None:
-    """The first difference between two structures in words, the first graph's side named first; None when identical."""
+    """The first difference between two structures in words, the first graph's side named first; None when identical.
+
+    Example:
+        >>> from onnx import parser
+        >>> head = '<ir_version: 10, opset_import: ["" : 18]>'
+        >>> graph = 'g (float[N] x) => (float[N] y) '
+        >>> model = parser.parse_model(head + graph + '{ a = Abs(x)  y = Relu(a) }')
+        >>> first_difference(model, parser.parse_model(head + graph + '{ b = Abs(x)  y = Relu(b) }'))
+        >>> first_difference(model, parser.parse_model(head + graph + '{ y = Relu(x) }'))
+        'node 0 of 2 (a against y): operator Abs against Relu'
+    """
     first = a if isinstance(a, CanonicalGraph) else canonical(a)
     second = b if isinstance(b, CanonicalGraph) else canonical(b)
     if first == second:

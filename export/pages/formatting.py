@@ -14,7 +14,12 @@ def number(value: float | None, digits: int) -> str:
 
 
 def signed(value: float | None, digits: int) -> str:
-    """With a sign and `digits` decimals; a value that rounds to 0 has no sign."""
+    """With a sign and `digits` decimals; a value that rounds to 0 has no sign.
+
+    Example:
+        >>> signed(1.234, 2), signed(-0.001, 2), signed(None, 2)
+        ('+1.23', '0.00', '–')
+    """
     if value is None or math.isnan(value):
         return DASH
     text = f"{value:+.{digits}f}"
@@ -40,7 +45,12 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def large(count: float | None) -> str:
-    """A count with K, M or G."""
+    """A count with K, M or G.
+
+    Example:
+        >>> large(15_896_983), large(720)
+        ('15.90 M', '720')
+    """
     if count is None:
         return DASH
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):

@@ -128,6 +128,14 @@ def equivalence(ratio: Interval, margin: float) -> Verdict:
     Returns:
         `pass` when the whole interval lies inside the margin, `fail` when it lies wholly outside, else `inconclusive`;
         `inconclusive` too without an interval.
+
+    Example:
+        >>> equivalence(Interval(1.001, 0.995, 1.007), margin=0.02)
+        'pass'
+        >>> equivalence(Interval(1.015, 1.001, 1.03), margin=0.02)
+        'inconclusive'
+        >>> equivalence(Interval(1.05, 1.03, 1.07), margin=0.02)
+        'fail'
     """
     if not ratio.bounded:
         return "inconclusive"

@@ -37,6 +37,12 @@ def confusion_matrix(label: UInt8, prediction: UInt8, num_classes: int, ignore_i
 
     Raises:
         ValueError: shapes or dtypes differ from the above, or an index outside the classes.
+
+    Example:
+        >>> label, prediction = np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 0]], np.uint8)
+        >>> confusion_matrix(label, prediction, num_classes=2, ignore_index=255)
+        array([[1, 1],
+               [0, 1]])
     """
     _check_maps(label, prediction)
     # One histogram tells everything: labels pick a row (void and impossible ones get rows of their own), predictions
@@ -66,6 +72,10 @@ def iou_per_class(confusion: NDArray[np.integer[Any]]) -> Float64:
 
     Returns:
         `[...,C]` in [0,1]; NaN for a class without ground truth.
+
+    Example:
+        >>> iou_per_class(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+        array([0.75, 0.8 ,  nan])
     """
     intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
     return iou(intersection, confusion.sum(axis=-1), confusion.sum(axis=-2))

@@ -102,6 +102,11 @@ def t_interval(differences: Sequence[float], *, confidence: float = CONFIDENCE) 
 
     Raises:
         ValueError: fewer than two differences, from which no spread can be told.
+
+    Example:
+        >>> found = t_interval([0.010, 0.004, 0.007])
+        >>> f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+        '+0.0070 [-0.0005, +0.0145]'
     """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:

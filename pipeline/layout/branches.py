@@ -9,7 +9,12 @@ from serving.contract.schema import Require
 
 
 def branch_name(method: str, seed: int) -> str:
-    """Name of one method trained with one seed, as in paths and DVC stages: `pixel_contrast-s0`."""
+    """Name of one method trained with one seed, as in paths and DVC stages: `pixel_contrast-s0`.
+
+    Example:
+        >>> branch_name("pixel_contrast", 0)
+        'pixel_contrast-s0'
+    """
     return f"{method}-s{seed}"
 
 

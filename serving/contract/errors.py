@@ -18,7 +18,14 @@ class UnavailableError(UserError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` when a known name is close to `name`, else the list of known names."""
+    """`"; did you mean 'x'?"` when a known name is close to `name`, else the list of known names.
+
+    Example:
+        >>> did_you_mean("contrst", ["contrast", "cross_entropy"])
+        "; did you mean 'contrast'?"
+        >>> did_you_mean("dice", ["contrast", "cross_entropy"])
+        '; known: contrast, cross_entropy'
+    """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

@@ -17,6 +17,11 @@ class Registry(Generic[T]):
     Args:
         kind: what the names are, in the singular, for messages ("loss", "dataset").
         entries: name -> `"package.module:attribute"`.
+
+    Example:
+        >>> shapes: Registry[type] = Registry("shape", {"fraction": "fractions:Fraction"})
+        >>> shapes.resolve("fraction")(1, 2)
+        Fraction(1, 2)
     """
 
     def __init__(self, kind: str, entries: Mapping[str, str]) -> None:

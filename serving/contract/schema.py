@@ -38,6 +38,19 @@ def build(cls: type[T], values: object, where: str, problems: Problems) -> T | N
 
     Returns:
         The instance, or None when anything was wrong with it.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Schedule:
+        ...     power: float = 0.9
+        ...     warmup_iterations: int = 0
+        >>> problems = Problems()
+        >>> build(Schedule, {"power": 1}, "train.schedule", problems)
+        Schedule(power=1.0, warmup_iterations=0)
+        >>> build(Schedule, {"powr": 1, "warmup_iterations": "many"}, "train.schedule", problems)
+        >>> print(*problems, sep="\\n")
+        train.schedule.powr: unknown key; did you mean 'power'?
+        train.schedule.warmup_iterations: expected a whole number, got str 'many'
     """
     values = {} if values is None else values
     if not isinstance(values, Mapping):

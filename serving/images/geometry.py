@@ -63,6 +63,11 @@ def resize_nearest(values: NDArray[Scalar], height: int, width: int) -> NDArray[
 
     Returns:
         `[height,width,...]` of the same dtype; the same array when the size is right already.
+
+    Example:
+        >>> resize_nearest(np.array([[0, 7]]), 2, 4)
+        array([[0, 0, 7, 7],
+               [0, 0, 7, 7]])
     """
     source_height, source_width = values.shape[:2]
     if (source_height, source_width) == (height, width):
@@ -86,6 +91,13 @@ def place(image: UInt8, *, stride: int, resize: tuple[int, int] | None = None) -
 
     Returns:
         `[h,w,3]` uint8 and the placement that `restore` takes. The image itself when there is nothing to do.
+
+    Example:
+        >>> image, placement = place(np.zeros((100, 70, 3), np.uint8), stride=32)
+        >>> image.shape
+        (128, 96, 3)
+        >>> restore(np.zeros((128, 96), np.uint8), placement).shape
+        (100, 70)
     """
     height, width = image.shape[:2]
     resized_height, resized_width = resize or (height, width)

@@ -5,6 +5,12 @@ from __future__ import annotations
 # Not run, since this machine lacks what they need: the page says so in the first line of the block,
 # `# not run: needs GPU` (or `network`, or `second machine`). Page -> command -> what it needs.
 NOT_RUN = {
+    "CONTRIBUTING.md": {
+        ".venv/bin/pre-commit install": "network",
+        "make install": "network",
+        "make lock": "network",
+        "make lock UPGRADE=1": "network",
+    },
     "README.md": {
         "make install": "network",
         "make install TORCH_INDEX=https://download.pytorch.org/whl/cpu": "network",

@@ -23,6 +23,10 @@ def nearest(classes: Tensor, size: tuple[int, int]) -> Tensor:
 
     Returns:
         `[B,h,w]` of the same dtype.
+
+    Example:
+        >>> nearest(torch.arange(6)[None, None], (1, 2))
+        tensor([[[1, 4]]])
     """
     for dimension, wanted in zip((-2, -1), size, strict=True):
         given = classes.shape[dimension]

@@ -76,6 +76,11 @@ class LabelTable:
     Args:
         train_ids: source id -> train id, or `IGNORE_INDEX` for a source id that is void. Ids that are not listed
             are errors: a label holding one is refused instead of trained on.
+
+    Example:
+        >>> table = LabelTable({0: 0, 7: 1, 255: IGNORE_INDEX})
+        >>> table.apply(np.array([[0, 7, 255]], np.uint8), Path("label.png"))
+        array([[  0,   1, 255]], dtype=uint8)
     """
 
     def __init__(self, train_ids: Mapping[int, int]) -> None:
