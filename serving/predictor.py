@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import Manifest, read_sidecar
+from serving.contract.timings import LastTimings
 from serving.images.geometry import Placement, place, restore, tile, untile
 from serving.runtimes import RUNTIMES, default_runtime
 from serving.tensors import to_confidences, to_input, to_masks
@@ -36,7 +37,10 @@ class Segmentation:
 
 
 class Predictor:
-    """An engine ready for images. Use as a context manager; not for two threads at once.
+    """An engine ready for images. Use as a context manager; several threads may share it.
+
+    ONNX Runtime on the CPU and OpenVINO run the calls of several threads side by side; on a GPU they wait for each
+    other. Only `close` needs that no other thread is inside.
 
     Args:
         engine_path: the engine file.
@@ -50,7 +54,7 @@ class Predictor:
 
     Attributes:
         manifest: of the engine.
-        timings_ms: of the last call, in milliseconds: `preprocess`, `engine`, `postprocess`.
+        timings_ms: of the calling thread's last call, in milliseconds: `preprocess`, `engine`, `postprocess`.
 
     Raises:
         UserError: the engine or its manifest is missing, changed or corrupt, or the runtime cannot run it.
@@ -75,7 +79,8 @@ class Predictor:
         # A manifest that is given may name no hash: then there is nothing to compare a model from elsewhere with.
         check = check and (manifest is None or manifest.sha256 is not None)
         self.manifest = manifest = manifest or read_sidecar(engine_path)
-        self.timings_ms: dict[str, float] = {}
+        self._timings = LastTimings()
+        self._closed = False
         self._tile, self._overlap = tile, overlap
         if tile is not None and manifest.input.resize is not None:
             raise UserError(f"tile: this engine resizes every image to {list(manifest.input.resize)}; leave tiles out")
@@ -85,6 +90,11 @@ class Predictor:
         self.runtime = RUNTIMES.resolve(runtime or default_runtime(manifest.kind)).open(
             engine_path, manifest, options or {}, check_hash=check
         )
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """See the class."""
+        return self._timings.parts
 
     def predict(self, image: UInt8) -> UInt8:
         """The mask of one image.
@@ -116,10 +126,12 @@ class Predictor:
 
     def segment(self, images: Sequence[UInt8]) -> list[Segmentation]:
         """Mask and, where the engine gives it, confidence of several images; see `predict_batch`."""
+        if self._closed:
+            raise UserError("this predictor is closed: open the engine anew")
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
                 raise UserError(f"image: expected uint8 [H,W,3], got {image.dtype} {list(image.shape)}")
-        self.timings_ms = {"preprocess": 0.0, "engine": 0.0, "postprocess": 0.0}
+        self._timings.parts = {"preprocess": 0.0, "engine": 0.0, "postprocess": 0.0}
         if self._tile is None:
             return self._segment_whole(images)
         return [self._segment_tiles(image, self._tile) for image in images]
@@ -174,6 +186,7 @@ class Predictor:
 
     def close(self) -> None:
         """Free the engine; closing twice does nothing."""
+        self._closed = True
         self.runtime.close()
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ class OnnxRuntime(Runtime):
         bound = options.io_binding if options.io_binding is not None else options.provider != "cpu"
         self._binding: Any = session.io_binding() if bound else None
         self._device_input: Any = None
+        self._bound = threading.Lock()  # a session runs for several threads at once, a binding for one
 
     @classmethod
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
@@ -144,7 +146,11 @@ class OnnxRuntime(Runtime):
         return values
 
     def _infer_bound(self, batch: Array) -> list[Array]:
-        """Upload into a buffer that stays on the device, run, download; each part timed."""
+        """Upload into a buffer that stays on the device, run, download; each part timed. One thread at a time."""
+        with self._bound:
+            return self._infer_on_device(batch)
+
+    def _infer_on_device(self, batch: Array) -> list[Array]:
         ort, _ = _import()
         device = "cpu" if self._options.provider == "cpu" else "cuda"
         begin = time.perf_counter_ns()
@@ -152,7 +158,9 @@ class OnnxRuntime(Runtime):
         if held is not None and tuple(held.shape()) == batch.shape and held.data_type() == _tensor_type(batch):
             held.update_inplace(np.ascontiguousarray(batch))
         else:
-            held = self._device_input = ort.OrtValue.ortvalue_from_numpy(batch, device, self._options.device_id)
+            # On the CPU it would be the caller's own memory, which the next batch is written into.
+            own = batch.copy() if device == "cpu" else batch
+            held = self._device_input = ort.OrtValue.ortvalue_from_numpy(own, device, self._options.device_id)
             self._binding.clear_binding_inputs()
             self._binding.bind_ortvalue_input(self._input_name, held)
         # Outputs anew every time: their shapes follow the input's.

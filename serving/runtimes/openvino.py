@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -81,9 +81,9 @@ class OpenVino(Runtime):
         super().__init__()
         self._openvino, self._compiled, self._options = openvino, compiled, options
         self._output_names: list[str] = [port.get_any_name() for port in compiled.outputs]
-        self._request: Any = compiled.create_infer_request()
-        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if options.mode == "throughput" else 0
-        self._requests: list[Any] = [compiled.create_infer_request() for _ in range(streams)]
+        # A request runs for one thread at a time: each call takes one (or several) that nobody uses, and puts it back.
+        self._free: list[Any] = []
+        self._streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if options.mode == "throughput" else 0
         if fixed_batch is not None:
             self.batch_range = (fixed_batch, fixed_batch)
 
@@ -126,15 +126,30 @@ class OpenVino(Runtime):
     def infer(self, batch: Array) -> dict[str, Array]:
         start = time.perf_counter_ns()
         try:
-            values = self._infer_streams(batch) if self._requests else self._infer_whole(batch)
+            values = self._infer_streams(batch) if self._streams else self._infer_whole(batch)
         except (RuntimeError, ValueError, TypeError) as error:
             raise UserError(f"OpenVINO, on an input of shape {list(batch.shape)}: {one_line(error)}") from error
         self.last_timings_ms = {"engine": (time.perf_counter_ns() - start) / 1e6}
         return dict(zip(self._output_names, values, strict=True))
 
+    @contextlib.contextmanager
+    def _requests(self, count: int) -> Iterator[list[Any]]:
+        """Requests for the calling thread alone."""
+        taken: list[Any] = []
+        try:
+            while len(taken) < count:
+                try:
+                    taken.append(self._free.pop())
+                except IndexError:
+                    taken.append(self._compiled.create_infer_request())
+            yield taken
+        finally:
+            self._free += taken
+
     def _infer_whole(self, batch: Array) -> list[Array]:
-        results = self._request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True)
-        return [results[port] for port in self._compiled.outputs]
+        with self._requests(1) as (request,):
+            results = request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True)
+            return [results[port] for port in self._compiled.outputs]
 
     def _infer_streams(self, batch: Array) -> list[Array]:
         """One request per image (or per fixed batch), as many at once as there are streams.
@@ -152,19 +167,20 @@ class OpenVino(Runtime):
             request.wait()
             parts.append([request.get_output_tensor(i).data.copy() for i in range(len(self._output_names))])
 
-        try:
-            for turn, index in enumerate(starts):
-                if len(in_flight) == len(self._requests):
+        with self._requests(min(self._streams, len(starts))) as requests:
+            try:
+                for turn, index in enumerate(starts):
+                    if len(in_flight) == len(requests):
+                        take_oldest()
+                    request = requests[turn % len(requests)]
+                    request.start_async({0: np.ascontiguousarray(batch[index : index + step])})
+                    in_flight.append(request)
+                while in_flight:
                     take_oldest()
-                request = self._requests[turn % len(self._requests)]
-                request.start_async({0: np.ascontiguousarray(batch[index : index + step])})
-                in_flight.append(request)
-            while in_flight:
-                take_oldest()
-        finally:
-            for request in in_flight:  # where one failed: none stays in flight
-                with contextlib.suppress(RuntimeError):
-                    request.wait()
+            finally:
+                for request in in_flight:  # where one failed: none stays in flight
+                    with contextlib.suppress(RuntimeError):
+                        request.wait()
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def executed_precisions(self) -> dict[str, dict[str, int]]:
@@ -197,8 +213,8 @@ class OpenVino(Runtime):
         }
 
     def close(self) -> None:
-        self._requests = []
-        self._request = self._compiled = None
+        self._free = []
+        self._compiled = None
 
 
 def layers_by_precision(executed: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serving.contract.errors import UserError
 from serving.contract.manifest import Manifest, verify_hash
 from serving.contract.schema import Problems, build
+from serving.contract.timings import LastTimings
 from serving.foreign.onnx_file import require_single_file
 
 Array = NDArray[Any]
@@ -20,7 +21,9 @@ Options = TypeVar("Options")
 
 
 class Runtime(ABC):
-    """An open engine. Use as a context manager; not for two threads at once.
+    """An open engine. Use as a context manager; several threads may call `infer` at once.
+
+    Where the library takes calls from several threads they run side by side, else they wait for each other.
 
     Attributes:
         name: in the registry.
@@ -28,7 +31,7 @@ class Runtime(ABC):
         Options: its options, the dataclass that params.yaml and the command line are checked against.
         compiled: whether it runs engines that an exported artefact is compiled to first.
         packages: distributions whose versions decide how fast its engines run.
-        last_timings_ms: parts of the last `infer`, in milliseconds; `engine` is the whole of it.
+        last_timings_ms: parts of the calling thread's last `infer`, in milliseconds; `engine` is the whole of it.
         batch_range: images that one `infer` takes, at least and at most (None: any number).
         size_range: height and width of the input, at least and at most (None: any that the network takes).
     """
@@ -40,9 +43,18 @@ class Runtime(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
-        self.last_timings_ms: dict[str, float] = {}
+        self._timings = LastTimings()
         self.batch_range: tuple[int, int | None] = (1, None)
         self.size_range: tuple[tuple[int, int], tuple[int, int]] | None = None
+
+    @property
+    def last_timings_ms(self) -> dict[str, float]:
+        """See the class."""
+        return self._timings.parts
+
+    @last_timings_ms.setter
+    def last_timings_ms(self, parts: dict[str, float]) -> None:
+        self._timings.parts = parts
 
     @classmethod
     def open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import threading
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,19 @@ class Cuda:
             raise UnavailableError(f"no CUDA device: {self._message(status)}; an NVIDIA GPU and its driver are needed")
         if device_id >= count:
             raise UserError(f"device_id {device_id}: this machine has {count} CUDA device(s), counted from 0")
-        self.call("cudaSetDevice", device_id)
+        self._device_id, self._thread = device_id, 0
+        self.use_here()
         properties = self.call("cudaGetDeviceProperties", device_id)
         name = properties.name
         self.gpu: str = name.decode(errors="replace").rstrip("\0") if isinstance(name, bytes) else str(name)
         self.compute_capability = f"{properties.major}.{properties.minor}"
+
+    def use_here(self) -> None:
+        """Choose this GPU for the calling thread: CUDA keeps the choice for each thread."""
+        thread = threading.get_ident()
+        if thread != self._thread:
+            self.call("cudaSetDevice", self._device_id)
+            self._thread = thread
 
     def open_stream(self) -> None:
         """Make the stream (not the default one, which would synchronise with everything else)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class TensorRT(Runtime):
         self._failed_captures = 0
         self._records = options.cuda_graph  # whether this shape may be recorded
         self._marks = [cuda.event() for _ in range(4)]
+        self._running = threading.Lock()  # one context, one stream, one set of buffers: one thread at a time
         least, most = plan.profile.min, plan.profile.max
         row = layout.index("H")
         self.batch_range = (least[0], most[0])
@@ -105,6 +107,11 @@ class TensorRT(Runtime):
             raise
 
     def infer(self, batch: Array) -> dict[str, Array]:
+        with self._running:
+            self._cuda.use_here()
+            return self._infer_alone(batch)
+
+    def _infer_alone(self, batch: Array) -> dict[str, Array]:
         start = time.perf_counter_ns()
         cuda, (begin, uploaded, ran, downloaded) = self._cuda, self._marks
         fresh = self._set_shape(batch)
@@ -240,12 +247,14 @@ class TensorRT(Runtime):
         return f"{plan.package} {plan.version}, compute capability {', '.join(plan.compute_capabilities)}"
 
     def close(self) -> None:
-        if self._cuda.stream:
-            self._cuda.synchronise()  # nothing may be in flight when the context goes
-        self._context = None
-        self._engine = None
-        self._buffers, self._shapes = {}, {}
-        self._cuda.close()
+        with self._running:
+            self._cuda.use_here()
+            if self._cuda.stream:
+                self._cuda.synchronise()  # nothing may be in flight when the context goes
+            self._context = None
+            self._engine = None
+            self._buffers, self._shapes = {}, {}
+            self._cuda.close()
 
 
 def _import(plan: PlanDetails) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, OutputSpec
+from serving.predictor import Predictor
 from serving.runtimes.onnxruntime import OnnxRuntime
 
 
@@ -39,6 +40,16 @@ def test_io_binding_gives_the_same_and_keeps_its_buffer_while_the_shape_stays(en
         for got, expected in kept:  # later calls do not write into earlier results
             np.testing.assert_array_equal(got, expected)
         assert bound.what_runs()["io_binding"] is True
+
+
+def test_a_bound_input_is_never_the_image_that_was_given(engine, photo):
+    first, second = photo(64, 64, 1), photo(64, 64, 2)
+    copies = first.copy(), second.copy()
+    with Predictor(engine, options={"threads": 1, "io_binding": True}) as bound:
+        mask = bound.predict(first)
+        bound.predict(second)
+        np.testing.assert_array_equal(first, copies[0])
+        np.testing.assert_array_equal(bound.predict(first), mask)
 
 
 def test_every_output_of_the_file_comes_back(tmp_path, models, manifest, photo):
@@ -166,6 +177,7 @@ CORRUPT = """
 import sys, pathlib
 from serving.contract.errors import UserError
 from serving.contract.manifest import read_manifest
+from serving.predictor import Predictor
 from serving.runtimes.onnxruntime import OnnxRuntime
 import numpy as np
 path = pathlib.Path(sys.argv[1])
