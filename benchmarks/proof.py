@@ -50,7 +50,7 @@ from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.network.weights import SegmentorInfo
 from pipeline.models.training_heads.trainee import Trainee, strip
 from pipeline.params import load_params
-from pipeline.training.checkpoints import attach_training_heads, build_method
+from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_path, read_json, write_json
@@ -125,7 +125,7 @@ def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -
     Its batch normalisations have seen `images`: with the statistics of no image at all, values might run through a deep
     network to where processors are slow (denormals) or arithmetic ends, and latency would be that of the seed.
     """
-    loss = build_method(method, num_classes=NUM_CLASSES, ignore_index=255, training_images=8)
+    loss = build_loss_term(method, num_classes=NUM_CLASSES, ignore_index=255, training_images=8)
     segmentor = build_segmentor(model, NUM_CLASSES, seed=seed)
     for module in segmentor.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -225,7 +225,7 @@ def page(result: Mapping[str, Any]) -> list[Block]:
 def main() -> int:
     """Compare, print and write."""
     params = load_params()
-    contrastive = {name: method for name, method in params.methods.items() if method.contrast_start(1) is not None}
+    contrastive = {name: method for name, method in params.methods.items() if method.is_contrastive}
     chosen = [name for name in methods_of(params.branches) if name in contrastive]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__.partition("\n")[0])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))

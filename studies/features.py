@@ -72,7 +72,7 @@ def val_features(
         image, _ = place(split.read_image(index), stride=segmentor.stride, resize=resize)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            found = F.normalize(segmentor.features(segmentor.normalise(pixels)).head_input, dim=1)[0]
+            found = F.normalize(segmentor.features(segmentor.normalise(pixels)).head.input, dim=1)[0]
         height, width = found.shape[-2:]
         rows, columns = resize or split.read_label(index).shape
         # The padding at the bottom and right has no label.

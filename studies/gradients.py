@@ -28,11 +28,12 @@ from pipeline.compute.random_streams import stream_seed
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.layout.branches import branch_name
-from pipeline.losses.shared.term import MethodLoss
+from pipeline.losses.shared.term import LossTerm
 from pipeline.losses.supervised.cross_entropy import segmentation_loss
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.params import Params
-from pipeline.training.checkpoints import build_method, load_trainee
+from pipeline.training.assembly import build_loss_term
+from pipeline.training.checkpoints import load_trainee
 from pipeline.training.experiment import class_weights
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
@@ -68,7 +69,7 @@ def compare(cross_entropy: Tensor, contrast: Tensor, heads: Tensor) -> dict[str,
 
 def measure(
     trainee: Trainee,
-    method: MethodLoss,
+    term: LossTerm,
     weight: float,
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
@@ -79,8 +80,8 @@ def measure(
     """Medians of `compare` over batches; the trainee is left with other batch statistics.
 
     Args:
-        trainee: with the training heads of `method`.
-        method: the contrast. Memory banks fill as the batches go by.
+        trainee: with the training heads of `term`.
+        term: the contrast. Memory banks fill as the batches go by.
         weight: of the contrast's term.
         batches: as in training; images are multiples of the stride.
     """
@@ -92,11 +93,11 @@ def measure(
     for index, (images, labels) in enumerate(batches):
         output = trainee(trainee.segmentor.normalise(images), embed=True)
         loss = segmentation_loss(
-            output, labels, ignore_index=ignore_index, class_weights=class_weights, auxiliary_weight=0.0
+            output.logits, labels, ignore_index=ignore_index, class_weights=class_weights, auxiliary_weight=0.0
         )
         generator.manual_seed(stream_seed(f"gradients {index}", seed))
-        term = weight * method(output, labels, heads=trainee.method_heads, generator=generator).loss
-        rows.append(compare(gradients(loss, shared), gradients(term, shared), gradients(term, heads)))
+        contrast = weight * term(output, labels, heads=trainee.term_heads, generator=generator).loss
+        rows.append(compare(gradients(loss, shared), gradients(contrast, shared), gradients(contrast, heads)))
     return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
@@ -105,7 +106,7 @@ def of_run(params: Params, prepared: Prepared, study: str, method: str, seed: in
     trainee, info = load_trainee(WORK_DIR / study / branch_name(method, seed), params.train.checkpoint)
     training = prepared.split("train")
     config = params.methods[method]
-    loss = build_method(
+    term = build_loss_term(
         config, num_classes=info.num_classes, ignore_index=info.ignore_index, training_images=len(training)
     )
     batches = TrainingBatches(
@@ -119,7 +120,7 @@ def of_run(params: Params, prepared: Prepared, study: str, method: str, seed: in
     )
     return measure(
         trainee,
-        loss,
+        term,
         config.settings.weight,
         itertools.islice(batches, count),
         class_weights=class_weights(prepared, params.train, torch.device("cpu")),
@@ -143,7 +144,7 @@ def main() -> int:
     use_threads(params.train.threads)
     rows = []
     for method, seed in ((branch.method, branch.seed) for branch in params.branches.values()):
-        if params.methods[method].contrast_start(params.train.iterations) is None:
+        if not params.methods[method].is_contrastive:
             continue
         row = of_run(params, prepared, study, method, seed, arguments.batches)
         rows.append({"method": method, "seed": seed} | row)

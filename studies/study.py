@@ -36,7 +36,7 @@ from pipeline.layout.branches import branch_name
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
 from pipeline.training.checkpoints import load_trainee
-from pipeline.training.experiment import train_branch
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import read_json, write_json
@@ -93,8 +93,7 @@ def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
     values = {
         "model": dataclasses.asdict(params.model),
         "train": dataclasses.asdict(params.train),
-        "loss": params.methods[method].loss,
-        "settings": dataclasses.asdict(params.methods[method].settings),
+        **method_settings(params.methods[method]),
         "dataset": prepared.sha256,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -163,16 +162,9 @@ def run(recipe: str, study: str, params: Params, worker: tuple[int, int]) -> Non
             continue
         folder = WORK_DIR / study / branch_name(method, seed)
         result = train_branch(
-            method,
-            seed,
-            method_config=params.methods[method],
-            model_config=params.model,
-            config=params.train,
-            evaluation=params.evaluate,
-            prepared=prepared,
-            folder=folder,
-            curves=folder / "curves",
-            resume_path=folder / "resume.safetensors",
+            TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
+            prepared,
+            TrainingFiles(folder, folder / "curves", folder / "resume.safetensors"),
             resume=True,
         )
         final = read_json(folder / "curves" / "metrics.json", made_by="studies.study run")

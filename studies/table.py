@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def beside_baseline(runs: Runs, method: str, baseline: str, split: str) -> dict[
         "boundary_iou": statistics.mean(runs[method][seed][split]["boundary_iou"] for seed in seeds),
         "iou_per_class": _mean_per_class([runs[method][seed][split]["iou_per_class"] for seed in seeds]),
         "contrast_steps": runs[method][seeds[0]]["training"]["contrast_steps"],
-        "mean_anchors": statistics.mean(runs[method][seed]["training"]["mean_anchors"] for seed in seeds),
+        "mean_anchors": _mean_anchors(runs[method], seeds),
         "seconds": statistics.mean(runs[method][seed]["training"]["seconds"] for seed in seeds),
     }
     if method == baseline:
@@ -121,10 +122,16 @@ def _row(row: dict[str, Any]) -> str:
         _interval(row.get("ci95_seeds")),
         _interval(row.get("ci95_frames")) + (f" ({row['blocks']} blocks)" if "blocks" in row else ""),
         str(row["contrast_steps"]),
-        f"{row['mean_anchors']:.0f}",
+        "" if row["mean_anchors"] is None else f"{row['mean_anchors']:.0f}",
         f"{row['seconds'] / 60:.1f}",
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _mean_anchors(runs: Mapping[int, Any], seeds: Sequence[int]) -> float | None:
+    """Mean over the seeds; None for a loss term that has no anchors."""
+    counts = [runs[seed]["training"]["mean_anchors"] for seed in seeds]
+    return None if None in counts else statistics.mean(counts)
 
 
 def _interval(bounds: list[float] | None) -> str:

@@ -72,8 +72,8 @@ def measure(sizes: Sizes, device: torch.device, rounds: int, *, curves: bool) ->
     """Run everything."""
     seconds: dict[str, float] = {}
     pixels = PixelCase(sizes, device)
-    batch_step = pixels.step(pixels.method(memory=False))
-    banked = pixels.method(memory=True)
+    batch_step = pixels.step(pixels.term(memory=False))
+    banked = pixels.term(memory=True)
     assert banked.bank is not None
     tasks = {"pixel_contrast": batch_step, "floor": pixels.floor(), "bank update": pixels.bank_update(banked.bank)}
     seconds |= interleave(tasks, rounds, device)

@@ -16,7 +16,7 @@ from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConf
 from pipeline.losses.shared.memory_bank import MemoryBank
 from pipeline.losses.supervised.cross_entropy import segmentation_loss
 from pipeline.models.network.config import ModelConfig
-from pipeline.models.network.head import TraineeOutput
+from pipeline.models.network.head import Logits, TraineeOutput
 from pipeline.models.network.segmentor import build_segmentor
 
 IGNORE = 255
@@ -92,8 +92,8 @@ class PixelCase:
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self.generator, device=self.device)
 
-    def method(self, *, memory: bool) -> PixelContrast:
-        """The method of this size, its bank full from the start."""
+    def term(self, *, memory: bool) -> PixelContrast:
+        """The term of this size, its bank full from the start."""
         sizes = self.sizes
         config = PixelContrastConfig(
             embedding_dim=sizes.dim,
@@ -103,18 +103,18 @@ class PixelCase:
             region_size=sizes.bank[0],
             pixel_size=sizes.bank[1],
         )
-        method = PixelContrast(config, num_classes=sizes.classes, ignore_index=IGNORE, training_images=1)
-        if method.bank is not None:
-            fill_bank(method.bank, self.generator)
-        return method.to(self.device)
+        term = PixelContrast(config, num_classes=sizes.classes, ignore_index=IGNORE, training_images=1)
+        if term.bank is not None:
+            fill_bank(term.bank, self.generator)
+        return term.to(self.device)
 
-    def step(self, method: PixelContrast) -> Task:
-        """Forward and backward of the method; with memory, its update of the bank is part of it."""
-        output = TraineeOutput(self.logits, (), (self.embeddings,))
+    def step(self, term: PixelContrast) -> Task:
+        """Forward and backward of the term; with memory, its update of the bank is part of it."""
+        output = TraineeOutput(Logits(self.logits), (self.embeddings,))
 
         def run() -> None:
             self.clear()
-            torch.autograd.backward(method(output, self.labels, heads=HEADS, generator=self.generator).loss)
+            torch.autograd.backward(term(output, self.labels, heads=HEADS, generator=self.generator).loss)
 
         return run
 
@@ -225,12 +225,12 @@ class LayerCase:
     def step(self) -> Task:
         """Forward and backward of Contextrast."""
         config = ContextrastConfig(embedding_dim=self.sizes.dim)
-        method = Contextrast(config, num_classes=self.sizes.classes, ignore_index=IGNORE, training_images=1)
-        output = TraineeOutput(self.logits, (), self.embeddings)
+        term = Contextrast(config, num_classes=self.sizes.classes, ignore_index=IGNORE, training_images=1)
+        output = TraineeOutput(Logits(self.logits), self.embeddings)
 
         def run() -> None:
             self.clear()
-            torch.autograd.backward(method(output, self.labels, heads=HEADS, generator=self.generator).loss)
+            torch.autograd.backward(term(output, self.labels, heads=HEADS, generator=self.generator).loss)
 
         return run
 
@@ -250,6 +250,6 @@ class LayerCase:
             segmentor.zero_grad(set_to_none=True)
             with torch.autocast(self.device.type, dtype=precision, enabled=precision is not None):
                 logits = segmentor(images)
-            torch.autograd.backward(segmentation_loss(TraineeOutput(logits), self.labels, ignore_index=IGNORE))
+            torch.autograd.backward(segmentation_loss(Logits(logits), self.labels, ignore_index=IGNORE))
 
         return run

@@ -39,14 +39,14 @@ def measure_curves(sizes: Sizes, device: torch.device, rounds: int) -> list[Curv
     layered: dict[int, Task] = {}
     for factor in (4, 2, 1):
         pixels = PixelCase(replace(sizes, side=sizes.side // factor), device)
-        over_pixels[sizes.images * pixels.sizes.side**2] = pixels.step(pixels.method(memory=False))
+        over_pixels[sizes.images * pixels.sizes.side**2] = pixels.step(pixels.term(memory=False))
         crop = (sizes.crop[0] // factor, sizes.crop[1] // factor)
         layered[sizes.crop_images * crop[0] * crop[1]] = LayerCase(replace(sizes, crop=crop), device).step()
     over_keys: dict[int, Task] = {}
     for factor in (16, 4, 1):
         bank = (sizes.bank[0] // factor, sizes.bank[1] // factor)
         case = PixelCase(replace(sizes, bank=bank, side=sizes.side // 4), device)
-        over_keys[sizes.anchors * sum(bank) * sizes.classes] = case.step(case.method(memory=True))
+        over_keys[sizes.anchors * sum(bank) * sizes.classes] = case.step(case.term(memory=True))
     return [
         _curve("pixel_contrast", "pixels of the embedding map", over_pixels, rounds, device),
         _curve("contextrast", "pixels of the images", layered, rounds, device),

@@ -204,7 +204,7 @@ def _judge_training(report: Report) -> Iterator[Finding]:
             continue
         if not row["contrast_steps"]:
             yield Finding("FAIL", subject, "the contrast ran", "no training step had it: see train and the warm-up")
-        elif not row["mean_anchors"]:
+        elif row["mean_anchors"] == 0:  # None: the loss term has no anchors
             yield Finding(
                 "FAIL", subject, "the contrast had anchors", "none in any step: lower max_views for small inputs"
             )

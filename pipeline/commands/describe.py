@@ -33,7 +33,7 @@ from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge_recipe
-from pipeline.training.checkpoints import attach_training_heads, build_method
+from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.methods import MethodConfig
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, did_you_mean, run_command
@@ -102,7 +102,7 @@ def describe_networks(
     """
     with torch.device("meta"):
         segmentor = build_segmentor(dataclasses.replace(model, pretrained=False), num_classes, seed=0)
-        loss = build_method(method, num_classes=num_classes, ignore_index=255, training_images=1)
+        loss = build_loss_term(method, num_classes=num_classes, ignore_index=255, training_images=1)
         trainee = attach_training_heads(segmentor, loss, auxiliary=auxiliary, seed=0)
     height, width = (-(-length // segmentor.stride) * segmentor.stride for length in size)
     return Description(

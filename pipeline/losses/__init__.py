@@ -1,4 +1,4 @@
-"""Training methods: one file each, found by name."""
+"""Losses, one room each: the loss terms that params.yaml selects by name, what they share, and the supervised terms."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from serving.contract.registry import Registry
 
 if TYPE_CHECKING:
-    from pipeline.losses.shared.term import MethodLoss
+    from pipeline.losses.shared.term import LossTerm
 
-LOSSES: Registry[type[MethodLoss]] = Registry(
+LOSSES: Registry[type[LossTerm]] = Registry(
     "loss",
     {
         "cross_entropy": "pipeline.losses.cross_entropy.loss:CrossEntropy",

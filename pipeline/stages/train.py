@@ -15,7 +15,7 @@ from pipeline.layout.paths import (
     trained_dir,
 )
 from pipeline.params import load_params
-from pipeline.training.experiment import train_branch
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
@@ -30,16 +30,9 @@ def main() -> int:
     params = load_params()
     method, seed = named_branch(arguments, params.branches, params.methods)
     result = train_branch(
-        method,
-        seed,
-        method_config=params.methods[method],
-        model_config=params.model,
-        config=params.train,
-        evaluation=params.evaluate,
-        prepared=load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
-        folder=trained_dir(method, seed),
-        curves=curves_dir(method, seed),
-        resume_path=resume_path(method, seed),
+        TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
+        load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
+        TrainingFiles(trained_dir(method, seed), curves_dir(method, seed), resume_path(method, seed)),
         resume=arguments.resume,
     )
     write_json(

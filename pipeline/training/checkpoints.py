@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.compute.random_streams import random_stream
-from pipeline.losses import LOSSES
-from pipeline.losses.shared.term import ContrastConfig, MethodLoss
-from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.losses.shared.term import LossTerm
+from pipeline.models.network.segmentor import build_segmentor
 from pipeline.models.network.weights import SegmentorInfo, load_tensors, load_weights, save_tensors
-from pipeline.models.training_heads.trainee import Trainee, build_trainee, tapped_channels
-from pipeline.training.loop import Progress
+from pipeline.models.training_heads.trainee import Trainee
+from pipeline.training.assembly import attach_training_heads, build_loss_term
+from pipeline.training.loop import Progress, TrainingState
 from pipeline.training.methods import MethodConfig, build_methods
 from serving.contract.errors import UserError
 from serving.contract.files import atomic_path, read_json, write_json
@@ -27,12 +26,12 @@ from serving.contract.schema import Problems, build
 
 @dataclass(frozen=True)
 class TraineeRecord:
-    """What rebuilds a trainee: the segmentor's description and the method whose training heads it carries.
+    """What rebuilds a trainee: the segmentor's description and the loss term whose training heads it carries.
 
     Attributes:
         segmentor: the network that ships.
-        loss: name of the loss.
-        settings: that loss's settings.
+        loss: name of the loss term.
+        settings: that term's settings.
         auxiliary: whether it carries auxiliary classifiers.
         ignore_index: label outside every class.
         training_images: number of training images.
@@ -43,27 +42,6 @@ class TraineeRecord:
     settings: dict[str, object]
     auxiliary: bool
     training_images: int
-
-
-def build_method(config: MethodConfig, *, num_classes: int, ignore_index: int, training_images: int) -> MethodLoss:
-    """The loss of a method."""
-    loss = LOSSES.resolve(config.loss)
-    return loss(config.settings, num_classes=num_classes, ignore_index=ignore_index, training_images=training_images)
-
-
-def attach_training_heads(segmentor: Segmentor, method: MethodLoss, *, auxiliary: bool, seed: int) -> Trainee:
-    """The trainee of a segmentor and a method, training heads freshly initialised from `seed`."""
-    embedding_dim = method.config.embedding_dim if isinstance(method.config, ContrastConfig) else 0
-    with random_stream("method heads", seed):
-        method_heads = method.build_heads(len(tapped_channels(segmentor, method.taps)))
-    return build_trainee(
-        segmentor,
-        taps=method.taps,
-        embedding_dim=embedding_dim,
-        method_heads=method_heads,
-        auxiliary=auxiliary,
-        seed=seed,
-    )
 
 
 def save_trainee(trainee: Trainee, path: Path) -> None:
@@ -85,14 +63,14 @@ def load_trainee(folder: Path, checkpoint: str) -> tuple[Trainee, SegmentorInfo]
     if record is None or problems:
         raise UserError(f"{folder / 'trainee.json'}: not a description of a trainee:\n  " + "\n  ".join(problems))
     info = record.segmentor
-    method = build_method(
+    term = build_loss_term(
         methods["method"],
         num_classes=info.num_classes,
         ignore_index=info.ignore_index,
         training_images=record.training_images,
     )
     segmentor = build_segmentor(dataclasses.replace(info.model, pretrained=False), info.num_classes, seed=0)
-    trainee = attach_training_heads(segmentor, method, auxiliary=record.auxiliary, seed=0)
+    trainee = attach_training_heads(segmentor, term, auxiliary=record.auxiliary, seed=0)
     path = folder / f"{checkpoint}.safetensors"
     load_weights(trainee, load_tensors(path, made_by="train"), path)
     return trainee.eval(), info
@@ -103,9 +81,8 @@ def save_resume(
     *,
     trainee: Trainee,
     best: Mapping[str, Tensor],
-    method: MethodLoss,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    term: LossTerm,
+    state: TrainingState,
     fingerprint: str,
 ) -> None:
     """Write everything that an exact resume needs as one safetensors file, atomically.
@@ -114,21 +91,21 @@ def save_resume(
     """
     tensors = {f"trainee.{name}": value for name, value in trainee.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
-    tensors |= {f"method.{name}": value for name, value in method.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
+    tensors |= {f"term.{name}": value for name, value in term.state_dict().items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items() if value is not None
+            f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items() if value is not None
         }
-    head = json.dumps({"progress": dataclasses.asdict(progress), "fingerprint": fingerprint})
+    head = json.dumps({"progress": dataclasses.asdict(state.progress), "fingerprint": fingerprint})
     tensors["header"] = torch.frombuffer(bytearray(head.encode()), dtype=torch.uint8)
     with atomic_path(path) as temporary:
         save_tensors(tensors, temporary)
 
 
 def load_resume(
-    path: Path, *, trainee: Trainee, method: MethodLoss, optimizer: torch.optim.Optimizer, fingerprint: str
-) -> tuple[Progress, dict[str, Tensor]]:
-    """Restore what `save_resume` wrote into the given objects; returns the progress and the best weights so far.
+    path: Path, *, trainee: Trainee, term: LossTerm, optimizer: torch.optim.Optimizer, fingerprint: str
+) -> tuple[TrainingState, dict[str, Tensor]]:
+    """Restore what `save_resume` wrote into the given objects; returns the state and the best weights so far.
 
     Raises:
         UserError: the file is missing or damaged, or belongs to other settings or data.
@@ -140,13 +117,13 @@ def load_resume(
             f"{path}: was written with other settings, data or code than now; delete it to train from the start"
         )
     load_weights(trainee, dict(_under("trainee.", tensors)), path)
-    load_weights(method, dict(_under("method.", tensors)), path)
+    load_weights(term, dict(_under("term.", tensors)), path)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors):
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**header["progress"]), dict(_under("best.", tensors))
+    return TrainingState(optimizer, Progress(**header["progress"])), dict(_under("best.", tensors))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -159,5 +136,5 @@ def write_record(record: TraineeRecord, folder: Path) -> None:
 
 
 def settings_of(config: MethodConfig) -> dict[str, Any]:
-    """A method's settings as plain values, for records."""
+    """The settings of a method's loss term as plain values, for records."""
     return dataclasses.asdict(config.settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,123 +20,139 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.evaluation import evaluate
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.layout.branches import branch_name
+from pipeline.losses.supervised.loss import SupervisedLoss
+from pipeline.losses.supervised.term import Supervision
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.network.weights import SegmentorInfo, save_tensors
-from pipeline.training.checkpoints import (
-    TraineeRecord,
-    attach_training_heads,
-    build_method,
-    load_resume,
-    settings_of,
-    write_record,
-)
+from pipeline.training.assembly import attach_training_heads, build_loss_term
+from pipeline.training.checkpoints import TraineeRecord, load_resume, settings_of, write_record
 from pipeline.training.config import TrainConfig
-from pipeline.training.loop import Progress, TrainResult, train
+from pipeline.training.loop import Objective, TrainingData, TrainingState, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
-from pipeline.training.recorder import TrainingWatcher
+from pipeline.training.recorder import TrainingRecorder
 
 
-def train_branch(
-    name: str,
-    seed: int,
-    *,
-    method_config: MethodConfig,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    evaluation: EvaluateConfig,
-    prepared: Prepared,
-    folder: Path,
-    curves: Path,
-    resume_path: Path,
-    resume: bool,
-) -> TrainResult:
-    """Train the method `name` with `seed` and write `best`, `last` and `trainee.json` into `folder`, curves beside.
+@dataclass(frozen=True)
+class TrainingSetup:
+    """One branch and the settings that it trains with.
+
+    Attributes:
+        name: of the method.
+        seed: of everything that is drawn at random.
+        method: the method's settings.
+        model: the network.
+        train: the loop.
+        evaluate: how validation images are brought to size.
+    """
+
+    name: str
+    seed: int
+    method: MethodConfig
+    model: ModelConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """Where a training writes.
+
+    Attributes:
+        folder: the checkpoints `best` and `last`, and `trainee.json`.
+        curves: DVCLive's folder.
+        resume: state of an interrupted training.
+    """
+
+    folder: Path
+    curves: Path
+    resume: Path
+
+
+def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles, *, resume: bool) -> TrainResult:
+    """Train a method with a seed and write checkpoints and curves.
 
     The segmentor's initialisation, the order of the data and the training heads draw from separate streams of the seed:
     two methods with one seed start from the same segmentor and see the same batches.
 
     Args:
-        folder: where the checkpoints go.
-        curves: DVCLive's folder.
-        resume_path: state of an interrupted training.
-        resume: continue from `resume_path` when it is there.
+        setup: what trains, and how.
+        prepared: what is seen.
+        files: where it writes.
+        resume: continue from `files.resume` when it is there.
 
     Raises:
         UserError: no such device, weights that cannot be had, a resume state of other settings, a loss not finite.
     """
+    config, seed = setup.train, setup.seed
     use_threads(config.threads)
     device = select_device(config.device)
     training, validation = prepared.split("train"), prepared.split("val")
     num_classes = len(prepared.class_names)
-    method = build_method(
-        method_config,
+    term = build_loss_term(
+        setup.method,
         num_classes=num_classes,
         ignore_index=prepared.ignore_index,
         training_images=len(training),
     ).to(device)
-    segmentor = build_segmentor(model_config, num_classes, seed=seed)
-    trainee = attach_training_heads(segmentor, method, auxiliary=config.auxiliary_weight > 0, seed=seed)
+    segmentor = build_segmentor(setup.model, num_classes, seed=seed)
+    trainee = attach_training_heads(segmentor, term, auxiliary=config.auxiliary_weight > 0, seed=seed)
     trainee.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and autocast_dtype(config.precision, device) is torch.bfloat16:
         keep_large_depthwise_in_float32(trainee)
     record = TraineeRecord(
-        segmentor=_describe(name, seed, method_config, model_config, config, evaluation, prepared),
-        loss=method_config.loss,
-        settings=settings_of(method_config),
+        segmentor=_describe(setup, prepared),
+        loss=setup.method.loss,
+        settings=settings_of(setup.method),
         auxiliary=config.auxiliary_weight > 0,
         training_images=len(training),
     )
     fingerprint = _sha256(dataclasses.asdict(record))
-    optimizer = build_optimizer(trainee, config.optimizer)
-    progress, best = Progress(), None
-    if resume and resume_path.exists():
-        progress, best = load_resume(
-            resume_path, trainee=trainee, method=method, optimizer=optimizer, fingerprint=fingerprint
+    state, best = TrainingState(build_optimizer(trainee, config.optimizer)), None
+    if resume and files.resume.exists():
+        state, best = load_resume(
+            files.resume, trainee=trainee, term=term, optimizer=state.optimizer, fingerprint=fingerprint
         )
-        save_tensors(best, folder / "best.safetensors")
-    write_record(record, folder)
+        save_tensors(best, files.folder / "best.safetensors")
+    write_record(record, files.folder)
     batches = TrainingBatches(
         training,
         config.augment,
         batch_size=config.batch_size,
         iterations=config.iterations,
         seed=stream_seed("batches", seed),
-        start_iteration=progress.iteration,
+        start_iteration=state.progress.iteration,
         workers=config.workers,
     )
 
     def validate(candidate: Segmentor) -> float:
-        predict = segmentor_predictor(candidate, device, resize=evaluation.resize)
+        predict = segmentor_predictor(candidate, device, resize=setup.evaluate.resize)
         return evaluate(predict, validation, num_classes, prepared.ignore_index).miou
 
-    with TrainingWatcher(
-        branch_name(name, seed),
-        folder=folder,
-        curves=curves,
-        resume_path=resume_path,
-        method=method,
+    supervision = Supervision(
+        prepared.ignore_index, class_weights(prepared, config, device), auxiliary_weight=config.auxiliary_weight
+    )
+    with TrainingRecorder(
+        branch_name(setup.name, seed),
+        folder=files.folder,
+        curves=files.curves,
+        resume_path=files.resume,
+        term=term,
         fingerprint=fingerprint,
         iterations=config.iterations,
         best=best,
-        start=progress.iteration,
-    ) as watcher:
+        start=state.progress.iteration,
+    ) as recorder:
         return train(
             trainee,
-            method,
-            method_config,
-            batches,
-            validate,
+            Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision)),
+            TrainingData(batches, validate, log_every=max(len(training) // config.batch_size, 1)),
             config,
             seed=seed,
-            class_weights=class_weights(prepared, config, device),
-            ignore_index=prepared.ignore_index,
             device=device,
-            watcher=watcher,
-            log_every=max(len(training) // config.batch_size, 1),
-            optimizer=optimizer,
-            progress=progress,
+            recorder=recorder,
+            state=state,
         )
 
 
@@ -148,39 +165,38 @@ def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device)
     return (weights / weights.mean()).clamp_max(5.0).float().to(device)
 
 
-def _describe(
-    name: str,
-    seed: int,
-    method: MethodConfig,
-    model: ModelConfig,
-    config: TrainConfig,
-    evaluation: EvaluateConfig,
-    prepared: Prepared,
-) -> SegmentorInfo:
+def _describe(setup: TrainingSetup, prepared: Prepared) -> SegmentorInfo:
     settings = {
-        "model": dataclasses.asdict(model),
-        "train": dataclasses.asdict(config),
-        "loss": method.loss,
-        "settings": settings_of(method),
-        "seed": seed,
+        "model": dataclasses.asdict(setup.model),
+        "train": dataclasses.asdict(setup.train),
+        **method_settings(setup.method),
+        "seed": setup.seed,
     }
     return SegmentorInfo(
-        model=model,
+        model=setup.model,
         num_classes=len(prepared.class_names),
         class_names=tuple(prepared.class_names),
         palette=tuple(prepared.palette),
         ignore_index=prepared.ignore_index,
-        resize=evaluation.resize,
+        resize=setup.evaluate.resize,
         provenance={
-            "method": name,
-            "seed": seed,
-            "backbone": model.backbone,
-            "head": model.head,
+            "method": setup.name,
+            "seed": setup.seed,
+            "backbone": setup.model.backbone,
+            "head": setup.model.head,
             "dataset": prepared.dataset_name,
             "dataset_sha256": prepared.sha256,
             "params_sha256": _sha256(settings),
         },
     )
+
+
+def method_settings(method: MethodConfig) -> dict[str, object]:
+    """Everything of a method that determines its training, as plain values."""
+    settings: dict[str, object] = {"loss": method.loss, "settings": settings_of(method)}
+    if method.supervised:
+        settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
+    return settings
 
 
 def _sha256(values: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""The training loop: a trainee, a method, batches and settings in, the best weights and what happened out."""
+"""The training loop: a trainee, an objective, batches and settings in, the best weights and what happened out."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from pipeline.compute.devices import autocast_dtype
 from pipeline.compute.random_streams import stream_seed
-from pipeline.losses.shared.term import MethodLoss, MethodLossOutput
-from pipeline.losses.supervised.cross_entropy import segmentation_loss
+from pipeline.losses.shared.term import LossTerm, TermOutput
+from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import TrainConfig
@@ -30,7 +30,7 @@ class Progress:
 
     Attributes:
         iteration: finished iterations.
-        contrast_steps: iterations whose loss had the contrast term.
+        contrast_steps: iterations whose loss had the method's loss term.
         anchors: anchors over all of them.
         best_miou: best validation mIoU so far, in [0,1]; -1 before the first validation.
         best_iteration: finished iterations when it was reached.
@@ -51,8 +51,8 @@ class TrainResult:
         miou: validation mIoU in [0,1] of the last iteration's weights.
         best_miou: validation mIoU in [0,1] of the best checkpoint, as measured during training.
         best_iteration: finished iterations at the best checkpoint.
-        contrast_steps: iterations whose loss had the contrast term.
-        mean_anchors: mean number of anchors over those iterations; 0 without any.
+        contrast_steps: iterations whose loss had the method's loss term.
+        mean_anchors: mean number of anchors over those iterations, 0 without any; None for a term that has no anchors.
         seconds: wall time of this run of the loop, validations included.
     """
 
@@ -60,11 +60,55 @@ class TrainResult:
     best_miou: float
     best_iteration: int
     contrast_steps: int
-    mean_anchors: float
+    mean_anchors: float | None
     seconds: float
 
 
-class Watcher(Protocol):
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises.
+
+    Attributes:
+        method: the settings.
+        term: its loss term, on the device of the training; not called before its warm-up ends nor after its end, so
+            that there it costs nothing.
+        supervised: its supervised loss.
+    """
+
+    method: MethodConfig
+    term: LossTerm
+    supervised: SupervisedLoss
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training sees.
+
+    Attributes:
+        batches: `(images uint8 [B,3,h,w], labels int64 [B,h,w])` from the first iteration left on, one per iteration.
+        validate: mIoU in [0,1] of a segmentor in evaluation mode.
+        log_every: iterations between two reports of metrics, besides those of validations; None for none.
+    """
+
+    batches: Iterable[tuple[Tensor, Tensor]]
+    validate: Callable[[Segmentor], float]
+    log_every: int | None = None
+
+
+@dataclass
+class TrainingState:
+    """What changes during a training besides the weights.
+
+    Attributes:
+        optimizer: of the trainee's parameters.
+        progress: how far it is.
+    """
+
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+
+
+class Recorder(Protocol):
     """Where a training reports to: metrics, checkpoints and progress are the caller's business."""
 
     def step(self, iteration: int) -> None:
@@ -73,7 +117,7 @@ class Watcher(Protocol):
     def metrics(self, iteration: int, values: dict[str, float]) -> None:
         """Means since the last call, and the validation mIoU where there was a validation."""
 
-    def checkpoint(self, trainee: Trainee, optimizer: torch.optim.Optimizer, progress: Progress, *, best: bool) -> None:
+    def checkpoint(self, trainee: Trainee, state: TrainingState, *, best: bool) -> None:
         """The state after a validation; `best` when its mIoU is the highest so far."""
 
 
@@ -90,6 +134,11 @@ class RunningMeans:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.counts[name] = self.counts.get(name, 0) + 1
 
+    def add_all(self, values: Mapping[str, Tensor]) -> None:
+        """Add one value of each name."""
+        for name, value in values.items():
+            self.add(name, value)
+
     def pop(self) -> dict[str, float]:
         """The means so far, and a fresh start. Waits for the device."""
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
@@ -99,48 +148,42 @@ class RunningMeans:
 
 def train(
     trainee: Trainee,
-    method: MethodLoss,
-    method_config: MethodConfig,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    validate: Callable[[Segmentor], float],
+    objective: Objective,
+    data: TrainingData,
     config: TrainConfig,
     *,
     seed: int,
-    class_weights: Tensor | None,
-    ignore_index: int,
     device: torch.device,
-    watcher: Watcher,
-    log_every: int | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
-    progress: Progress | None = None,
+    recorder: Recorder,
+    state: TrainingState | None = None,
 ) -> TrainResult:
     """Train in place.
 
     Args:
         trainee: on `device` already.
-        method: the contrast term; not called before its warm-up ends, so that until then it costs nothing.
-        batches: `(images uint8 [B,3,h,w], labels int64 [B,h,w])` from `progress.iteration` on, one per iteration left.
-        validate: mIoU in [0,1] of a segmentor in evaluation mode.
+        objective: what is minimised.
+        data: what is seen.
+        config: the loop's settings.
         seed: the branch's seed; anchors are drawn from a stream of (seed, iteration), so that a resume is exact.
-        class_weights: `[C]` float32 weights of the cross entropy, or None.
-        watcher: is told of every step, of metrics and of checkpoints.
-        log_every: iterations between two reports of metrics, besides those of validations; None for none.
-        optimizer, progress: state to continue from, or None for a fresh start.
+        device: where it runs.
+        recorder: is told of every step, of metrics and of checkpoints.
+        state: to continue from, or None for a fresh start.
 
     Raises:
         UserError: the loss is not finite.
     """
     started = time.perf_counter()
-    optimizer = optimizer or build_optimizer(trainee, config.optimizer)
-    progress = progress or Progress()
-    contrast_start = method_config.contrast_start(config.iterations)
+    state = state or TrainingState(build_optimizer(trainee, config.optimizer))
+    optimizer, progress = state.optimizer, state.progress
+    term_name = "contrast" if objective.method.is_contrastive else "loss_term"
+    term_iterations = objective.method.term_iterations(config.iterations)
     dtype = autocast_dtype(config.precision, device)
     generator = torch.Generator(device=device)
     means = RunningMeans()
     miou = progress.best_miou
     trainee.train()
-    for images, labels in batches:
-        contrast = contrast_start is not None and progress.iteration >= contrast_start
+    for images, labels in data.batches:
+        with_term = progress.iteration in term_iterations
         images = images.to(device, non_blocking=True)
         labels = labels.to(device, non_blocking=True)
         set_learning_rates(optimizer, learning_rate_factor(progress.iteration, config.iterations, config.schedule))
@@ -148,26 +191,22 @@ def train(
         # Dropout draws from torch's global generator: so that a run and its resume draw alike.
         torch.manual_seed(stream_seed(f"layers of iteration {progress.iteration}", seed))
         normalised, labels = pad_to_stride(
-            trainee.segmentor.normalise(images), labels, stride=trainee.segmentor.stride, ignore_index=ignore_index
+            trainee.segmentor.normalise(images),
+            labels,
+            stride=trainee.segmentor.stride,
+            ignore_index=objective.supervised.supervision.ignore_index,
         )
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            output = trainee(normalised, embed=contrast)
-        loss = segmentation_loss(
-            output,
-            labels,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            auxiliary_weight=config.auxiliary_weight,
-        )
-        means.add("cross_entropy", loss)
-        if contrast:
+            output = trainee(normalised, embed=with_term)
+        supervised = objective.supervised(output.logits, labels)
+        means.add_all(supervised.values)
+        loss = supervised.loss
+        if with_term:
             generator.manual_seed(stream_seed(f"anchors of iteration {progress.iteration}", seed))
-            term: MethodLossOutput = method(output, labels, heads=trainee.method_heads, generator=generator)
-            loss = loss + method_config.settings.weight * term.loss
-            means.add("contrast", term.loss)
-            for name, value in term.statistics.items():
-                means.add(name, value)
+            term: TermOutput = objective.term(output, labels, heads=trainee.term_heads, generator=generator)
+            loss = loss + objective.method.settings.weight * term.loss
+            means.add_all({term_name: term.loss, **term.statistics})
             progress.contrast_steps += 1
         loss.backward()  # type: ignore[no-untyped-call]
         if config.gradient_clip_norm is not None:
@@ -175,30 +214,32 @@ def train(
             means.add("gradient_norm", norm)
         optimizer.step()
         progress.iteration += 1
-        watcher.step(progress.iteration)
+        recorder.step(progress.iteration)
         validating = progress.iteration % config.validate_every == 0 or progress.iteration == config.iterations
-        if validating or (log_every is not None and progress.iteration % log_every == 0):
-            contrasted = means.counts.get("contrast", 0)
+        if validating or (data.log_every is not None and progress.iteration % data.log_every == 0):
+            with_anchors = means.counts.get("anchors", 0)
             values = means.pop()
             _require_finite(values, progress.iteration)
-            progress.anchors += values.get("anchors", 0.0) * contrasted
+            progress.anchors += values.get("anchors", 0.0) * with_anchors
             if not validating:
-                watcher.metrics(progress.iteration, values)
+                recorder.metrics(progress.iteration, values)
                 continue
             trainee.eval()
-            miou = validate(trainee.segmentor)
+            miou = data.validate(trainee.segmentor)
             trainee.train()
             best = miou > progress.best_miou
             if best:
                 progress.best_miou, progress.best_iteration = miou, progress.iteration
-            watcher.metrics(progress.iteration, {**values, "validation_miou": miou})
-            watcher.checkpoint(trainee, optimizer, progress, best=best)
+            recorder.metrics(progress.iteration, {**values, "validation_miou": miou})
+            recorder.checkpoint(trainee, state, best=best)
+    has_anchors = objective.method.is_contrastive or not term_iterations
+    mean_anchors = progress.anchors / progress.contrast_steps if progress.contrast_steps else 0.0
     return TrainResult(
         miou=miou,
         best_miou=progress.best_miou,
         best_iteration=progress.best_iteration,
         contrast_steps=progress.contrast_steps,
-        mean_anchors=progress.anchors / progress.contrast_steps if progress.contrast_steps else 0.0,
+        mean_anchors=mean_anchors if has_anchors else None,
         seconds=time.perf_counter() - started,
     )
 

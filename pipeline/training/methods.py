@@ -1,43 +1,55 @@
-"""Section `methods` of params.yaml: which losses train, with which settings."""
+"""Section `methods` of params.yaml: named ways to train, each a loss term with its settings and supervised terms."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.losses import LOSSES
-from pipeline.losses.shared.term import ContrastConfig
-from serving.contract.errors import UserError
+from pipeline.losses.shared.term import ContrastConfig, TermConfig
+from pipeline.losses.supervised.loss import SupervisedEntry, build_entries
+from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, build
+
+_OWN_KEYS = ("loss", "supervised")  # of a method; every other key is a setting of its loss term
 
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """One training method: a loss and its settings.
+    """One named method: the loss term that it adds, and the supervised loss beside it.
 
     Attributes:
-        loss: name in the registry of losses.
-        settings: an instance of that loss's own `Config`.
+        loss: name of the loss term in the registry of losses.
+        settings: an instance of that term's own `Config`.
+        supervised: supervised terms beside the cross entropy.
     """
 
     loss: str
     settings: Any
+    supervised: tuple[SupervisedEntry, ...] = ()
 
-    def contrast_start(self, iterations: int) -> int | None:
-        """First iteration (from 0) whose loss has the contrast term; None for a method without one."""
-        if not isinstance(self.settings, ContrastConfig):
-            return None
-        return round(self.settings.warmup_fraction * iterations)
+    @property
+    def is_contrastive(self) -> bool:
+        """Whether the loss term contrasts embeddings and so has anchors."""
+        return isinstance(self.settings, ContrastConfig)
+
+    def term_iterations(self, iterations: int) -> range:
+        """The iterations (from 0) of a training of `iterations` in which the loss term is computed.
+
+        None for a term that is never called, such as the baseline's.
+        """
+        return self.settings.active(iterations) if isinstance(self.settings, TermConfig) else range(0)
 
 
 def build_methods(values: object, iterations: int | None, problems: Problems) -> dict[str, MethodConfig]:
-    """Build the section `methods`: each entry names its `loss` and that loss's own settings.
+    """Build the section `methods`: each entry names its `loss`, that term's own settings, and may add `supervised`.
 
     Args:
         values: what YAML gave.
-        iterations: length of the training, where known; a schedule that leaves no contrast step is a problem.
+        iterations: length of the training, where known; a schedule that leaves the term no step is a problem.
         problems: every problem found is added here.
     """
     if not isinstance(values, Mapping) or not values:
@@ -51,24 +63,35 @@ def build_methods(values: object, iterations: int | None, problems: Problems) ->
         if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)):
             problems.add(where, "a method's name is a part of paths: expected letters, digits and underscores only")
             continue
-        if not isinstance(settings, Mapping) or "loss" not in settings:
-            problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
-            continue
-        try:
-            loss = LOSSES.resolve(str(settings["loss"]))
-        except UserError as error:
-            problems.add(f"{where}.loss", str(error))
-            continue
-        options = {key: value for key, value in settings.items() if key != "loss"}
-        config = build(loss.Config, options, where, problems)
-        if config is None:
-            continue
-        method = MethodConfig(str(settings["loss"]), config)
-        start = method.contrast_start(iterations) if iterations is not None else None
-        if start is not None and iterations is not None and start >= iterations:
-            problems.add(
-                f"{where}.warmup_fraction",
-                f"{config.warmup_fraction} of {iterations} iterations leaves no contrast step; lower it or train on",
-            )
-        methods[str(name)] = method
+        method = _build_method(settings, where, iterations, problems)
+        if method is not None:
+            methods[str(name)] = method
     return methods
+
+
+def _build_method(values: object, where: str, iterations: int | None, problems: Problems) -> MethodConfig | None:
+    if not isinstance(values, Mapping) or "loss" not in values:
+        problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
+        return None
+    supervised = build_entries(values.get("supervised") or (), f"{where}.supervised", problems)
+    try:
+        loss = LOSSES.resolve(str(values["loss"]))
+    except UserError as error:
+        problems.add(f"{where}.loss", str(error))
+        return None
+    known = [field.name for field in dataclasses.fields(loss.Config)]
+    unknown = [key for key in values if key not in (*known, *_OWN_KEYS)]
+    for key in unknown:
+        problems.add(f"{where}.{key}", f"unknown key{did_you_mean(str(key), [*_OWN_KEYS, *known])}")
+    options = {key: value for key, value in values.items() if key in known}
+    settings = build(loss.Config, options, where, problems)
+    if settings is None or unknown:
+        return None
+    method = MethodConfig(str(values["loss"]), settings, supervised)
+    if iterations is not None and isinstance(settings, TermConfig) and not method.term_iterations(iterations):
+        problems.add(
+            f"{where}.warmup_fraction",
+            f"{settings.warmup_fraction} up to end_fraction {settings.end_fraction} of {iterations} iterations leaves "
+            "the loss term no step; lower it, raise end_fraction or train on",
+        )
+    return method

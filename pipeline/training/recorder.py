@@ -7,22 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import torch
 from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from torch import Tensor
 
-from pipeline.losses.shared.term import MethodLoss
+from pipeline.losses.shared.term import LossTerm
 from pipeline.models.network.weights import save_tensors
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.checkpoints import save_resume
-from pipeline.training.loop import Progress
+from pipeline.training.loop import TrainingState
 from serving.contract.files import atomic_path
 
 
-class TrainingWatcher:
+class TrainingRecorder:
     """Writes curves under `curves`, checkpoints `best` and `last` under `folder`, the resume state at `resume_path`.
 
     Args:
@@ -30,7 +29,7 @@ class TrainingWatcher:
         folder: where the checkpoints go.
         curves: DVCLive's folder.
         resume_path: state of an interrupted training; removed when the training is complete.
-        method: its buffers are part of the resume state.
+        term: its buffers are part of the resume state.
         fingerprint: of everything that determines the training.
         iterations: length of the training.
         best: best weights so far, when resuming.
@@ -44,7 +43,7 @@ class TrainingWatcher:
         folder: Path,
         curves: Path,
         resume_path: Path,
-        method: MethodLoss,
+        term: LossTerm,
         fingerprint: str,
         iterations: int,
         best: Mapping[str, Tensor] | None = None,
@@ -52,7 +51,7 @@ class TrainingWatcher:
     ) -> None:
         self._folder = folder
         self._resume_path = resume_path
-        self._method = method
+        self._term = term
         self._fingerprint = fingerprint
         self._best = dict(best or {})
         self._validated = ""
@@ -74,7 +73,7 @@ class TrainingWatcher:
         )
         self._task = self._bar.add_task(name, total=iterations, completed=start, shown="")
 
-    def __enter__(self) -> TrainingWatcher:
+    def __enter__(self) -> TrainingRecorder:
         self._bar.start()
         return self
 
@@ -100,7 +99,7 @@ class TrainingWatcher:
             self._validated = f", validation mIoU {values['validation_miou']:.4f}"
         self._bar.update(self._task, shown=f"loss {values['cross_entropy']:.3f}{self._validated}")
 
-    def checkpoint(self, trainee: Trainee, optimizer: torch.optim.Optimizer, progress: Progress, *, best: bool) -> None:
+    def checkpoint(self, trainee: Trainee, state: TrainingState, *, best: bool) -> None:
         """Write `last`, `best` when it is, and the state to resume from."""
         weights = {name: value.detach().cpu().clone() for name, value in trainee.state_dict().items()}
         save_tensors(weights, self._folder / "last.safetensors")
@@ -111,9 +110,8 @@ class TrainingWatcher:
             self._resume_path,
             trainee=trainee,
             best=self._best,
-            method=self._method,
-            optimizer=optimizer,
-            progress=progress,
+            term=self._term,
+            state=state,
             fingerprint=self._fingerprint,
         )
 

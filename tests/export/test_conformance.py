@@ -87,7 +87,7 @@ def test_what_the_contrast_trained_with_is_not_in_the_graph(segmentor: Segmentor
         build_segmentor(segmentor.config, segmentor.num_classes, seed=3),
         taps=Taps.STAGES,
         embedding_dim=32,
-        method_heads=nn.ModuleDict(),
+        term_heads=nn.ModuleDict(),
         auxiliary=True,
         seed=1,
     )

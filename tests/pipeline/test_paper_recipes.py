@@ -31,7 +31,7 @@ from pipeline.recipes import (
     summary,
     whole_recipes,
 )
-from pipeline.training.checkpoints import attach_training_heads, build_method
+from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.loop import pad_to_stride
 from serving.contract.errors import UserError
 
@@ -120,7 +120,7 @@ def test_methods_are_as_specified() -> None:
     pixel = with_recipes("cityscapes-hrnet48").methods["pixel_contrast"]
     assert (pixel.settings.temperature, pixel.settings.base_temperature, pixel.settings.weight) == (0.1, 0.07, 0.1)
     assert (pixel.settings.max_samples, pixel.settings.max_views, pixel.settings.memory) == (1024, 100, "none")
-    assert pixel.contrast_start(40_000) == 5000
+    assert pixel.term_iterations(40_000) == range(5000, 40_000)
     memory = with_recipes("cityscapes-hrnet48-pixel_contrast_memory").methods["pixel_contrast_memory"].settings
     assert (memory.memory, memory.pixels_per_region) == ("both", 10)
     small = with_recipes("camvid-hrnet48-pixel_contrast_memory").methods
@@ -136,7 +136,7 @@ def test_memory_banks_fit_the_number_of_classes(data: str) -> None:
     params = with_recipes(f"{data}-lite0-pixel_contrast_memory")
     classes, images = PUBLISHED[data][-2:]
     with torch.device("meta"):
-        method = build_method(
+        method = build_loss_term(
             params.methods["pixel_contrast_memory"], num_classes=classes, ignore_index=255, training_images=images
         )
     assert any(buffer.numel() >= classes * images for buffer in method.buffers())
@@ -159,7 +159,7 @@ def test_networks_are_built_with_every_methods_training_heads(data: str, name: s
         assert logits.shape[:2] == (2, classes)
         for method in METHODS:
             config = with_recipes(f"{data}-{name}-{method}").methods[method]
-            loss = build_method(config, num_classes=classes, ignore_index=255, training_images=1)
+            loss = build_loss_term(config, num_classes=classes, ignore_index=255, training_images=1)
             trainee = attach_training_heads(segmentor, loss, auxiliary=True, seed=0)
             assert trainee.segmentor is segmentor
 

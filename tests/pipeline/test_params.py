@@ -20,8 +20,8 @@ def values(repository: Path) -> dict[str, Any]:
 def test_the_committed_file_is_valid(repository: Path) -> None:
     params = load_params(repository / "params.yaml")
     assert params.profile == "quick"
-    assert params.methods["pixel_contrast"].contrast_start(800) == 100
-    assert params.methods["cross_entropy"].contrast_start(800) is None
+    assert params.methods["pixel_contrast"].term_iterations(800) == range(100, 800)
+    assert params.methods["cross_entropy"].term_iterations(800) == range(0)
 
 
 def test_all_problems_are_listed_at_once(values: dict[str, Any]) -> None:
@@ -76,9 +76,9 @@ def test_names_that_do_not_fit_together_are_refused(
     assert expected in str(caught.value)
 
 
-def test_a_schedule_without_a_contrast_step_is_refused(values: dict[str, Any]) -> None:
+def test_a_schedule_that_leaves_the_loss_term_no_step_is_refused(values: dict[str, Any]) -> None:
     merge(values, {"train": {"iterations": 1}, "methods": {"pixel_contrast": {"warmup_fraction": 0.9}}})
-    with pytest.raises(UserError, match="leaves no contrast step"):
+    with pytest.raises(UserError, match="leaves the loss term no step"):
         validate_params(values, "params.yaml")
 
 

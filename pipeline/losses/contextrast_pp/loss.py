@@ -5,27 +5,29 @@ Sung et al., 2026, arXiv 2608.22679: L = L_CE + alpha (L_PA + L_AA).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.losses.contextrast.loss import Contextrast, ContextrastConfig
 from pipeline.losses.contextrast_pp.adaptive_fusion import AdaptiveFusion
 from pipeline.losses.shared.info_nce import info_nce
+from pipeline.losses.shared.layered_contrast import LayeredContrastConfig, layered_contrast
 from pipeline.losses.shared.pixel_anchor import ClassAnchors
 from pipeline.losses.shared.resolution import NO_CLASS
-from pipeline.losses.shared.ring import ClassRings
-from pipeline.losses.shared.term import MethodLossOutput
-from pipeline.models.network.head import TraineeOutput
+from pipeline.losses.shared.ring_buffer import ClassRings
+from pipeline.losses.shared.term import LossTerm, TermOutput
+from pipeline.models.network.head import Taps, TraineeOutput
 from serving.contract.schema import Require
 
 
 @dataclass(frozen=True)
-class ContextrastPlusPlusConfig(ContextrastConfig):
-    """Settings of Contextrast++.
+class ContextrastPlusPlusConfig(LayeredContrastConfig):
+    """Settings of Contextrast++: those of the layered contrast, and of the memory of anchors.
 
     Attributes:
         anchor_bank_size: anchors stored per class (K_M).
@@ -34,17 +36,17 @@ class ContextrastPlusPlusConfig(ContextrastConfig):
     layer_weights: tuple[float, ...] = (1.0, 0.7, 0.3, 0.1)
     anchor_bank_size: int = 100
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require = Require()
+    def check(self, require: Require) -> None:
+        """See `TermConfig.check`."""
+        super().check(require)
         require(self.anchor_bank_size >= 1, f"anchor_bank_size: expected at least 1, got {self.anchor_bank_size}")
-        require.done()
 
 
-class ContextrastPlusPlus(Contextrast):
-    """Contextrast with fusion that is learned and a memory of anchors."""
+class ContextrastPlusPlus(LossTerm):
+    """The layered contrast with fusion that is learned, and a memory of anchors."""
 
     Config: ClassVar[type[ContextrastPlusPlusConfig]] = ContextrastPlusPlusConfig
+    taps: ClassVar[Taps] = Taps.STAGES
     config: ContextrastPlusPlusConfig
 
     def __init__(
@@ -54,19 +56,31 @@ class ContextrastPlusPlus(Contextrast):
         self.bank = ClassRings((config.anchor_bank_size,), num_classes, config.embedding_dim)
 
     def build_heads(self, layers: int) -> nn.ModuleDict:
-        """One fusion per layer but the deepest: `{"fusion": ModuleList}`, shallow to deep."""
-        super().build_heads(layers)
+        """One fusion per layer but the deepest: `{"fusion": ModuleList}`, shallow to deep.
+
+        Raises:
+            UserError: a tapped layer would have no weight.
+        """
+        self.config.check_layers(layers)
         fusions = [AdaptiveFusion(self.config.embedding_dim, self.config.local_weight) for _ in range(layers - 1)]
         return nn.ModuleDict({"fusion": nn.ModuleList(fusions)})
 
     def forward(
         self, output: TraineeOutput, labels: Tensor, *, heads: nn.ModuleDict, generator: torch.Generator
-    ) -> MethodLossOutput:
+    ) -> TermOutput:
         """L_PA + L_AA; this step's anchors are stored afterwards.
 
-        Statistics: those of Contextrast, `anchor_loss` (L_AA) and `bank_fill` in [0,1] of the anchor bank.
+        Statistics: those of `LayeredContrast`, `anchor_loss` (L_AA) and `bank_fill` in [0,1] of the anchor bank.
         """
-        contrast = self.contrast_layers(output, labels, heads, generator)
+        contrast = layered_contrast(
+            output,
+            labels,
+            partial(fuse, heads=heads),
+            self.config,
+            num_classes=self.num_classes,
+            ignore_index=self.ignore_index,
+            generator=generator,
+        )
         anchors, present = prioritise(contrast.anchors, contrast.present)
         anchor_loss = self._anchor_loss(anchors, present, generator)
         self.bank.write(0, anchors.detach()[None, :, None], present.long()[None])
@@ -75,18 +89,7 @@ class ContextrastPlusPlus(Contextrast):
             "anchor_loss": anchor_loss.detach(),
             "bank_fill": self.bank.fill(),
         }
-        return MethodLossOutput(loss=contrast.loss + anchor_loss, statistics=statistics)
-
-    def fuse(self, anchors: list[ClassAnchors], heads: nn.ModuleDict) -> list[Tensor]:
-        """Fuse each layer's anchors with the deepest layer's where a class is in both, by that layer's learned head."""
-        fusions = heads["fusion"]
-        assert isinstance(fusions, nn.ModuleList)
-        deepest = anchors[-1]
-        fused = []
-        for layer, fusion in zip(anchors[:-1], fusions, strict=True):
-            both = (layer.present & deepest.present)[:, None]
-            fused.append(F.normalize(torch.where(both, fusion(layer.means, deepest.means), layer.means), dim=1))
-        return [*fused, F.normalize(deepest.means, dim=1)]
+        return TermOutput(loss=contrast.loss + anchor_loss, statistics=statistics)
 
     def _anchor_loss(self, anchors: Tensor, present: Tensor, generator: torch.Generator) -> Tensor:
         """L_AA: InfoNCE of the present anchors against as many stored anchors of every class that has any."""
@@ -100,6 +103,26 @@ class ContextrastPlusPlus(Contextrast):
             temperature=self.config.temperature,
             base_temperature=self.config.temperature,
         )
+
+
+def fuse(anchors: Sequence[ClassAnchors], *, heads: nn.ModuleDict) -> list[Tensor]:
+    """Fuse each layer's anchors with the deepest layer's where a class is in both, by that layer's learned head.
+
+    Args:
+        anchors: of each layer, shallow to deep.
+        heads: what `ContextrastPlusPlus.build_heads` gave.
+
+    Returns:
+        For each layer `[C,D]`, unit norm over D.
+    """
+    fusions = heads["fusion"]
+    assert isinstance(fusions, nn.ModuleList)
+    deepest = anchors[-1]
+    fused = []
+    for layer, fusion in zip(anchors[:-1], fusions, strict=True):
+        both = (layer.present & deepest.present)[:, None]
+        fused.append(F.normalize(torch.where(both, fusion(layer.means, deepest.means), layer.means), dim=1))
+    return [*fused, F.normalize(deepest.means, dim=1)]
 
 
 def prioritise(anchors: list[Tensor], present: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,15 +11,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.losses.shared.gather import gather_pixels
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.info_nce_by_class import info_nce_by_class
 from pipeline.losses.shared.memory_bank import MemoryBank
 from pipeline.losses.shared.resolution import NO_CLASS, nearest, predicted_classes
-from pipeline.losses.shared.rows import gather_rows
 from pipeline.losses.shared.sampling import AnchorSample, sample_views
 from pipeline.losses.shared.semi_hard import SemiHard
 from pipeline.losses.shared.statistics import alignment_and_uniformity, class_share
-from pipeline.losses.shared.term import ContrastConfig, MethodLoss, MethodLossOutput
+from pipeline.losses.shared.term import ContrastConfig, LossTerm, TermOutput
 from pipeline.models.network.head import Taps, TraineeOutput
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
@@ -66,9 +66,9 @@ class PixelContrastConfig(ContrastConfig):
     negatives_per_anchor: int = 2048
     hardest: float = 0.1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require = Require()
+    def check(self, require: Require) -> None:
+        """See `TermConfig.check`."""
+        super().check(require)
         for name in ("temperature", "base_temperature"):
             require(getattr(self, name) > 0, f"{name}: expected above 0, got {getattr(self, name)}")
         sizes = ["max_samples", "max_views", "pixels_per_region", "positives_per_anchor", "negatives_per_anchor"]
@@ -80,10 +80,9 @@ class PixelContrastConfig(ContrastConfig):
             not self.semi_hard or self.memory != "none",
             "semi_hard: it selects from the memory bank; set memory to region, pixel or both as well",
         )
-        require.done()
 
 
-class PixelContrast(MethodLoss):
+class PixelContrast(LossTerm):
     """Segmentation-aware anchors contrasted with each other across a batch, or with a bank of earlier images."""
 
     Config: ClassVar[type[PixelContrastConfig]] = PixelContrastConfig
@@ -113,7 +112,7 @@ class PixelContrast(MethodLoss):
 
     def forward(
         self, output: TraineeOutput, labels: Tensor, *, heads: nn.ModuleDict, generator: torch.Generator
-    ) -> MethodLossOutput:
+    ) -> TermOutput:
         """InfoNCE of the sampled anchors; with a memory bank, the batch is enqueued afterwards.
 
         Statistics: `anchors`, `hard_share` (of the anchors), `class_share` (of the classes present, those that have an
@@ -125,13 +124,13 @@ class PixelContrast(MethodLoss):
         labels = labels.where(labels != self.ignore_index, NO_CLASS)
         anchors, views = sample_views(
             labels,
-            nearest(predicted_classes(output.logits), (height, width)),
+            nearest(predicted_classes(output.logits.main), (height, width)),
             max_samples=self.config.max_samples,
             max_views=self.config.max_views,
             ignore_index=NO_CLASS,
             generator=generator,
         )
-        rows = gather_rows(embeddings, anchors.image, anchors.pixel)
+        rows = gather_pixels(embeddings, anchors.image, anchors.pixel)
         statistics = {
             "anchors": torch.full((), float(len(anchors)), device=labels.device),
             "hard_share": anchors.hard.sum() / max(1, len(anchors)),
@@ -149,7 +148,7 @@ class PixelContrast(MethodLoss):
             loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
             self.bank.enqueue(embeddings, labels, generator=generator)
             statistics["bank_fill"] = self.bank.fill()
-        return MethodLossOutput(loss=loss, statistics=statistics)
+        return TermOutput(loss=loss, statistics=statistics)
 
     def _contrast_with(
         self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.losses.shared.class_products import class_indicators, class_sums
 from pipeline.losses.shared.distributed import gather_batch
 from pipeline.losses.shared.groups import count_members
-from pipeline.losses.shared.ring import ClassRings
+from pipeline.losses.shared.ring_buffer import ClassRings
 
 _REGION, _PIXEL = 0, 1
 _RANDOM_BITS = 30

@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.models.network.head import TraineeOutput
+from pipeline.losses.supervised.term import (
+    LabelledLogits,
+    SupervisedConfig,
+    SupervisedTerm,
+    Supervision,
+    log_probabilities_at,
+)
+from pipeline.models.network.head import Logits
+
+
+@dataclass(frozen=True)
+class CrossEntropyTermConfig(SupervisedConfig):
+    """The cross entropy has no settings but its weight."""
+
+
+class CrossEntropyTerm(SupervisedTerm):
+    """Cross entropy of the logits, upsampled to the labels, plus that of each auxiliary classifier.
+
+    The mean is over labelled pixels (weighted by the class weights where there are any).
+    """
+
+    Config: ClassVar[type[CrossEntropyTermConfig]] = CrossEntropyTermConfig
+
+    def __call__(self, batch: LabelledLogits) -> Tensor:
+        """See `SupervisedTerm.__call__`."""
+        weights = self.supervision.class_weights
+        if weights is None:
+            normaliser = batch.labelled.sum()
+        else:
+            padded = torch.cat([weights, weights.new_zeros(1)])
+            normaliser = padded[batch.labels.where(batch.labelled, len(weights))].sum()
+        # Without a labelled pixel the sum is 0 whatever it is divided by; any other normaliser stays as it is.
+        normaliser = normaliser.where(normaliser > 0, 1)
+        total = self._sum(batch.log_probabilities, batch.labels)
+        for logits in batch.logits.auxiliary:
+            log_probabilities = log_probabilities_at(logits, batch.labels)
+            total = total + self.supervision.auxiliary_weight * self._sum(log_probabilities, batch.labels)
+        return total / normaliser
+
+    def _sum(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        weights, ignore_index = self.supervision.class_weights, self.supervision.ignore_index
+        return F.nll_loss(log_probabilities, labels, weight=weights, ignore_index=ignore_index, reduction="sum")
 
 
 def segmentation_loss(
-    output: TraineeOutput,
+    logits: Logits,
     labels: Tensor,
     *,
     ignore_index: int,
     class_weights: Tensor | None = None,
     auxiliary_weight: float = 0.4,
 ) -> Tensor:
-    """Cross entropy of the logits, upsampled to the labels, plus that of each auxiliary classifier.
-
-    The mean is over labelled pixels (weighted by `class_weights` where given) and is an exact, differentiable 0 when
-    every pixel is ignored.
+    """The cross entropy of one batch, whatever autocast says: `CrossEntropyTerm` as a function.
 
     Args:
-        output: logits `[B,C,h,w]` and auxiliary logits, each at its own resolution.
+        logits: main `[B,C,h,w]` and auxiliary, each at its own resolution.
         labels: `[B,H,W]` int64.
         ignore_index: label that counts nowhere.
         class_weights: `[C]` float, or None for equal weights.
         auxiliary_weight: factor of every auxiliary classifier's cross entropy.
 
     Returns:
-        Scalar, float32 or wider whatever autocast says.
+        Scalar, float32 or wider; an exact, differentiable 0 when every pixel is ignored.
     """
+    term = CrossEntropyTerm(CrossEntropyTermConfig(), Supervision(ignore_index, class_weights, auxiliary_weight))
     with torch.autocast(labels.device.type, enabled=False):
-        if class_weights is None:
-            normaliser = (labels != ignore_index).sum()
-        else:
-            padded = torch.cat([class_weights, class_weights.new_zeros(1)])
-            normaliser = padded[labels.where(labels != ignore_index, len(class_weights))].sum()
-        # Without a labelled pixel the sum is 0 whatever it is divided by; any other normaliser stays as it is.
-        normaliser = normaliser.where(normaliser > 0, 1)
-        total = _cross_entropy_sum(output.logits, labels, ignore_index, class_weights)
-        for logits in output.auxiliary_logits:
-            total = total + auxiliary_weight * _cross_entropy_sum(logits, labels, ignore_index, class_weights)
-        return total / normaliser
-
-
-def _cross_entropy_sum(logits: Tensor, labels: Tensor, ignore_index: int, class_weights: Tensor | None) -> Tensor:
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.shape[-2:] != labels.shape[-2:]:
-        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum")
+        return term(LabelledLogits(logits, labels, ignore_index))

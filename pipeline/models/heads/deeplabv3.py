@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.network.catalog import Family
-from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.head import Head, HeadOutput, Logits
 from pipeline.models.network.layers import ConvNormAct, global_mean, initialise, initialise_classifier
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
@@ -102,4 +102,4 @@ class DeepLabV3Head(Head):
         """See `Head.forward`; logits at the stride of the deepest stage. Raises as `ImagePooling.forward`."""
         deepest = stages[-1]
         merged = self.merge(torch.cat([branch(deepest) for branch in self.branches], dim=1))
-        return HeadOutput(self.classifier(self.refine(self.dropout(merged))), deepest)
+        return HeadOutput(Logits(self.classifier(self.refine(self.dropout(merged)))), deepest)

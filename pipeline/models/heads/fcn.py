@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.models.network.catalog import Family
-from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.head import Head, HeadOutput, Logits
 from pipeline.models.network.layers import ConvNormAct, initialise, initialise_classifier
 from serving.contract.schema import Require
 
@@ -58,4 +58,4 @@ class FCNHead(Head):
     def forward(self, stages: Sequence[Tensor]) -> HeadOutput:
         """See `Head.forward`; logits at the stride of the deepest stage."""
         deepest = stages[-1]
-        return HeadOutput(self.classifier(self.dropout(self.hidden(deepest))), deepest)
+        return HeadOutput(Logits(self.classifier(self.dropout(self.hidden(deepest)))), deepest)

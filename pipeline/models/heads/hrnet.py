@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.models.network.branches import BranchClassifier, concatenate_branches
 from pipeline.models.network.catalog import Family
-from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.head import Head, HeadOutput, Logits
 
 
 @dataclass(frozen=True)
@@ -39,4 +39,4 @@ class HRNetHead(Head):
     def forward(self, stages: Sequence[Tensor]) -> HeadOutput:
         """See `Head.forward`; logits at the stride of the first branch."""
         branches = concatenate_branches(stages, self.strides)
-        return HeadOutput(self.classifier(branches), branches)
+        return HeadOutput(Logits(self.classifier(branches)), branches)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.network.catalog import Family
-from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.head import Head, HeadOutput, Logits
 from pipeline.models.network.layers import (
     ConvNormAct,
     SeparableConv,
@@ -73,4 +73,4 @@ class LightHead(Head):
         for index in range(len(stages) - 2, -1, -1):
             refined = enlarge(self.refinements[index + 1](fused), self.strides[index + 1] // self.strides[index])
             fused = refined + self.laterals[index](stages[index])
-        return HeadOutput(self.classifier(self.refinements[0](fused)), fused)
+        return HeadOutput(Logits(self.classifier(self.refinements[0](fused))), fused)

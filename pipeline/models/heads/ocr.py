@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.models.network.branches import BranchClassifier, concatenate_branches
 from pipeline.models.network.catalog import Family
-from pipeline.models.network.head import Head, HeadOutput
+from pipeline.models.network.head import Head, HeadOutput, Logits
 from pipeline.models.network.layers import ConvNormAct, initialise, initialise_classifier
 from serving.contract.schema import Require
 
@@ -108,4 +108,4 @@ class OCRHead(Head):
         pixels = self.pixels(branches)
         contextual = self.attention(pixels, object_regions(pixels, region_logits))
         merged = self.merge(torch.cat([contextual, pixels], dim=1))
-        return HeadOutput(self.classifier(self.dropout(merged)), branches, (region_logits,))
+        return HeadOutput(Logits(self.classifier(self.dropout(merged)), (region_logits,)), branches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from pipeline.models.network.catalog import Family
 
 
 class Taps(Enum):
-    """Which features a method projects to embeddings."""
+    """Which features a loss term gets as embeddings."""
 
     NONE = "none"
     HEAD_INPUT = "head_input"  # one tensor: what the head reads (ContrastiveSeg)
@@ -22,18 +22,29 @@ class Taps(Enum):
 
 
 @dataclass(frozen=True)
+class Logits:
+    """What the classifiers say of a batch.
+
+    Attributes:
+        main: `[B,C,h,w]` float at the head's output stride, before upsampling: what becomes the mask.
+        auxiliary: logits of further classifiers, which only the training loss reads, `[B,C,h',w']` each; may be empty.
+    """
+
+    main: Tensor
+    auxiliary: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
 class HeadOutput:
     """What a head gives.
 
     Attributes:
-        logits: `[B,C,h,w]` float at the head's output stride, before upsampling.
+        logits: auxiliary are those of classifiers that feed the main one and therefore ship (OCR's).
         input: `[B,c,h,w]`, the single tensor tapped by `Taps.HEAD_INPUT`.
-        auxiliary_logits: logits of classifiers that feed the main one and therefore ship (OCR's), `[B,C,h',w']`.
     """
 
-    logits: Tensor
+    logits: Logits
     input: Tensor
-    auxiliary_logits: tuple[Tensor, ...] = ()
 
 
 class Head(nn.Module, ABC):
@@ -81,16 +92,12 @@ class SegmentorFeatures:
     """Everything a training head may tap.
 
     Attributes:
-        logits: `[B,C,h,w]` float at the head's output stride, before upsampling.
         stages: encoder features, shallow to deep, `[B,C_i,h_i,w_i]`.
-        head_input: `[B,C,h,w]`, the single tensor tapped by `Taps.HEAD_INPUT`.
-        auxiliary_logits: logits of classifiers that ship with the head (OCR's), `[B,C,h',w']`; usually empty.
+        head: what the head made of them.
     """
 
-    logits: Tensor
     stages: tuple[Tensor, ...]
-    head_input: Tensor
-    auxiliary_logits: tuple[Tensor, ...] = ()
+    head: HeadOutput
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,9 @@ class TraineeOutput:
     """What one training forward gives.
 
     Attributes:
-        logits: `[B,C,h,w]` float at the head's output stride.
-        auxiliary_logits: further logits for the training loss, `[B,C,h',w']` each: those of the head's own auxiliary
-            classifiers (OCR's, which ships), then that of the training-only one; may be empty.
+        logits: auxiliary are those of the head's own auxiliary classifiers, then that of the training-only one.
         embeddings: unit-norm `[B,D,h_i,w_i]` per tapped layer, shallow to deep; empty while the contrast is off.
     """
 
-    logits: Tensor
-    auxiliary_logits: tuple[Tensor, ...] = ()
-    embeddings: tuple[Tensor, ...] = field(default=())
+    logits: Logits
+    embeddings: tuple[Tensor, ...] = ()

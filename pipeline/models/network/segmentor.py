@@ -76,8 +76,7 @@ class Segmentor(nn.Module):
         if not torch.compiler.is_exporting():
             self._check_size(images)
         stages = self.backbone(images)
-        output = self.head(stages)
-        return SegmentorFeatures(output.logits, stages, output.input, output.auxiliary_logits)
+        return SegmentorFeatures(stages, self.head(stages))
 
     def _check_size(self, images: Tensor) -> None:
         batch, _, height, width = images.shape
@@ -94,7 +93,7 @@ class Segmentor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[B,C,h,w]` at `output_stride` of normalised images `[B,3,H,W]`. Raises as `features` does."""
-        return self.features(images).logits
+        return self.features(images).head.logits.main
 
 
 def build_segmentor(config: ModelConfig, num_classes: int, *, seed: int) -> Segmentor:

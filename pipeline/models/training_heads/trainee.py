@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.compute.random_streams import random_stream
-from pipeline.models.network.head import SegmentorFeatures, Taps, TraineeOutput
+from pipeline.models.network.head import Logits, SegmentorFeatures, Taps, TraineeOutput
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.projection import AuxiliaryHead, ProjectionHead
 
@@ -26,10 +26,10 @@ class Trainee(nn.Module):
         taps: which features are projected.
         projections: one projection head per tapped layer, shallow to deep.
         auxiliary: classifier on the segmentor's `auxiliary_stage`, or None.
-        method_heads: learnable parts of the training method.
+        term_heads: learnable parts of the loss term.
 
     Attributes:
-        training_heads: ModuleDict of `projections`, `auxiliary` (where there is one) and `method`: everything that
+        training_heads: ModuleDict of `projections`, `auxiliary` (where there is one) and `term`: everything that
             stripping leaves behind.
     """
 
@@ -40,12 +40,12 @@ class Trainee(nn.Module):
         taps: Taps,
         projections: nn.ModuleList,
         auxiliary: nn.Module | None,
-        method_heads: nn.ModuleDict,
+        term_heads: nn.ModuleDict,
     ) -> None:
         super().__init__()
         self.segmentor = segmentor
         self.taps = taps
-        self.training_heads = nn.ModuleDict({"projections": projections, "method": method_heads})
+        self.training_heads = nn.ModuleDict({"projections": projections, "term": term_heads})
         if auxiliary is not None:
             self.training_heads["auxiliary"] = auxiliary
 
@@ -55,9 +55,9 @@ class Trainee(nn.Module):
         return len(tapped_channels(self.segmentor, self.taps))
 
     @property
-    def method_heads(self) -> nn.ModuleDict:
-        """Learnable parts of the training method."""
-        heads = self.training_heads["method"]
+    def term_heads(self) -> nn.ModuleDict:
+        """Learnable parts of the loss term."""
+        heads = self.training_heads["term"]
         assert isinstance(heads, nn.ModuleDict)
         return heads
 
@@ -69,18 +69,18 @@ class Trainee(nn.Module):
             embed: project the tapped features; when false nothing of the contrast is computed.
         """
         features = self.segmentor.features(images)
-        auxiliary_logits = features.auxiliary_logits
+        logits = features.head.logits
         if "auxiliary" in self.training_heads:
             assert self.segmentor.auxiliary_stage is not None
             inner = features.stages[self.segmentor.auxiliary_stage]
-            auxiliary_logits = (*auxiliary_logits, self.training_heads["auxiliary"](inner))
+            logits = Logits(logits.main, (*logits.auxiliary, self.training_heads["auxiliary"](inner)))
         embeddings: tuple[Tensor, ...] = ()
         if embed:
             projections = self.training_heads["projections"]
             assert isinstance(projections, nn.ModuleList)
             tapped = tapped_features(features, self.taps)
             embeddings = tuple(project(tensor) for project, tensor in zip(projections, tapped, strict=True))
-        return TraineeOutput(features.logits, auxiliary_logits, embeddings)
+        return TraineeOutput(logits, embeddings)
 
 
 def tapped_channels(segmentor: Segmentor, taps: Taps) -> tuple[int, ...]:
@@ -94,19 +94,19 @@ def tapped_features(features: SegmentorFeatures, taps: Taps) -> tuple[Tensor, ..
     """The tapped layers `[B,C_i,h_i,w_i]`, shallow to deep."""
     if taps is Taps.NONE:
         return ()
-    return (features.head_input,) if taps is Taps.HEAD_INPUT else features.stages
+    return (features.head.input,) if taps is Taps.HEAD_INPUT else features.stages
 
 
 def build_trainee(
-    segmentor: Segmentor, *, taps: Taps, embedding_dim: int, method_heads: nn.ModuleDict, auxiliary: bool, seed: int
+    segmentor: Segmentor, *, taps: Taps, embedding_dim: int, term_heads: nn.ModuleDict, auxiliary: bool, seed: int
 ) -> Trainee:
     """Put training heads around `segmentor`, their initial weights from a stream of their own.
 
     Args:
         segmentor: what will ship; neither copied nor changed.
-        taps: which features the method projects.
+        taps: which features are projected.
         embedding_dim: D of the embeddings.
-        method_heads: learnable parts of the method, already initialised.
+        term_heads: learnable parts of the loss term, already initialised.
         auxiliary: add the auxiliary classifier where the head's architecture has one.
         seed: of the training heads' initial weights.
     """
@@ -120,9 +120,9 @@ def build_trainee(
             if auxiliary and stage is not None
             else None
         )
-    return Trainee(
-        segmentor, taps=taps, projections=projections, auxiliary=auxiliary_head, method_heads=method_heads
-    ).to(segmentor.mean.device)
+    return Trainee(segmentor, taps=taps, projections=projections, auxiliary=auxiliary_head, term_heads=term_heads).to(
+        segmentor.mean.device
+    )
 
 
 @torch.no_grad()
@@ -149,7 +149,7 @@ def strip(trainee: Trainee, images: Tensor) -> Segmentor:
             raise StripError(f"training_heads.{name} is a tensor of the segmentor too: it cannot be taken apart")
     modes = {module: module.training for module in trainee.modules()}
     try:
-        before = trainee.eval()(images, embed=True).logits
+        before = trainee.eval()(images, embed=True).logits.main
     finally:
         for module, mode in modes.items():
             module.training = mode

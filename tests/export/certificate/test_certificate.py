@@ -295,7 +295,7 @@ def test_trainee_shipped_whole_fails_where_the_stripped_one_passes(tmp_path):
             build_segmentor(config, CLASSES, seed=seed),
             taps=Taps.HEAD_INPUT,
             embedding_dim=256,
-            method_heads=nn.ModuleDict(),
+            term_heads=nn.ModuleDict(),
             auxiliary=False,
             seed=seed,
         ).eval()

@@ -1,8 +1,9 @@
-"""Slow, obvious references, written from the equations and from nothing else."""
+"""Slow, obvious references, written from the equations and from nothing else; and a counter of operations."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def edges_of(inside: np.ndarray) -> np.ndarray:
@@ -118,6 +120,36 @@ def slow_pixel_anchor_loss(
         if terms:
             total = total + layer_weights[layer] * torch.stack(terms).mean()
     return total
+
+
+class Operations(TorchDispatchMode):
+    """Counts what reaches a device, and how often the host waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.calls[name] += 1
+        by_mask = name.startswith("index") and any(
+            isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+            for arg in args
+            if isinstance(arg, (list, tuple))
+            for index in arg
+        )
+        if by_mask or name in {
+            "_local_scalar_dense", "nonzero", "masked_select", "bincount", "_unique2", "unique_dim",
+            "unique_consecutive", "equal", "is_nonzero", "argwhere",
+        }:  # fmt: skip
+            self.waits.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def operation_counter() -> type[Operations]:
+    return Operations
 
 
 @pytest.fixture(scope="session")

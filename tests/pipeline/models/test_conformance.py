@@ -49,7 +49,7 @@ def settle(module: nn.Module, images: Tensor) -> None:
 
 
 def make_trainee(segmentor: Segmentor, taps: Taps) -> Trainee:
-    return build_trainee(segmentor, taps=taps, embedding_dim=16, method_heads=nn.ModuleDict(), auxiliary=True, seed=1)
+    return build_trainee(segmentor, taps=taps, embedding_dim=16, term_heads=nn.ModuleDict(), auxiliary=True, seed=1)
 
 
 def assert_close(actual: Tensor, expected: Tensor, relative: float) -> None:
@@ -91,19 +91,19 @@ class TestShapes:
         height, width = images.shape[2:]
         with torch.no_grad():
             features = segmentor.features(images)
-        assert features.logits.shape == (
+        assert features.head.logits.main.shape == (
             batch,
             CLASSES,
             height // segmentor.output_stride,
             width // segmentor.output_stride,
         )
-        assert torch.isfinite(features.logits).all()
+        assert torch.isfinite(features.head.logits.main).all()
         for stage, channels, stride in zip(
             features.stages, segmentor.stage_channels, segmentor.stage_strides, strict=True
         ):
             assert stage.shape == (batch, channels, height // stride, width // stride)
-        assert features.head_input.shape[:2] == (batch, segmentor.head_input_channels)
-        for logits in features.auxiliary_logits:
+        assert features.head.input.shape[:2] == (batch, segmentor.head_input_channels)
+        for logits in features.head.logits.auxiliary:
             assert logits.shape[:2] == (batch, CLASSES)
 
     def test_strides_rise_to_the_one_that_images_must_keep(self, segmentor: Segmentor) -> None:
@@ -159,7 +159,7 @@ class TestTraining:
         output = trainee(random_images(segmentor, 2, 2, 3), embed=True)
         generator = torch.Generator().manual_seed(2)
         loss = torch.zeros(())
-        for tensor in (output.logits, *output.auxiliary_logits, *output.embeddings):
+        for tensor in (output.logits.main, *output.logits.auxiliary, *output.embeddings):
             loss = loss + (tensor * torch.randn(tensor.shape, generator=generator)).mean()
         loss.backward()
         unreached = [
@@ -182,7 +182,7 @@ class TestTraining:
     def test_head_input_taps_what_the_classifier_reads(self, segmentor: Segmentor) -> None:
         copied = copy.deepcopy(segmentor)
         features = copied.features(random_images(segmentor, 1, 2, 2))
-        (gradient,) = torch.autograd.grad(features.logits.sum(), features.head_input)
+        (gradient,) = torch.autograd.grad(features.head.logits.main.sum(), features.head.input)
         assert gradient.abs().sum() > 0
         with torch.no_grad():
             trainee = make_trainee(copied, Taps.HEAD_INPUT)

@@ -24,7 +24,7 @@ def meta_trainee(backbone: str, head: str, num_classes: int) -> Trainee:
     with torch.device("meta"):
         segmentor = build_segmentor(ModelConfig(backbone=backbone, head=head, pretrained=False), num_classes, seed=0)
         return build_trainee(
-            segmentor, taps=Taps.NONE, embedding_dim=1, method_heads=nn.ModuleDict(), auxiliary=True, seed=0
+            segmentor, taps=Taps.NONE, embedding_dim=1, term_heads=nn.ModuleDict(), auxiliary=True, seed=0
         )
 
 
@@ -145,14 +145,14 @@ class TestOCR:
         head = OCRHead(OCRHeadConfig(width=8, key_width=8), channels=(4, 6), strides=(4, 8), num_classes=3).eval()
         stages = [torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)]
         output = head(stages)
-        assert [logits.shape for logits in output.auxiliary_logits] == [(1, 3, 8, 8)]
-        output.logits.sum().backward()
+        assert [logits.shape for logits in output.logits.auxiliary] == [(1, 3, 8, 8)]
+        output.logits.main.sum().backward()
         assert all(parameter.grad is not None for parameter in head.regions.parameters())
 
     def test_a_trainee_reads_its_auxiliary_logits_without_another_classifier(self) -> None:
         trainee = meta_trainee("hrnet_w18_small_v2", "ocr", 5)
         output = trainee(torch.empty(2, 3, 64, 64, device="meta"), embed=False)
-        assert [logits.shape for logits in output.auxiliary_logits] == [(2, 5, 16, 16)]
+        assert [logits.shape for logits in output.logits.auxiliary] == [(2, 5, 16, 16)]
         assert "auxiliary" not in trainee.training_heads
 
 
@@ -161,7 +161,7 @@ class TestLight:
     def test_stages_of_equal_stride_are_not_enlarged(self, strides: tuple[int, ...]) -> None:
         head = LightHead(LightHeadConfig(width=8), channels=(2, 3, 4, 5), strides=strides, num_classes=3).eval()
         stages = [torch.randn(1, c, 64 // s, 96 // s) for c, s in zip((2, 3, 4, 5), strides, strict=True)]
-        assert head(stages).logits.shape == (1, 3, 16, 24)
+        assert head(stages).logits.main.shape == (1, 3, 16, 24)
 
     def test_the_deepest_stage_reaches_every_pixel_through_the_gate(self) -> None:
         head = LightHead(LightHeadConfig(width=8), channels=(2, 3), strides=(4, 32), num_classes=3).eval()
@@ -169,12 +169,12 @@ class TestLight:
         changed = deep.clone()
         changed[:, :, 0, 0] += 10
         with torch.no_grad():
-            difference = head([shallow, changed]).logits - head([shallow, deep]).logits
+            difference = head([shallow, changed]).logits.main - head([shallow, deep]).logits.main
         assert (difference.abs().amax(dim=1) > 0).float().mean() > 0.9
 
     def test_a_batch_of_one_trains(self) -> None:
         head = LightHead(LightHeadConfig(width=8), channels=(2, 3), strides=(4, 8), num_classes=3).train()
-        assert head([torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)]).logits.shape == (1, 3, 4, 4)
+        assert head([torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)]).logits.main.shape == (1, 3, 4, 4)
 
 
 def test_classifiers_start_from_nearly_uniform_probabilities() -> None:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.data.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from pipeline.evaluation.config import EvaluateConfig
+from pipeline.losses import LOSSES
 from pipeline.losses.cross_entropy.loss import CrossEntropy
 from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
+from pipeline.losses.shared.term import LossTerm, TermConfig, TermOutput
+from pipeline.losses.supervised.dice import DiceConfig
+from pipeline.losses.supervised.loss import SupervisedEntry
 from pipeline.models.network.config import ModelConfig
+from pipeline.models.network.head import TraineeOutput
 from pipeline.models.network.segmentor import build_segmentor
 from pipeline.models.network.weights import load_tensors
 from pipeline.models.training_heads.trainee import strip
-from pipeline.training.checkpoints import attach_training_heads, build_method, load_trainee
+from pipeline.training.assembly import attach_training_heads, build_loss_term
+from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import OptimizerConfig, TrainConfig
-from pipeline.training.experiment import train_branch
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from pipeline.training.loop import TrainResult, pad_to_stride
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError
@@ -44,20 +53,18 @@ CONTRAST = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.
 
 @pytest.fixture
 def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
-    def train(name: str, method: MethodConfig, config: TrainConfig = CONFIG, **overrides: Any) -> TrainResult:
+    def train(
+        name: str,
+        method: MethodConfig,
+        config: TrainConfig = CONFIG,
+        *,
+        model: ModelConfig = MODEL,
+        resume: bool = False,
+    ) -> TrainResult:
         folder = tmp_path / name
-        settings: dict[str, Any] = {
-            "method_config": method,
-            "model_config": MODEL,
-            "config": config,
-            "evaluation": EvaluateConfig(),
-            "prepared": tiny_prepared,
-            "folder": folder,
-            "curves": folder / "curves",
-            "resume_path": folder / "resume.safetensors",
-            "resume": False,
-        }
-        return train_branch("method", 0, **(settings | overrides))
+        setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
+        files = TrainingFiles(folder, folder / "curves", folder / "resume.safetensors")
+        return train_branch(setup, tiny_prepared, files, resume=resume)
 
     return train
 
@@ -74,7 +81,7 @@ def test_a_branch_trains_counts_its_contrast_and_comes_back_from_disk(
     assert info.class_names == ("floor", "wall", "box")
     assert info.provenance["dataset"] == "folder"
     images = torch.rand(1, 3, 64, 64)
-    assert torch.equal(strip(trainee, images)(images), trainee(images, embed=False).logits)
+    assert torch.equal(strip(trainee, images)(images), trainee(images, embed=False).logits.main)
     curves = tmp_path / "a" / "curves" / "plots" / "metrics"
     lines = (curves / "validation_miou.tsv").read_text().splitlines()
     assert lines[0] == "step\tvalidation_miou"
@@ -88,6 +95,71 @@ def test_the_baseline_takes_no_contrast_step(run: Callable[..., TrainResult], tm
     assert (result.contrast_steps, result.mean_anchors) == (0, 0.0)
     trainee, _ = load_trainee(tmp_path / "a", "last")
     assert sum(parameter.numel() for parameter in trainee.training_heads.parameters()) == 0
+
+
+class Confidence(LossTerm):
+    """A plain loss term, with neither embeddings nor anchors: the mean entropy of the prediction."""
+
+    Config = TermConfig
+
+    def forward(
+        self, output: TraineeOutput, labels: Tensor, *, heads: nn.ModuleDict, generator: torch.Generator
+    ) -> TermOutput:
+        log_probabilities = output.logits.main.log_softmax(dim=1)
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1).mean()
+        return TermOutput(entropy, {"entropy": entropy.detach()})
+
+
+def test_a_plain_loss_term_is_called_from_its_start_to_its_end(
+    run: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = types.ModuleType("room_of_confidence")
+    room.Confidence = Confidence  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, room.__name__, room)
+    monkeypatch.setitem(LOSSES._entries, "confidence", f"{room.__name__}:Confidence")
+    calls: list[int] = []
+    forward = Confidence.forward
+
+    def counted(self: Confidence, *arguments: Any, **keywords: Any) -> TermOutput:
+        calls.append(1)
+        return forward(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Confidence, "forward", counted)
+    run("baseline", BASELINE)
+    result = run("always", MethodConfig("confidence", TermConfig()))
+    assert len(calls) == 4
+    assert (result.contrast_steps, result.mean_anchors) == (4, None)
+    names = ("baseline", "always")
+    weights = [load_tensors(tmp_path / name / "last.safetensors", made_by="train") for name in names]
+    assert weights[0].keys() == weights[1].keys(), "it has no training heads"
+    assert not torch.equal(*(tensors["segmentor.head.classifier.weight"] for tensors in weights))
+    curves = {path.stem for path in (tmp_path / "always/curves/plots/metrics").iterdir()}
+    assert {"cross_entropy", "loss_term", "entropy"} <= curves
+    assert "contrast" not in curves
+    calls.clear()
+    result = run("middle", MethodConfig("confidence", TermConfig(warmup_fraction=0.25, end_fraction=0.75)))
+    assert len(calls) == result.contrast_steps == 2
+
+
+def test_supervised_terms_train_beside_any_loss(run: Callable[..., TrainResult], tmp_path: Path) -> None:
+    dice = (SupervisedEntry("dice", DiceConfig(weight=0.5)),)
+    run("baseline", BASELINE)
+    for name, method in (("dice", BASELINE), ("both", CONTRAST)):
+        result = run(name, dataclasses.replace(method, supervised=dice))
+        assert result.contrast_steps == (2 if name == "both" else 0)
+        assert (tmp_path / name / "curves/plots/metrics/dice.tsv").exists()
+        load_trainee(tmp_path / name, "last")
+    weights = [
+        load_tensors(tmp_path / name / "last.safetensors", made_by="train")["segmentor.head.classifier.weight"]
+        for name in ("baseline", "dice", "both")
+    ]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    described = [
+        json.loads((tmp_path / name / "trainee.json").read_text())["segmentor"]["provenance"]["params_sha256"]
+        for name in ("baseline", "dice")
+    ]
+    assert described[0] != described[1], "what was trained with is part of where the weights come from"
 
 
 def test_until_the_warmup_ends_nothing_of_the_contrast_is_computed(
@@ -108,9 +180,9 @@ def test_until_the_warmup_ends_nothing_of_the_contrast_is_computed(
 def test_two_methods_with_one_seed_start_alike_and_see_the_same_batches(tiny_prepared: Prepared) -> None:
     starts, batches = [], []
     for config in (BASELINE, CONTRAST):
-        method = build_method(config, num_classes=3, ignore_index=255, training_images=8)
+        term = build_loss_term(config, num_classes=3, ignore_index=255, training_images=8)
         segmentor = build_segmentor(MODEL, 3, seed=7)
-        trainee = attach_training_heads(segmentor, method, auxiliary=True, seed=7)
+        trainee = attach_training_heads(segmentor, term, auxiliary=True, seed=7)
         starts.append(trainee.segmentor.state_dict())
         torch.rand(1 if config is CONTRAST else 2)  # a method that draws more from the global generator changes nothing
         batches.append(
@@ -125,9 +197,8 @@ def test_two_methods_with_one_seed_start_alike_and_see_the_same_batches(tiny_pre
 
 def test_methods_stay_alike_until_the_contrast_starts(run: Callable[..., TrainResult], tmp_path: Path) -> None:
     """Through the real loop: the contrast's extra draws and heads leave the first half of the training untouched."""
-    half = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=5, embedding_dim=16))
     run("baseline", BASELINE)
-    run("contrast", half)
+    run("contrast", CONTRAST)
     losses = [
         (tmp_path / name / "curves/plots/metrics/cross_entropy.tsv").read_text().splitlines()[1]
         for name in ("baseline", "contrast")
@@ -146,7 +217,7 @@ def test_dropout_is_reproducible_whatever_was_drawn_before(run: Callable[..., Tr
     model = ModelConfig(backbone="mobilenetv3_small_100", head="fcn", pretrained=False)
     for name in ("a", "b"):
         torch.manual_seed(ord(name))
-        run(name, BASELINE, model_config=model)
+        run(name, BASELINE, model=model)
     assert (tmp_path / "a" / "last.safetensors").read_bytes() == (tmp_path / "b" / "last.safetensors").read_bytes()
 
 

@@ -36,7 +36,7 @@ def test_groups_hold_every_parameter_once_and_spare_norms_and_biases(name: str) 
         segmentor,
         taps=Taps.HEAD_INPUT,
         embedding_dim=8,
-        method_heads=torch.nn.ModuleDict({"extra": torch.nn.Linear(2, 2)}),
+        term_heads=torch.nn.ModuleDict({"extra": torch.nn.Linear(2, 2)}),
         auxiliary=True,
         seed=0,
     )

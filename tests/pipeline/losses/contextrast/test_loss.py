@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pipeline.losses.contextrast.loss import Contextrast, ContextrastConfig
 from pipeline.losses.shared.class_products import EmbeddingMap
 from pipeline.losses.shared.pixel_anchor import Layer, class_anchors, sample_per_group
-from pipeline.losses.shared.term import MethodLossOutput
-from pipeline.models.network.head import Taps, TraineeOutput
+from pipeline.losses.shared.term import TermOutput
+from pipeline.models.network.head import Logits, Taps, TraineeOutput
 from serving.contract.errors import UserError
 
 SIZES = ((8, 12), (4, 6), (2, 3))  # of a 16 x 24 image
@@ -34,14 +34,14 @@ def batch(images: int = 2, classes: int = 3, seed: int = 0, dtype: torch.dtype =
     labels = blocks(images, classes, generator)
     labels[torch.rand(labels.shape, generator=generator) < ignored] = 255
     logits = F.one_hot(blocks(images, classes, generator)[:, ::2, ::2], classes).permute(0, 3, 1, 2).to(dtype)
-    return TraineeOutput(logits, (), embeddings), labels
+    return TraineeOutput(Logits(logits), embeddings), labels
 
 
-def run(output: TraineeOutput, labels: Tensor, classes: int = 3, seed: int = 0, **config: object) -> MethodLossOutput:
+def run(output: TraineeOutput, labels: Tensor, classes: int = 3, seed: int = 0, **config: object) -> TermOutput:
     config = {"layer_weights": WEIGHTS, "positives_per_class": 10**6, **config}
-    method = Contextrast(ContextrastConfig(**config), num_classes=classes, ignore_index=255, training_images=4)
-    heads = method.build_heads(len(output.embeddings))
-    return method(output, labels, heads=heads, generator=torch.Generator().manual_seed(seed))
+    term = Contextrast(ContextrastConfig(**config), num_classes=classes, ignore_index=255, training_images=4)
+    heads = term.build_heads(len(output.embeddings))
+    return term(output, labels, heads=heads, generator=torch.Generator().manual_seed(seed))
 
 
 def at_layers(classes: Tensor) -> list[Tensor]:
@@ -67,7 +67,7 @@ def test_equals_the_equations(
     expected = reference_pixel_anchor_loss(
         list(output.embeddings),
         at_layers(labels),
-        at_layers(output.logits.argmax(1)),
+        at_layers(output.logits.main.argmax(1)),
         num_classes=classes,
         ignore_index=255,
         temperature=0.1,
@@ -84,7 +84,6 @@ def test_layout_does_not_matter() -> None:
     output, labels = batch()
     again = TraineeOutput(
         output.logits,
-        (),
         tuple(e.detach().to(memory_format=torch.channels_last).requires_grad_() for e in output.embeddings),
     )
     losses = [run(o, labels).loss for o in (output, again)]
@@ -128,7 +127,7 @@ def test_both_roles_of_the_boundary_negatives() -> None:
     predictions = labels.where(labels != 1, 2)
     output, _ = batch(1)
     logits = F.one_hot(predictions, 3).permute(0, 3, 1, 2).double()
-    output = TraineeOutput(logits, (), output.embeddings)
+    output = TraineeOutput(Logits(logits), output.embeddings)
     others, predicted = (run(output, labels, negatives=role).statistics for role in ("others", "predicted"))
     assert others["anchors"] == predicted["anchors"] == 9
     assert others["boundary_pixels"] == predicted["boundary_pixels"] > 0
@@ -138,7 +137,7 @@ def test_both_roles_of_the_boundary_negatives() -> None:
 
 def test_a_perfect_prediction_falls_back_on_random_pixels() -> None:
     output, labels = batch(ignored=0)
-    perfect = TraineeOutput(F.one_hot(labels, 3).permute(0, 3, 1, 2).double(), (), output.embeddings)
+    perfect = TraineeOutput(Logits(F.one_hot(labels, 3).permute(0, 3, 1, 2).double()), output.embeddings)
     result = run(perfect, labels, positives_per_class=3)
     assert result.statistics["boundary_pixels"].item() == 0
     assert result.statistics["filled_share"].item() == 1
@@ -164,7 +163,7 @@ def test_gradients_reach_every_stage_and_projection() -> None:
     images = [torch.randn(2, 3, *size, dtype=torch.float64) for size in SIZES]
     embeddings = tuple(F.normalize(stage(image), dim=1) for stage, image in zip(stages, images, strict=True))
     output, labels = batch()
-    run(TraineeOutput(output.logits, (), embeddings), labels).loss.backward()
+    run(TraineeOutput(output.logits, embeddings), labels).loss.backward()
     assert all(stage.weight.grad.abs().sum() > 0 for stage in stages)
 
 
@@ -174,7 +173,7 @@ def test_settings() -> None:
     assert ContextrastConfig().layer_weights == (1.0, 0.7, 0.4, 0.1)
     with pytest.raises(ValueError, match=r"temperature.*\nlayer_weights.*\nlocal_weight.*\nboundary_fraction"):
         ContextrastConfig(temperature=0, layer_weights=(0.0,), local_weight=2, boundary_fraction=-1)
-    method = Contextrast(ContextrastConfig(), num_classes=3, ignore_index=255, training_images=4)
+    term = Contextrast(ContextrastConfig(), num_classes=3, ignore_index=255, training_images=4)
     with pytest.raises(UserError, match="each of the network's 5 stages"):
-        method.build_heads(5)
-    assert not method.state_dict()
+        term.build_heads(5)
+    assert not term.state_dict()

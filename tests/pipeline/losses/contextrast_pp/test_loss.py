@@ -15,7 +15,7 @@ from pipeline.losses.contextrast_pp.loss import (
     balanced_choice,
     prioritise,
 )
-from pipeline.models.network.head import TraineeOutput
+from pipeline.models.network.head import Logits, TraineeOutput
 
 SIZES = ((8, 12), (4, 6), (2, 3))
 WEIGHTS = (1.0, 0.7, 0.3)
@@ -28,40 +28,38 @@ def batch(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[TraineeOut
         for size in SIZES
     )
     labels = torch.randint(0, 3, (2, 4, 6), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    return TraineeOutput(torch.randn(2, 3, 8, 12, generator=generator), (), embeddings), labels
+    return TraineeOutput(Logits(torch.randn(2, 3, 8, 12, generator=generator)), embeddings), labels
 
 
 def build(**config: object) -> tuple[ContextrastPlusPlus, nn.ModuleDict]:
     config = {"layer_weights": WEIGHTS, "embedding_dim": 6, **config}
-    method = ContextrastPlusPlus(
-        ContextrastPlusPlusConfig(**config), num_classes=3, ignore_index=255, training_images=4
-    )
+    term = ContextrastPlusPlus(ContextrastPlusPlusConfig(**config), num_classes=3, ignore_index=255, training_images=4)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return method, method.build_heads(3)
+        return term, term.build_heads(3)
 
 
-def step(method: ContextrastPlusPlus, heads: nn.ModuleDict, seed: int):
+def step(term: ContextrastPlusPlus, heads: nn.ModuleDict, seed: int):
     output, labels = batch(seed)
-    return method(output, labels, heads=heads, generator=torch.Generator().manual_seed(seed)), output
+    return term(output, labels, heads=heads, generator=torch.Generator().manual_seed(seed)), output
 
 
 def test_training_starts_from_the_fixed_fusion() -> None:
-    method, heads = build()
+    term, heads = build()
     plain = Contextrast(ContextrastConfig(layer_weights=WEIGHTS), num_classes=3, ignore_index=255, training_images=4)
     output, labels = batch()
-    result, _ = step(method, heads, 0)
+    result, _ = step(term, heads, 0)
     expected = plain(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(result.loss, expected.loss)  # the bank is empty: L_AA is 0
     assert result.statistics["anchor_loss"].item() == 0
 
 
 def test_every_part_of_the_fusion_learns() -> None:
-    method, heads = build()
+    term, heads = build()
     optimizer = torch.optim.SGD(heads.parameters(), lr=0.5)
     for seed in range(3):  # what starts at 0 opens the way for what lies behind it
         optimizer.zero_grad()
-        step(method, heads, seed)[0].loss.backward()
+        step(term, heads, seed)[0].loss.backward()
         optimizer.step()
     assert sum(1 for _ in heads.parameters()) == 2 * (4 + 4)
     for name, parameter in heads.named_parameters():
@@ -120,30 +118,30 @@ def test_every_stored_class_gives_as_many_anchors_as_the_poorest() -> None:
 
 
 def test_the_anchor_loss_is_info_nce_against_the_stored_anchors(reference_info_nce) -> None:
-    method, heads = build()
-    step(method, heads, 0)
-    assert method.bank.count.tolist() == [[1, 1, 1]]
-    stored = method.bank.rows[0].clone()  # one anchor per class: nothing is left to chance
-    result, output = step(method, heads, 1)
+    term, heads = build()
+    step(term, heads, 0)
+    assert term.bank.count.tolist() == [[1, 1, 1]]
+    stored = term.bank.rows[0].clone()  # one anchor per class: nothing is left to chance
+    result, output = step(term, heads, 1)
     labels = batch(1)[1]
     deepest = F.interpolate(labels[:, None].float(), size=SIZES[-1], mode="nearest-exact")[:, 0].long()
     pixels = output.embeddings[-1].permute(0, 2, 3, 1)
     anchors = F.normalize(torch.stack([pixels[deepest == label].mean(0) for label in range(3)]), dim=1)
     expected = reference_info_nce(anchors, torch.arange(3), stored, torch.arange(3), 0.1, 0.1)
     assert result.statistics["anchor_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    torch.testing.assert_close(method.bank.rows[1], anchors.detach())
+    torch.testing.assert_close(term.bank.rows[1], anchors.detach())
 
 
 def test_the_bank_keeps_the_newest_without_a_gradient_and_resumes_exactly() -> None:
-    method, heads = build(anchor_bank_size=3)
+    term, heads = build(anchor_bank_size=3)
     for seed in range(5):
-        result, _ = step(method, heads, seed)
+        result, _ = step(term, heads, seed)
     assert result.statistics["bank_fill"].item() == 1
-    assert not method.bank.rows.requires_grad
+    assert not term.bank.rows.requires_grad
     resumed, _ = build(anchor_bank_size=3)
-    resumed.load_state_dict(method.state_dict())
-    assert torch.equal(step(method, heads, 9)[0].loss, step(resumed, heads, 9)[0].loss)
-    assert torch.equal(method.bank.rows, resumed.bank.rows)
+    resumed.load_state_dict(term.state_dict())
+    assert torch.equal(step(term, heads, 9)[0].loss, step(resumed, heads, 9)[0].loss)
+    assert torch.equal(term.bank.rows, resumed.bank.rows)
 
 
 def test_settings() -> None:

@@ -1,4 +1,4 @@
-"""The method pixel_contrast within a batch."""
+"""The term pixel_contrast within a batch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.sampling import sample_anchors
-from pipeline.losses.shared.term import MethodLossOutput
-from pipeline.models.network.head import Taps, TraineeOutput
+from pipeline.losses.shared.term import TermOutput
+from pipeline.models.network.head import Logits, Taps, TraineeOutput
 
 
 def batch(labels: Tensor, seed: int = 0, dimension: int = 8) -> TraineeOutput:
     generator = torch.Generator().manual_seed(seed)
     size = (len(labels), dimension, labels.shape[1] // 4, labels.shape[2] // 4)
     embeddings = F.normalize(torch.randn(size, generator=generator), dim=1).requires_grad_()
-    return TraineeOutput(torch.randn(size[0], 3, *size[2:], generator=generator), (), (embeddings,))
+    return TraineeOutput(Logits(torch.randn(size[0], 3, *size[2:], generator=generator)), (embeddings,))
 
 
 def labels_of(images: int = 2, classes: int = 3) -> Tensor:
     return torch.randint(0, classes, (images, 32, 40), generator=torch.Generator().manual_seed(5))
 
 
-def run(output: TraineeOutput, labels: Tensor, **config: object) -> MethodLossOutput:
+def run(output: TraineeOutput, labels: Tensor, **config: object) -> TermOutput:
     config = {"max_views": 4, "max_samples": 64, **config}
-    method = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=10)
-    return method(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(3))
+    term = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=10)
+    return term(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(3))
 
 
 def test_is_info_nce_of_the_sampled_anchors() -> None:
@@ -37,7 +37,7 @@ def test_is_info_nce_of_the_sampled_anchors() -> None:
     small = F.interpolate(labels[:, None].float(), size=(8, 10), mode="nearest-exact")[:, 0].long()
     generator = torch.Generator().manual_seed(3)
     anchors = sample_anchors(
-        small, output.logits.argmax(1), max_samples=64, max_views=4, ignore_index=255, generator=generator
+        small, output.logits.main.argmax(1), max_samples=64, max_views=4, ignore_index=255, generator=generator
     )
     rows = output.embeddings[0].flatten(2)[anchors.image, :, anchors.pixel]
     expected = info_nce(rows, anchors.label, temperature=0.1, base_temperature=0.07)
@@ -81,7 +81,7 @@ def test_gradient_reaches_the_backbone() -> None:
     image = torch.randn(2, 3, 8, 10)
     backbone, projection = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 8, 1)
     features = backbone(image)
-    output = TraineeOutput(features[:, :3], (), (F.normalize(projection(features), dim=1),))
+    output = TraineeOutput(Logits(features[:, :3]), (F.normalize(projection(features), dim=1),))
     run(output, labels).loss.backward()
     for module in (backbone, projection):
         assert module.weight.grad.abs().sum() > 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.losses.contextrast.loss import boundary_aware_negatives
+from pipeline.losses.contextrast import boundary_aware_negatives
 from pipeline.losses.shared import boundary
 from pipeline.losses.shared.boundary import squared_distance_within
 

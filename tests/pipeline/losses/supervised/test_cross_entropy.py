@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.losses.supervised.cross_entropy import segmentation_loss
-from pipeline.models.network.head import TraineeOutput
+from pipeline.models.network.head import Logits
 
 
-def output_and_labels(dtype: torch.dtype = torch.float32) -> tuple[TraineeOutput, Tensor]:
+def output_and_labels(dtype: torch.dtype = torch.float32) -> tuple[Logits, Tensor]:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 5, generator=generator, dtype=dtype, requires_grad=True)
     auxiliary = torch.randn(2, 3, 2, 3, generator=generator, dtype=dtype, requires_grad=True)
     labels = torch.randint(0, 3, (2, 8, 10), generator=generator)
     labels[:, :2] = 255
-    return TraineeOutput(logits, (auxiliary,)), labels
+    return Logits(logits, (auxiliary,)), labels
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -30,7 +30,7 @@ def test_equals_pytorch_at_the_resolution_of_the_labels(weighted: bool) -> None:
         return F.cross_entropy(logits, labels, weight=weights, ignore_index=255)
 
     loss = segmentation_loss(output, labels, ignore_index=255, class_weights=weights, auxiliary_weight=0.4)
-    torch.testing.assert_close(loss, expected(output.logits) + 0.4 * expected(output.auxiliary_logits[0]))
+    torch.testing.assert_close(loss, expected(output.main) + 0.4 * expected(output.auxiliary[0]))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -42,7 +42,7 @@ def test_all_ignored_is_an_exact_differentiable_zero(weighted: bool) -> None:
     )
     assert loss.item() == 0
     loss.backward()
-    assert torch.equal(output.logits.grad, torch.zeros_like(output.logits))
+    assert torch.equal(output.main.grad, torch.zeros_like(output.main))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -50,7 +50,7 @@ def test_half_logits_under_autocast_are_summed_in_float32(dtype: torch.dtype) ->
     output, labels = output_and_labels(dtype)
     with torch.autocast("cpu", dtype=dtype):
         loss = segmentation_loss(output, labels, ignore_index=255, class_weights=None, auxiliary_weight=0.4)
-    exact = TraineeOutput(output.logits.double(), tuple(logits.double() for logits in output.auxiliary_logits))
+    exact = Logits(output.main.double(), tuple(logits.double() for logits in output.auxiliary))
     assert loss.dtype == torch.float32
     wide = segmentation_loss(exact, labels, ignore_index=255, class_weights=None, auxiliary_weight=0.4)
     assert wide.dtype == torch.float64

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pipeline.models.network.config import ModelConfig
-from pipeline.models.network.head import Taps, TraineeOutput
+from pipeline.models.network.head import Logits, Taps, TraineeOutput
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.training_heads.projection import ProjectionHead
 from pipeline.models.training_heads.trainee import StripError, Trainee, build_trainee, strip
@@ -25,13 +25,13 @@ def make_trainee(
     config: ModelConfig = SMALL,
     seed: int = 0,
     auxiliary: bool = True,
-    method: nn.ModuleDict | None = None,
+    term_heads: nn.ModuleDict | None = None,
 ) -> Trainee:
     return build_trainee(
         build_segmentor(config, 4, seed=seed),
         taps=taps,
         embedding_dim=16,
-        method_heads=nn.ModuleDict() if method is None else method,
+        term_heads=nn.ModuleDict() if term_heads is None else term_heads,
         auxiliary=auxiliary,
         seed=seed,
     )
@@ -74,7 +74,7 @@ def test_methods_of_one_seed_start_from_the_same_segmentor_and_compute_the_same_
     trainees = [make_trainee(taps, seed=3) for taps in Taps]
     for trainee in trainees[1:]:
         assert equal_weights(trainee.segmentor, trainees[0].segmentor)
-    logits = [trainee.eval()(make_images(), embed=True).logits for trainee in trainees]
+    logits = [trainee.eval()(make_images(), embed=True).logits.main for trainee in trainees]
     assert torch.equal(logits[0], logits[1])
     assert torch.equal(logits[0], logits[2])
 
@@ -84,7 +84,7 @@ def test_training_heads_have_a_stream_of_their_own() -> None:
     state = torch.get_rng_state()
     segmentor = build_segmentor(SMALL, 4, seed=0)
     build = lambda seed: build_trainee(  # noqa: E731
-        segmentor, taps=Taps.STAGES, embedding_dim=16, method_heads=nn.ModuleDict(), auxiliary=True, seed=seed
+        segmentor, taps=Taps.STAGES, embedding_dim=16, term_heads=nn.ModuleDict(), auxiliary=True, seed=seed
     )
     assert equal_weights(build(1).training_heads, build(1).training_heads)
     assert not equal_weights(build(1).training_heads, build(2).training_heads)
@@ -133,9 +133,9 @@ def test_a_zero_feature_gives_a_finite_embedding_and_gradient() -> None:
 
 def test_the_auxiliary_classifier_is_there_only_where_asked_for_and_the_architecture_has_one() -> None:
     with_auxiliary = make_trainee(Taps.NONE, config=FCN)
-    assert [logits.shape for logits in with_auxiliary(make_images(), embed=False).auxiliary_logits] == [(2, 4, 4, 6)]
-    assert make_trainee(Taps.NONE, config=FCN, auxiliary=False)(make_images(), embed=False).auxiliary_logits == ()
-    assert make_trainee(Taps.NONE)(make_images(), embed=False).auxiliary_logits == ()
+    assert [logits.shape for logits in with_auxiliary(make_images(), embed=False).logits.auxiliary] == [(2, 4, 4, 6)]
+    assert make_trainee(Taps.NONE, config=FCN, auxiliary=False)(make_images(), embed=False).logits.auxiliary == ()
+    assert make_trainee(Taps.NONE)(make_images(), embed=False).logits.auxiliary == ()
 
 
 @pytest.mark.parametrize("config", [SMALL, FCN])
@@ -143,7 +143,7 @@ def test_the_auxiliary_classifier_is_there_only_where_asked_for_and_the_architec
 def test_strip_returns_the_segmentor_alone_bit_identical(
     config: ModelConfig, memory_format: torch.memory_format
 ) -> None:
-    trainee = make_trainee(Taps.STAGES, config=config, method=nn.ModuleDict({"fusion": nn.Linear(4, 4)}))
+    trainee = make_trainee(Taps.STAGES, config=config, term_heads=nn.ModuleDict({"fusion": nn.Linear(4, 4)}))
     trainee.to(memory_format=memory_format).train()(make_images(), embed=True)  # moves the running statistics
     images = make_images().contiguous(memory_format=memory_format)
     stripped = strip(trainee, images)
@@ -151,7 +151,7 @@ def test_strip_returns_the_segmentor_alone_bit_identical(
     assert type(stripped) is Segmentor
     assert stripped.config == config
     with torch.no_grad():
-        assert torch.equal(stripped(images), trainee.eval()(images, embed=True).logits)
+        assert torch.equal(stripped(images), trainee.eval()(images, embed=True).logits.main)
     assert equal_weights(stripped, trainee.segmentor)
     shared = {tensor.data_ptr() for tensor in trainee.state_dict().values() if tensor.numel()}
     assert not shared & {tensor.data_ptr() for tensor in stripped.state_dict().values() if tensor.numel()}
@@ -183,11 +183,10 @@ def test_a_training_head_that_helps_the_logits_is_caught() -> None:
     class Helped(Trainee):
         def forward(self, images: torch.Tensor, *, embed: bool) -> TraineeOutput:
             output = super().forward(images, embed=embed)
-            return dataclasses.replace(
-                output, logits=output.logits + self.training_heads["method"]["helper"].weight[0, 0]
-            )
+            helped = output.logits.main + self.training_heads["term"]["helper"].weight[0, 0]
+            return dataclasses.replace(output, logits=Logits(helped))
 
-    trainee = make_trainee(Taps.NONE, method=nn.ModuleDict({"helper": nn.Linear(1, 1)}))
+    trainee = make_trainee(Taps.NONE, term_heads=nn.ModuleDict({"helper": nn.Linear(1, 1)}))
     trainee.__class__ = Helped
     with pytest.raises(StripError, match="something outside the segmentor changes what it computes"):
         strip(trainee, make_images())

@@ -1,4 +1,4 @@
-"""The method pixel_contrast with its memory bank."""
+"""The term pixel_contrast with its memory bank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.sampling import sample_anchors
-from pipeline.models.network.head import TraineeOutput
+from pipeline.models.network.head import Logits, TraineeOutput
 from serving.contract.errors import UserError
 
 
@@ -19,35 +19,35 @@ def batch(seed: int) -> tuple[TraineeOutput, Tensor]:
     embeddings = F.normalize(torch.randn(2, 8, 8, 10, generator=generator), dim=1).requires_grad_()
     labels = torch.randint(0, 3, (2, 32, 40), generator=generator)
     labels[:, :4] = 255
-    return TraineeOutput(torch.randn(2, 3, 8, 10, generator=generator), (), (embeddings,)), labels
+    return TraineeOutput(Logits(torch.randn(2, 3, 8, 10, generator=generator)), (embeddings,)), labels
 
 
-def method_with(**config: object) -> PixelContrast:
+def term_with(**config: object) -> PixelContrast:
     config = {"max_views": 4, "max_samples": 64, "memory": "both", "embedding_dim": 8, **config}
     return PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=10)
 
 
-def step(method: PixelContrast, seed: int):
+def step(term: PixelContrast, seed: int):
     output, labels = batch(seed)
-    return method(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(seed)), output
+    return term(output, labels, heads=nn.ModuleDict(), generator=torch.Generator().manual_seed(seed)), output
 
 
 @pytest.mark.parametrize("memory", ["region", "pixel", "both"])
 def test_contrasts_with_the_bank_as_it_was_before_the_batch(memory: str) -> None:
-    method = method_with(memory=memory)
-    first, output = step(method, 0)
+    term = term_with(memory=memory)
+    first, output = step(term, 0)
     assert first.loss.item() == 0  # nothing is stored yet
     first.loss.backward()
     assert torch.equal(output.embeddings[0].grad, torch.zeros_like(output.embeddings[0]))
     assert first.statistics["bank_fill"].item() > 0
 
-    keys, key_labels = method.bank.keys(memory)
+    keys, key_labels = term.bank.keys(memory)
     before = keys.clone()
-    result, output = step(method, 1)
+    result, output = step(term, 1)
     output_again, labels = batch(1)
     anchors = sample_anchors(
         F.interpolate(labels[:, None].float(), size=(8, 10), mode="nearest-exact")[:, 0].long(),
-        output_again.logits.argmax(1),
+        output_again.logits.main.argmax(1),
         max_samples=64,
         max_views=4,
         ignore_index=255,
@@ -62,11 +62,11 @@ def test_contrasts_with_the_bank_as_it_was_before_the_batch(memory: str) -> None
 
 
 def test_stores_what_the_labels_say_at_feature_resolution() -> None:
-    method = method_with(pixel_size=200)
-    step(method, 0)
+    term = term_with(pixel_size=200)
+    step(term, 0)
     output, labels = batch(0)
     small = F.interpolate(labels[:, None].float(), size=(8, 10), mode="nearest-exact")[:, 0].long()
-    keys, key_labels = method.bank.keys("region")
+    keys, key_labels = term.bank.keys("region")
     for label in range(3):
         means = [output.embeddings[0][image][:, small[image] == label].mean(1) for image in range(2)]
         torch.testing.assert_close(keys[key_labels == label], F.normalize(torch.stack(means).detach(), dim=1))
@@ -74,18 +74,18 @@ def test_stores_what_the_labels_say_at_feature_resolution() -> None:
 
 def test_an_ignore_index_below_the_number_of_classes_is_ignored_throughout() -> None:
     config = PixelContrastConfig(max_views=4, memory="both", embedding_dim=8)
-    method = PixelContrast(config, num_classes=3, ignore_index=0, training_images=10)
+    term = PixelContrast(config, num_classes=3, ignore_index=0, training_images=10)
     output, labels = batch(0)
     labels[labels == 255] = 0
-    result = method(output, labels, heads=nn.ModuleDict(), generator=torch.Generator())
-    assert set(method.bank.keys()[1].tolist()) == {1, 2}
+    result = term(output, labels, heads=nn.ModuleDict(), generator=torch.Generator())
+    assert set(term.bank.keys()[1].tolist()) == {1, 2}
     assert result.statistics["class_share"].item() == 1
 
 
 def test_semi_hard_takes_the_hardest_and_fewer_keys_make_an_easier_loss() -> None:
-    whole, hard = method_with(), method_with(semi_hard=True, positives_per_anchor=3, negatives_per_anchor=4)
-    for method in (whole, hard):
-        step(method, 0)
+    whole, hard = term_with(), term_with(semi_hard=True, positives_per_anchor=3, negatives_per_anchor=4)
+    for term in (whole, hard):
+        step(term, 0)
     result, output = step(hard, 1)
     assert result.loss.item() > 0
     assert result.loss.item() != step(whole, 1)[0].loss.item()
@@ -95,17 +95,17 @@ def test_semi_hard_takes_the_hardest_and_fewer_keys_make_an_easier_loss() -> Non
 
 
 def test_semi_hard_with_room_for_every_key_is_the_whole_bank() -> None:
-    whole = method_with()
+    whole = term_with()
     step(whole, 0)
-    everything = method_with(semi_hard=True, positives_per_anchor=999, negatives_per_anchor=999, hardest=1.0)
+    everything = term_with(semi_hard=True, positives_per_anchor=999, negatives_per_anchor=999, hardest=1.0)
     everything.load_state_dict(whole.state_dict())
     torch.testing.assert_close(step(everything, 1)[0].loss, step(whole, 1)[0].loss)
 
 
 def test_a_resumed_method_goes_on_exactly() -> None:
-    straight, saved, resumed = method_with(), method_with(), method_with()
-    for method in (straight, saved):
-        step(method, 0)
+    straight, saved, resumed = term_with(), term_with(), term_with()
+    for term in (straight, saved):
+        step(term, 0)
     resumed.load_state_dict(saved.state_dict())
     assert torch.equal(step(straight, 1)[0].loss, step(resumed, 1)[0].loss)
     for name, value in straight.state_dict().items():
@@ -124,8 +124,8 @@ def test_a_resumed_method_goes_on_exactly() -> None:
 )
 def test_sizes(config: dict[str, object], images: int, rows: tuple[int, int]) -> None:
     config = {"memory": "both", "embedding_dim": 2, **config}
-    method = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=images)
-    assert method.bank.sizes == rows
+    term = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=images)
+    assert term.bank.sizes == rows
 
 
 def test_a_bank_too_large_is_refused_with_its_size() -> None:
@@ -134,7 +134,7 @@ def test_a_bank_too_large_is_refused_with_its_size() -> None:
 
 
 def test_without_memory_there_is_no_state() -> None:
-    assert not method_with(memory="none").state_dict()
+    assert not term_with(memory="none").state_dict()
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

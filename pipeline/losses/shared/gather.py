@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
-def gather_rows(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
+def gather_pixels(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
     """Embeddings at distinct pixels.
 
     One indexing operation forward; backward one zero-filled map and one write into it. PyTorch's own backward of an
@@ -24,11 +24,11 @@ def gather_rows(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
     Returns:
         `[N,D]` of the same dtype.
     """
-    rows: Tensor = _GatherRows.apply(embeddings, image, pixel)  # type: ignore[no-untyped-call]
+    rows: Tensor = _GatherPixels.apply(embeddings, image, pixel)  # type: ignore[no-untyped-call]
     return rows
 
 
-class _GatherRows(Function):
+class _GatherPixels(Function):
     @staticmethod
     def forward(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
         return embeddings.flatten(2)[image, :, pixel]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.losses.shared.ring import ClassRings
+from pipeline.losses.shared.ring_buffer import ClassRings
 
 
 @settings(deadline=None, max_examples=60)

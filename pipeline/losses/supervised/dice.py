@@ -1,0 +1,94 @@
+"""Soft Dice: the overlap of each class's probabilities with its pixels, over the whole batch.
+
+Milletari et al., "V-Net", 3DV 2016, arXiv 1606.04797, equation in section 3; Sudre et al., "Generalised Dice overlap as
+a deep learning loss function for highly unbalanced segmentations", DLMIA 2017, arXiv 1707.03237, equation 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from pipeline.losses.supervised.term import LabelledLogits, SupervisedConfig, SupervisedTerm
+
+
+@dataclass(frozen=True)
+class DiceConfig(SupervisedConfig):
+    """Settings of the soft Dice loss.
+
+    Attributes:
+        form: `mean` takes the mean over the classes present of V-Net's 1 - 2 sum(p g) / (sum(p^2) + sum(g^2));
+            `generalised` takes Sudre's 1 - 2 sum_c w_c sum(p g) / sum_c w_c sum(p + g), w_c = 1 / sum(g)^2.
+    """
+
+    form: Literal["mean", "generalised"] = "mean"
+
+
+class Dice(SupervisedTerm):
+    """1 - Dice of the softmax probabilities p and the one-hot labels g, over the labelled pixels of the batch.
+
+    A class without a pixel in the batch is left out: its overlap is 0 whatever the network says.
+    """
+
+    Config: ClassVar[type[DiceConfig]] = DiceConfig
+    config: DiceConfig
+
+    def __call__(self, batch: LabelledLogits) -> Tensor:
+        """See `SupervisedTerm.__call__`."""
+        generalised = self.config.form == "generalised"
+        outputs = _SoftDice.apply(batch.log_probabilities, batch.class_index, batch.labelled, generalised)  # type: ignore[no-untyped-call]
+        loss: Tensor = outputs[0]
+        return loss
+
+
+class _SoftDice(Function):
+    """Both forms are functions of three sums per class, so that one pass over the probabilities gives the gradient."""
+
+    @staticmethod
+    def forward(
+        log_probabilities: Tensor, classes: Tensor, labelled: Tensor, generalised: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        number = log_probabilities.shape[1]
+        probabilities = log_probabilities.exp().mul_(labelled[:, None])  # a pixel that does not count adds nothing
+        own = probabilities.gather(1, classes[:, None]).flatten()
+        flat = classes.flatten()
+        overlap = own.new_zeros(number).scatter_add_(0, flat, own)
+        size = own.new_zeros(number).scatter_add_(0, flat, labelled.flatten().to(own.dtype))
+        present = (size > 0).to(size.dtype)
+        if generalised:
+            weight = present / size.square().clamp(min=1)
+            area = probabilities.sum((0, 2, 3))
+            top, bottom = 2 * (weight * overlap).sum(), (weight * (area + size)).sum()
+            bottom = bottom.where(bottom > 0, 1)
+            loss = present.amax() - top / bottom
+            by_overlap, by_area = -2 * weight / bottom, weight * top / bottom.square()
+        else:
+            area = probabilities.square().sum((0, 2, 3))
+            share = present / present.sum().clamp(min=1)
+            bottom = (area + size).where(present > 0, 1)
+            loss = (share * (1 - 2 * overlap / bottom)).sum()
+            by_overlap, by_area = -2 * share / bottom, 2 * share * overlap / bottom.square()
+        return loss, probabilities, by_overlap, by_area
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, probabilities, by_overlap, by_area = output
+        _, classes, _, ctx.generalised = inputs
+        ctx.mark_non_differentiable(probabilities, by_overlap, by_area)
+        ctx.save_for_backward(probabilities, classes, by_overlap, by_area)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        probabilities, classes, by_overlap, by_area = ctx.saved_tensors
+        by_area, by_overlap = by_area * loss_gradient, by_overlap * loss_gradient
+        # d / d log p = p d / d p; the area's derivative by p is 1, or 2 p where squares are summed
+        gradient = probabilities * by_area[:, None, None]
+        if not ctx.generalised:
+            gradient.mul_(probabilities).mul_(2)
+        own = probabilities.gather(1, classes[:, None]) * by_overlap[classes][:, None]
+        return gradient.scatter_add_(1, classes[:, None], own), None, None, None
