@@ -41,10 +41,10 @@ def test_the_published_loop_computes_the_same_loss() -> None:
 
 def test_the_cases_are_what_they_say() -> None:
     case = PixelCase(QUICK, CPU)
-    method = case.method(memory=True)
-    assert bool(method.bank.valid().all())
-    assert len(method.bank.keys()[0]) == sum(QUICK.bank) * QUICK.classes
-    case.step(case.method(memory=False))()
+    term = case.term(memory=True)
+    assert bool(term.bank.valid().all())
+    assert len(term.bank.keys()[0]) == sum(QUICK.bank) * QUICK.classes
+    case.step(case.term(memory=False))()
     touched = int(case.embeddings.grad.abs().sum(1).gt(0).sum())
     assert touched == QUICK.anchors
     case.floor()()

@@ -273,7 +273,7 @@ def test_trainee_shipped_whole_fails_where_the_stripped_one_passes(tmp_path):
             images = ((image.to(torch.float32) - self.deployed.mean) / self.deployed.std).permute(0, 3, 1, 2)
             output = self.trainee(images, embed=True)
             size = (image.shape[1], image.shape[2])
-            logits = nn.functional.interpolate(output.logits, size, mode="bilinear", align_corners=False)
+            logits = nn.functional.interpolate(output.logits.main, size, mode="bilinear", align_corners=False)
             return logits.argmax(dim=1).to(torch.uint8), output.embeddings[0]
 
     def exported(network, names):
