@@ -167,11 +167,11 @@ def test_a_failed_recording_is_forgotten_and_the_image_runs_directly(write_plan,
         for image in images[1:]:
             np.testing.assert_array_equal(predictor.predict(image), reference.predict(image))
             assert ("capture" in predictor.runtime.last_timings_ms) is (image is images[1])
-        assert cuda.launches == 0 and predictor.runtime.describe()["failed_captures"] == 1
+        assert cuda.launches == 0 and predictor.runtime.what_runs()["failed_captures"] == 1
         for seed in range(3):  # another shape may be recorded
             image = photo(32, 96, seed)
             np.testing.assert_array_equal(predictor.predict(image), reference.predict(image))
-        assert cuda.launches == 2 and predictor.runtime.describe()["failed_captures"] == 1
+        assert cuda.launches == 2 and predictor.runtime.what_runs()["failed_captures"] == 1
     assert not cuda.memory and not cuda.handles
 
 
@@ -188,7 +188,7 @@ def test_a_recording_that_cuda_refuses_is_no_failure(write_plan, fake_gpu, refer
         for seed in range(3):
             image = photo(64, 64, seed)
             np.testing.assert_array_equal(predictor.predict(image), reference.predict(image))
-        assert cuda.launches == 0 and predictor.runtime.describe()["failed_captures"] == 1
+        assert cuda.launches == 0 and predictor.runtime.what_runs()["failed_captures"] == 1
     assert not cuda.memory and not cuda.handles
 
 
