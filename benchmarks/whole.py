@@ -6,11 +6,12 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor, nn
 
 from export.artifacts.shared.model_file import write_model
 from export.graph.deploy import MASK_NAME, DeployGraph
-from export.graph.passes import AXES, anonymise, complete_biases, fold_input_scale, prune, unshare_weights
+from export.graph.passes import AXES, anonymise, complete_biases, fold_input_scale, run_passes, unshare_weights
 from export.graph.tracing import export_program
 from pipeline.models.network.segmentor import upsample
 from pipeline.models.training_heads.trainee import Trainee
@@ -49,9 +50,6 @@ def export_whole(trainee: Trainee, manifest: Manifest, shape: tuple[int, ...], f
     for value in (model.graph.input[0], model.graph.output[0]):
         for axis, dim in zip(AXES, value.type.tensor_type.shape.dim, strict=False):
             dim.dim_param = axis
-    fold_input_scale(model)
-    complete_biases(model)
-    unshare_weights(model)
-    prune(model)
+    model = run_passes(model, fold_input_scale, complete_biases, unshare_weights, RemoveUnusedNodesPass())
     anonymise(model)
     return write_model(model, dataclasses.replace(manifest.without_hash(), name="whole"), folder)

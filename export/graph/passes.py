@@ -1,19 +1,34 @@
-"""What is done to an exported ONNX graph before it ships; every pass works in place and keeps the results."""
+"""What is done to an exported ONNX graph before it ships; every pass works in place and keeps the results.
+
+Passes that rewire a graph work on onnx_ir's model, which knows the readers of every value, as its own passes do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, numpy_helper
+import onnx_ir
+from onnx import ModelProto, numpy_helper
 from onnx import helper as onnx_helper
 
+from export.graph.canonical import canonical
 from export.graph.costs import TensorType
 from export.graph.deploy import LOGITS_NAME, MASK_NAME
-from export.graph.structure import canonical, unused_initializers
 
 AXES = ("batch", "height", "width")
+
+
+def run_passes(model: ModelProto, *passes: Callable[[onnx_ir.Model], object]) -> ModelProto:
+    """What the passes, in this order, make of a copy of `model`; without what it notes of inner shapes."""
+    graph = onnx_ir.from_proto(model)
+    for each in passes:
+        each(graph)
+    result = onnx_ir.to_proto(graph)
+    del result.graph.value_info[:]
+    return result
 
 
 def scale_resizes(model: ModelProto, probes: Sequence[Mapping[str, TensorType]]) -> bool:
@@ -63,7 +78,7 @@ def set_io(model: ModelProto) -> None:
     del model.graph.value_info[:]
 
 
-def fold_input_scale(model: ModelProto) -> bool:
+def fold_input_scale(model: onnx_ir.Model) -> bool:
     """Fold the division by the standard deviation into the first convolution: (x / s) * w = x * (w / s).
 
     Padding adds zeros, which no scale changes, so this holds up to rounding. Not where anything else reads the image.
@@ -71,124 +86,105 @@ def fold_input_scale(model: ModelProto) -> bool:
     Returns:
         Whether the graph had the pattern.
     """
-    readers = _readers(model)
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for division in model.graph.node:
-        if division.op_type != "Div" or division.input[1] not in tensors:
+    for division in model.graph:
+        transpose = _only_reader(division, "Transpose")
+        convolution = _only_reader(transpose, "Conv")
+        if division.op_type != "Div" or transpose is None or convolution is None:
             continue
-        chain = _only_chain(division, readers)
-        transpose, convolution = next(chain, None), next(chain, None)
-        if transpose is None or transpose.op_type != "Transpose" or convolution is None:
+        weight, std = _initializer(convolution, 1), _initializer(division, 1)
+        if weight is None or std is None or len(weight.value.uses()) > 1:
             continue
-        if convolution.op_type != "Conv" or convolution.input[0] != transpose.output[0]:
+        if std.array.ndim > 1 or weight.array.shape[1] != 3:
             continue
-        weight = numpy_helper.to_array(tensors[convolution.input[1]])
-        std = numpy_helper.to_array(tensors[division.input[1]])
-        if std.ndim > 1 or weight.shape[1] != 3 or len(readers[convolution.input[1]]) > 1:
-            continue
-        scaled = (weight.astype(np.float64) / std.astype(np.float64).reshape(-1, 1, 1)).astype(weight.dtype)
-        tensors[convolution.input[1]].CopyFrom(numpy_helper.from_array(scaled, convolution.input[1]))
-        transpose.input[0] = division.input[0]
-        model.graph.node.remove(division)
+        scaled = weight.array.astype(np.float64) / std.array.astype(np.float64).reshape(-1, 1, 1)
+        weight.value.const_value = onnx_ir.tensor(scaled.astype(weight.array.dtype), name=weight.value.name)
+        transpose.replace_input_with(0, division.inputs[0])
+        model.graph.remove(division, safe=True)
         return True
     return False
 
 
-def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
+class _Initializer(NamedTuple):
+    """A constant input of a node, and the values that it holds."""
+
+    value: onnx_ir.Value
+    array: np.ndarray
 
 
-def _only_chain(node: NodeProto, readers: Mapping[str, list[NodeProto]]) -> Iterator[NodeProto]:
-    """The nodes after `node`, as long as each has exactly one reader."""
-    while len(found := readers.get(node.output[0], [])) == 1:
-        node = found[0]
-        yield node
+def _initializer(node: onnx_ir.Node, position: int) -> _Initializer | None:
+    """An input that is an initializer, with its values; else None."""
+    value = node.inputs[position] if position < len(node.inputs) else None
+    if value is None or value.const_value is None:
+        return None
+    return _Initializer(value, value.const_value.numpy())
 
 
-def name_logits(model: ModelProto) -> None:
+def _only_reader(node: onnx_ir.Node | None, operator: str) -> onnx_ir.Node | None:
+    """The one node that reads the first output of `node`, as its first input, where it is of that operator."""
+    uses = list(node.outputs[0].uses()) if node is not None else []
+    if len(uses) != 1 or uses[0].idx != 0 or uses[0].node.op_type != operator:
+        return None
+    return uses[0].node
+
+
+def name_logits(model: onnx_ir.Model) -> None:
     """Give the tensor that argmax reads its public name.
 
     Raises:
         ValueError: the mask does not come from one ArgMax, or the name is taken.
     """
-    producers = {name: node for node in model.graph.node for name in node.output}
-    node = producers.get(MASK_NAME)
-    while node is not None and node.op_type == "Cast":
-        node = producers.get(node.input[0])
-    if node is None or node.op_type != "ArgMax":
+    logits: onnx_ir.Value | None = next(value for value in model.graph.outputs if value.name == MASK_NAME)
+    while logits is not None and (node := logits.producer()) is not None and node.op_type in ("Cast", "ArgMax"):
+        logits = node.inputs[0]
+        if logits is not None and node.op_type == "ArgMax":
+            break
+    else:
         raise ValueError("the mask does not come from an ArgMax: the logits cannot be found in this graph")
-    rename(model, node.input[0], LOGITS_NAME)
+    values = (*model.graph.inputs, *model.graph.initializers.values(), *(v for n in model.graph for v in n.outputs))
+    if any(value.name == LOGITS_NAME and value is not logits for value in values):
+        raise ValueError(f"the graph has a tensor {LOGITS_NAME!r} already")
+    logits.name = LOGITS_NAME
 
 
-def rename(model: ModelProto, old: str, new: str) -> None:
-    """Rename an inner tensor. Raises ValueError when the new name is taken."""
-    if old == new:
-        return
-    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    if new in taken | {tensor.name for tensor in model.graph.initializer}:
-        raise ValueError(f"the graph has a tensor {new!r} already")
-    for node in model.graph.node:
-        for names in (node.input, node.output):
-            for position, name in enumerate(names):
-                if name == old:
-                    names[position] = new
-
-
-def complete_biases(model: ModelProto) -> None:
+def complete_biases(model: onnx_ir.Model) -> None:
     """Give every convolution a bias, zero where it has none.
 
     PyTorch's exporter drops a bias whose values are all zero, as those of a fresh network are: whether it did would
     show in the structure, and two trainings of one network could differ in it. Runtimes add the bias at no
     measurable cost.
     """
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Conv" or node.input[1] not in tensors or (len(node.input) > 2 and node.input[2]):
+    for node in model.graph:
+        if node.op_type != "Conv" or (len(node.inputs) > 2 and node.inputs[2] is not None):
             continue
-        weight = tensors[node.input[1]]
-        bias = np.zeros(weight.dims[0], onnx_helper.tensor_dtype_to_np_dtype(weight.data_type))
-        del node.input[2:]
-        node.input.append(f"{node.output[0]}_bias")
-        model.graph.initializer.append(numpy_helper.from_array(bias, node.input[2]))
+        weight = _initializer(node, 1)
+        if weight is not None:
+            bias = np.zeros(len(weight.array), weight.array.dtype)
+            node.resize_inputs(3)
+            node.replace_input_with(2, _add_initializer(model.graph, f"{node.outputs[0].name}_bias", bias))
 
 
-def unshare_weights(model: ModelProto) -> None:
+def unshare_weights(model: onnx_ir.Model) -> None:
     """Give every use of a learned tensor a tensor of its own.
 
     PyTorch's exporter merges tensors of equal values, such as the zero biases of a fresh network. Whether values happen
     to be equal would then show in the structure, and two trainings of one network could differ in it.
     """
-    weights = {constant.name for constant in canonical(model).constants if constant.value is None}
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    learned = {constant.name for constant in canonical(onnx_ir.to_proto(model)).constants if constant.value is None}
     seen: set[str] = set()
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            if name not in weights or name not in tensors:
+    for node in model.graph:
+        for position, value in enumerate(node.inputs):
+            if value is None or value.name not in learned or value.const_value is None:
                 continue
-            if name not in seen:
-                seen.add(name)
-                continue
-            copy = model.graph.initializer.add()
-            copy.CopyFrom(tensors[name])
-            copy.name = f"{name}_{node.output[0]}_{position}"
-            node.input[position] = copy.name
+            if value.name in seen:
+                name = f"{value.name}_{node.outputs[0].name}_{position}"
+                node.replace_input_with(position, _add_initializer(model.graph, name, value.const_value.numpy()))
+            seen.add(value.name)
 
 
-def prune(model: ModelProto) -> None:
-    """Remove nodes and initializers that no output needs."""
-    graph = canonical(model)
-    needed = {node.name for node in graph.nodes[: graph.needed]} | {item.name for item in graph.constants}
-    kept = [node for node in model.graph.node if next(filter(None, node.output)) in needed]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    unused = set(unused_initializers(model))
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name not in unused]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(tensors)
+def _add_initializer(graph: onnx_ir.Graph, name: str, values: np.ndarray) -> onnx_ir.Value:
+    value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(values, name=name))
+    graph.register_initializer(value)
+    return value
 
 
 def anonymise(model: ModelProto) -> None:

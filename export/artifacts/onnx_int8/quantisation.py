@@ -14,12 +14,13 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
+from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from export.artifacts.onnx_int8.calibration import CalibrationImages
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.graph.deploy import INPUT_NAME, LOGITS_NAME
-from export.graph.passes import anonymise, prune
+from export.graph.passes import anonymise, run_passes
 
 UInt8 = NDArray[np.uint8]
 
@@ -102,10 +103,8 @@ class Quantiser:
                     "CalibStridedMinMax": 1,  # one image at a time: memory does not grow with their number
                 },
             )
-        model = onnx.load(path)
-        del model.graph.value_info[:]
-        _drop_dead_opsets(model)
-        prune(model)
+        # The quantiser declares its own operator set always.
+        model = run_passes(onnx.load(path), RemoveUnusedNodesPass(), RemoveUnusedOpsetsPass())
         anonymise(model)
         return model
 
@@ -182,14 +181,6 @@ def _tail(nodes: Sequence[NodeProto]) -> set[str]:
             tail.add(node.name)
             beyond.update(node.output)
     return tail
-
-
-def _drop_dead_opsets(model: ModelProto) -> None:
-    """Forget operator sets that no node is from; the quantiser declares its own always."""
-    used = {node.domain for node in model.graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
 
 
 @contextmanager

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from onnx import ModelProto
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.graph.deploy import DeployGraph, OutputKind
-from export.graph.passes import anonymise, complete_biases, fold_input_scale, name_logits, prune, unshare_weights
+from export.graph.passes import (
+    anonymise,
+    complete_biases,
+    fold_input_scale,
+    name_logits,
+    run_passes,
+    unshare_weights,
+)
 from export.graph.tracing import trace
 from pipeline.models.network.segmentor import Segmentor
 from serving.contract.errors import UserError
@@ -17,12 +25,14 @@ def build_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
     Raises:
         UserError: a batch normalisation could not be folded into a convolution.
     """
-    model = trace(DeployGraph(segmentor, output))
-    fold_input_scale(model)
-    name_logits(model)
-    complete_biases(model)
-    unshare_weights(model)
-    prune(model)
+    model = run_passes(
+        trace(DeployGraph(segmentor, output)),
+        fold_input_scale,
+        name_logits,
+        complete_biases,
+        unshare_weights,
+        RemoveUnusedNodesPass(),
+    )
     anonymise(model)
     unfolded = [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
     if unfolded:
