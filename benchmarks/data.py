@@ -120,7 +120,7 @@ def measure_speed(folder: Path, crop: tuple[int, int], rounds: int) -> Speed:
     def decode() -> None:
         decode_images()
         for index in range(count):
-            with Image.open(split.label_path(index)) as label:
+            with Image.open(split.label_paths(index)[0]) as label:
                 label.load()
 
     def read() -> None:

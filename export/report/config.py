@@ -17,12 +17,15 @@ class GateConfig:
         max_miou_drop_points: precision -> largest allowed drop of mIoU against PyTorch, in percentage points.
         max_method_drop_points: largest allowed drop of a method's mIoU against the baseline's, in percentage points;
             None to report it only.
+        accepted_warnings: kinds of prepare's warnings (what stands before the colon) that are listed and do not fail
+            the run; every other kind does. By default those that are facts of the data and no doubt of how it is read.
         allow_inconclusive: an undecided latency comparison passes in the profile `quick`. In `release` it never does.
     """
 
     required: tuple[str, ...] = ("ort_fp32",)
     max_miou_drop_points: dict[str, float] = field(default_factory=dict)
     max_method_drop_points: float | None = 3.0
+    accepted_warnings: tuple[str, ...] = ("absent class", "unseen class", "unlabelled")
     allow_inconclusive: bool = True
 
     def __post_init__(self) -> None:

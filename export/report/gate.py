@@ -13,7 +13,7 @@ from export.pages.formatting import shortened, signed
 from export.report.config import GateConfig
 
 Report = Mapping[str, Any]
-Severity = Literal["FAIL", "SKIPPED", "INCONCLUSIVE"]
+Severity = Literal["FAIL", "WARNING", "SKIPPED", "INCONCLUSIVE"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Finding:
     """One thing that is not as it must be, or is noted.
 
     Attributes:
-        severity: FAIL, SKIPPED or INCONCLUSIVE.
+        severity: FAIL, WARNING (of prepare, on the data), SKIPPED or INCONCLUSIVE.
         subject: what it is about, such as `pixel_contrast-s0/ort_fp32`.
         rule: what must hold.
         found: what was found instead.
@@ -38,6 +38,7 @@ class Finding:
 def judge(report: Report, config: GateConfig) -> list[Finding]:
     """Everything in the report that breaks a rule, the fatal first, then what is merely noted."""
     findings = [
+        *_judge_data(report, config),
         *_judge_stopwatch(report),
         *_judge_targets(report, config),
         *_judge_checks(report, config),
@@ -73,7 +74,18 @@ def rules_judged(report: Report) -> int:
         + len(report["certificate"].get("methods") or {})
         + len(report["training"])
         + len(report["benchmark"].get("self_test") or [])
+        + len(report["dataset"].get("warnings") or [])
     )
+
+
+def _judge_data(report: Report, config: GateConfig) -> Iterator[Finding]:
+    """What prepare only warned of may make every number of the report mean something else."""
+    for warning in report["dataset"].get("warnings") or []:
+        kind, _, found = warning.partition(": ")
+        accepted = kind in config.accepted_warnings
+        listed = ", ".join((*config.accepted_warnings, kind))
+        rule = f"the data has no {kind!r}" + ("" if accepted else f", or gate.accepted_warnings: [{listed}] accepts it")
+        yield Finding("WARNING", f"data/{report['dataset'].get('name')}", rule, found, fatal=not accepted)
 
 
 def _judge_stopwatch(report: Report) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from export.records.recorded import load_curves, load_training, load_verified
 from export.report.report import ReportInputs
 from export.targets.config import DeployConfig, TargetConfig
 from pipeline.layout.branches import BranchConfig
-from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, DEVICE_PATH
+from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, DEVICE_PATH, PREPARED_DIR
+from serving.contract.errors import UserError
 from serving.contract.files import read_json
 
 
@@ -31,12 +32,16 @@ def load_report_inputs(
 
     Args:
         profile: of the run.
-        dataset: what the accuracy was measured on; the number of `images` is added where it is known.
+        dataset: what the accuracy was measured on; the number of `images` is added where it is known, and what prepare
+            says of the data: its `sha256`, `warnings` and `notes`.
         losses: method -> loss.
         branches, targets, deploy: sections of params.yaml.
         baseline: name of the baseline method.
     """
     verified = load_verified(branches)
+    prepared = read_json(PREPARED_DIR / "dataset.json", made_by="prepare")
+    if "warnings" not in prepared:
+        raise UserError(f"{PREPARED_DIR / 'dataset.json'}: made by an older version; run prepare again")
     certificate = read_json(CERTIFICATE_PATH, made_by="certify")
     images = [entry["accuracy"].get("images") for entry in certificate["methods"].values()]
     paths = {row["path"] for row in verified.values() if row.get("path")}
@@ -53,7 +58,9 @@ def load_report_inputs(
         training=load_training(branches),
         curves=load_curves(branches),
         engine_bytes={path: Path(path).stat().st_size for path in paths if Path(path).exists()},
-        dataset=dict(dataset) | {"images": images[0] if images else None},
+        dataset=dict(dataset)
+        | {"images": images[0] if images else None}
+        | {key: prepared[key] for key in ("sha256", "warnings", "notes")},
         commit=commit(),
         created=now(),
     )

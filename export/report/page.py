@@ -42,6 +42,7 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         Heading(1, "Contrail report"),
         Paragraph(_origin(report)),
         *([Paragraph(_QUICK)] if report["profile"] == "quick" else []),
+        *_data(report),
         Heading(2, "Does the contrast cost anything at inference?"),
         *certificate_blocks(report["certificate"]),
         *plot("certificate"),
@@ -92,6 +93,15 @@ def _origin(report: Report) -> str:
     )
     parts.append(f"Profile `{report['profile']}`{', ' + source if source else ''}.")
     return " ".join(parts)
+
+
+def _data(report: Report) -> list[Block]:
+    """What prepare said of the data, where it said anything."""
+    said = [
+        *(f"**warning**, {warning}" for warning in report["dataset"].get("warnings") or []),
+        *(report["dataset"].get("notes") or []),
+    ]
+    return [Heading(2, "Data"), Bullets(said)] if said else []
 
 
 _QUICK = (

@@ -37,7 +37,8 @@ class ReportInputs:
         device: device.json.
         training: (method, seed) -> metrics of the training and its `seconds`, which may be unknown.
         engine_bytes: path of an engine -> its size.
-        dataset: name, split and number of images that the accuracy was measured on.
+        dataset: name, split and number of images that the accuracy was measured on, and what prepare found odd
+            (`warnings`) or was certain of (`notes`).
         commit: of the code, where known.
         created: when, as ISO 8601 text, where known.
         curves: quantity -> branch -> points of [iteration, value].

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets import DATASETS
-from pipeline.data.datasets.shared.dataset import SPLITS, Colour, Dataset
+from pipeline.data.datasets.shared.dataset import SPLITS, Dataset
+from pipeline.data.datasets.shared.labels import Colour
 from serving.contract.errors import UserError
 from serving.images.image_io import read_image
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "dataset.json"
 
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
@@ -27,7 +28,19 @@ _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 @dataclass(frozen=True)
 class Entry:
-    """One pair as prepared; paths are relative to the dataset's root, with `/`."""
+    """One pair as prepared; paths are relative to the dataset's root, with `/`.
+
+    Attributes:
+        name: what reports call it; printable.
+        image: the image file.
+        label: the label file, or the first of several that make one label.
+        image_sha256: of the image file.
+        label_sha256: of the label file, or `label_sha256` of several.
+        height: in pixels, EXIF orientation applied.
+        width: likewise.
+        sequence: the recording that it is from, where known.
+        more_labels: further files of the label.
+    """
 
     name: str
     image: str
@@ -37,6 +50,29 @@ class Entry:
     height: int
     width: int
     sequence: str | None
+    more_labels: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """For dataset.json; what most entries do not have is left out."""
+        content = asdict(self)
+        if not self.more_labels:
+            del content["more_labels"]
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Entry:
+        """What `to_json` gave. Raises TypeError for anything else."""
+        return cls(**{**content, "more_labels": tuple(content.get("more_labels", ()))})
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.height, self.width
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All files of the label."""
+        return (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True)
@@ -68,13 +104,13 @@ class PreparedSplit:
         """The image file of pair `index`."""
         return self.root / self.entries[index].image
 
-    def label_path(self, index: int) -> Path:
-        """The label file of pair `index`."""
-        return self.root / self.entries[index].label
+    def label_paths(self, index: int) -> tuple[Path, ...]:
+        """The label files of pair `index`; most labels are one file."""
+        return tuple(self.root / label for label in self.entries[index].labels)
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of pair `index` in pixels."""
-        return self.entries[index].height, self.entries[index].width
+        return self.entries[index].size
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
         """The image of pair `index`: `[H,W,3]` uint8 RGB. Raises UserError when the file is gone or damaged."""
@@ -86,7 +122,7 @@ class PreparedSplit:
         Raises:
             UserError: the file is gone or damaged, or holds ids that the dataset does not have.
         """
-        return self.dataset.decode_label(self.label_path(index))
+        return self.dataset.decode_labels([(path, None) for path in self.label_paths(index)])
 
 
 @dataclass(frozen=True)
@@ -101,6 +137,8 @@ class Prepared:
         class_frequencies: C shares of the labelled training pixels; they sum to 1.
         class_pixels: split -> C numbers of pixels.
         sha256: hash of everything that identifies the data: classes, options, and the bytes of every file.
+        warnings: what prepare found odd: `kind: what`.
+        notes: what prepare was certain of and took so: `kind: what`.
         splits: name -> pairs.
     """
 
@@ -111,6 +149,8 @@ class Prepared:
     class_frequencies: tuple[float, ...]
     class_pixels: Mapping[str, tuple[int, ...]]
     sha256: str
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     splits: Mapping[str, PreparedSplit] = field(repr=False)
 
     @property
@@ -153,11 +193,12 @@ def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
         if dataset_class.generated:
             root = prepared_dir / content["dataset"]
         dataset = dataset_class(root, content["options"])
+        dataset.use_encoding(content["encoding"])
         base = dataset.root
         if list(dataset.class_names) != content["class_names"]:
             raise UserError(f"{base}: its classes are not those of {path} any more; run prepare again")
         splits = {
-            name: PreparedSplit(dataset, base, tuple(Entry(**entry) for entry in entries))
+            name: PreparedSplit(dataset, base, tuple(map(Entry.from_json, entries)))
             for name, entries in content["splits"].items()
         }
         prepared = Prepared(
@@ -168,6 +209,8 @@ def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
             class_frequencies=tuple(content["class_frequencies"]),
             class_pixels={name: tuple(pixels) for name, pixels in content["class_pixels"].items()},
             sha256=content["sha256"],
+            warnings=tuple(content["warnings"]),
+            notes=tuple(content["notes"]),
             splits=splits,
         )
     except FileNotFoundError as error:
@@ -181,6 +224,15 @@ def content_sha256(content: Mapping[str, Any]) -> str:
     """SHA-256 of the content of dataset.json without its own `sha256`."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def label_sha256(files: Sequence[tuple[Path, bytes]]) -> str:
+    """SHA-256 of a label's file; of several, that of their names and own hashes, one after the other."""
+    hashes = [hashlib.sha256(content).hexdigest() for _, content in files]
+    if len(hashes) == 1:
+        return hashes[0]
+    lines = (os.fsencode(path.name) + b"\0" + digest.encode() for (path, _), digest in zip(files, hashes, strict=True))
+    return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
 def resolve_root(text: str | None) -> Path | None:

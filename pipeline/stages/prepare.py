@@ -19,6 +19,8 @@ def main() -> int:
     arguments = parser.parse_args()
     params = load_params()
     done = prepare(params.prepare, PREPARED_DIR, strict=arguments.strict, progress=True)
+    for note in done.notes:
+        sys.stderr.write(f"note: {note}\n")
     for warning in done.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     counts = ", ".join(f"{count} {split}" for split, count in done.pairs.items())

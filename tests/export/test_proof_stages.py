@@ -18,6 +18,7 @@ import export.stages.gate
 import export.stages.report
 import pipeline.stages.prepare
 from export.report.report import TARGET_KEYS
+from pipeline.data.prepared import content_sha256
 from pipeline.evaluation.evaluation import Evaluation
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, Manifest, write_sidecar
@@ -138,7 +139,33 @@ def test_everything_is_written_and_a_good_run_passes(workplace, capsys):
     entry = report["certificate"]["methods"]["pixel_contrast"]
     assert entry["structure"]["identical"] and entry["accuracy"]["difference"] == 0.0
     assert [row["contrast_steps"] for row in report["training"]] == [0, 9]
-    assert report["dataset"] == {"images": 3, "name": "streets", "split": "val"}
+    prepared = json.loads(Path("data/prepared/dataset.json").read_text())
+    assert report["dataset"] == {
+        "images": 3,
+        "name": "streets",
+        "split": "val",
+        "sha256": prepared["sha256"],
+        "warnings": prepared["warnings"],
+        "notes": [],
+    }
+
+
+def test_what_prepare_warned_of_reaches_the_report_and_closes_the_gate(workplace, capsys):
+    path = Path("data/prepared/dataset.json")
+    content = json.loads(path.read_text())
+    content["warnings"] = ["split overlap: a.png (train) and b.png (val) are the same image"]
+    content["sha256"] = content_sha256(content)
+    path.write_text(json.dumps(content))
+    report = run_stages()
+    assert report["dataset"]["warnings"] == content["warnings"]
+    assert "a.png (train) and b.png (val)" in (workplace / "reports" / "report.md").read_text()
+    assert export.stages.gate.main() == 1
+    assert "a.png (train) and b.png" in " ".join(capsys.readouterr().out.split())
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["gate"]["accepted_warnings"] = ["split overlap"]
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert export.stages.gate.main() == 0
+    assert "warning" in capsys.readouterr().out
 
 
 def test_method_with_another_graph_closes_the_gate(workplace, capsys):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,12 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
-from pipeline.data.datasets.shared.labels import UnreadableError
+from pipeline.data.datasets.shared.facts import Findings
 from pipeline.data.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
+from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap
+from pipeline.data.preparing.checking import SoundPair, check_pair
 from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
 from serving.contract.errors import UserError
-from serving.contract.files import file_sha256
-from serving.images.image_io import read_image
 
 MAX_LISTED = 1000
 """Lines shown per kind of problem; beyond that the rest is counted."""
@@ -39,23 +39,15 @@ class Preparation:
         folder: where it wrote.
         pairs: split -> number of pairs.
         sha256: of the prepared dataset.
-        warnings: what is odd but not wrong, one line each.
+        warnings: what is odd but may be meant, `kind: what`; they reach the report, and the gate judges them.
+        notes: what was certain and taken so, `kind: what`.
     """
 
     folder: Path
     pairs: dict[str, int]
     sha256: str
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A pair after the check: an entry with its class counts, or a problem of some kind."""
-
-    entry: Entry | None = None
-    pixels: NDArray[np.int64] | None = None
-    kind: str = ""
-    problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progress: bool = False) -> Preparation:
@@ -91,7 +83,7 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
             if dataset.generated:
                 task = bar.add_task(f"generate {config.dataset}", total=None)
                 dataset.generate(dataset.root, lambda done, total: bar.update(task, completed=done, total=total))
-            content, warnings = _check(dataset, config, strict, bar)
+            content, findings = _check(dataset, config, strict, bar)
         (partial / FILE_NAME).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp makes it private
         _replace(output, partial)
@@ -101,116 +93,87 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         folder=output,
         pairs={split: len(content["splits"][split]) for split in SPLITS},
         sha256=content["sha256"],
-        warnings=tuple(warnings),
+        warnings=tuple(findings.warnings),
+        notes=tuple(findings.notes),
     )
 
 
-def _check(dataset: Dataset, config: PrepareConfig, strict: bool, bar: Progress) -> tuple[dict[str, Any], list[str]]:
-    """Check layout, names and every pair; returns the content of dataset.json and the warnings."""
+def _check(dataset: Dataset, config: PrepareConfig, strict: bool, bar: Progress) -> tuple[dict[str, Any], Findings]:
+    """Check layout, names and every pair; returns the content of dataset.json and what was found."""
     layout = dataset.layout_problems()
     if layout:
         raise UserError(_listing(config.dataset, {"layout (docs/datasets.md shows it)": layout}))
     pairs = {split: dataset.pairs(split) for split in SPLITS}
-    problems: dict[str, list[str]] = {}
-    warnings: list[str] = []
+    findings = Findings()
     for split in ("train", "val"):
         if not pairs[split]:
-            problems.setdefault("empty split", []).append(f"{split}: no image found under {dataset.root}")
+            findings.problem("empty split", f"{split}: no image found under {dataset.root}")
     for split in SPLITS:
-        _find_duplicate_names(split, pairs[split], problems)
-    entries: dict[str, list[Entry]] = {}
-    pixels = {split: np.zeros(len(dataset.class_names), dtype=np.int64) for split in SPLITS}
+        find_duplicate_names(split, pairs[split], findings)
+    checked = _check_pairs(dataset, pairs, config, strict, findings, bar)
+    for split in ("train", "val"):
+        if pairs[split] and not checked[split] and not findings.problems:
+            findings.problem("empty split", f"{split}: none of its {len(pairs[split])} pairs can be read")
+    everything = [pair for split in SPLITS for pair in checked[split]]
+    entries = {split: [pair.entry for pair in checked[split]] for split in SPLITS}
+    dataset.settle([pair.facts for pair in everything], findings)
+    judge_image_notes(((pair.entry.name, pair.image_notes) for pair in everything), findings)
+    judge_orientations(
+        ((one.entry.name, one.entry.size, one.orientation, one.facts.orientation) for one in everything), findings
+    )
+    overlap = find_overlap(entries)
+    for line in overlap:
+        if strict:
+            findings.problem("split overlap", line)
+        else:
+            findings.warn("split overlap", line)
+    for line in dataset.left_out():
+        findings.warn("left out", line)
+    if findings.problems:
+        raise UserError(_listing(config.dataset, findings.problems))
+    classes = len(dataset.class_names)
+    counts = {
+        split: [(pair.entry, dataset.train_counts(pair.facts)[:classes]) for pair in checked[split]] for split in SPLITS
+    }
+    audit_labels(dataset.class_names, counts, findings)
+    if findings.problems:
+        raise UserError(_listing(config.dataset, findings.problems))
+    nothing = np.zeros(classes, dtype=np.int64)
+    pixels = {split: sum((found for _, found in counts[split]), nothing) for split in SPLITS}
+    return _content(dataset, config, entries, pixels, findings), findings
+
+
+def _check_pairs(
+    dataset: Dataset,
+    pairs: Mapping[str, list[Pair]],
+    config: PrepareConfig,
+    strict: bool,
+    findings: Findings,
+    bar: Progress,
+) -> dict[str, list[SoundPair]]:
+    """Every pair that is sound, with the facts of its label and the image's EXIF orientation."""
+    sound: dict[str, list[SoundPair]] = {}
     task = bar.add_task(f"check {config.dataset}", total=sum(map(len, pairs.values())))
     with ThreadPoolExecutor(config.threads) as pool:
         for split in SPLITS:
-            entries[split] = []
-            for checked in pool.map(lambda pair: _check_pair(dataset, pair), pairs[split]):
+            sound[split] = []
+            for checked in pool.map(lambda pair: check_pair(dataset, pair), pairs[split]):
                 bar.advance(task)
-                if checked.entry is not None and checked.pixels is not None:
-                    entries[split].append(checked.entry)
-                    pixels[split] += checked.pixels
+                if isinstance(checked, SoundPair):
+                    sound[split].append(checked)
                 elif checked.kind == "unreadable" and config.skip_unreadable and not strict:
-                    warnings.append(f"skipped unreadable pair: {checked.problem}")
+                    findings.warn("skipped unreadable pair", checked.problem)
                 else:
-                    problems.setdefault(checked.kind, []).append(checked.problem)
-    for split in ("train", "val"):
-        if pairs[split] and not entries[split] and not problems:
-            problems["empty split"] = [f"{split}: none of its {len(pairs[split])} pairs can be read"]
-    overlap = _overlap(entries)
-    unseen = [
-        f"{name}: no training pixel"
-        for name, count in zip(dataset.class_names, pixels["train"], strict=True)
-        if not count
-    ]
-    if strict and overlap:
-        problems["split overlap"] = overlap
-    if problems:
-        raise UserError(_listing(config.dataset, problems))
-    warnings += [f"split overlap: {line}" for line in overlap] + [f"unseen class: {line}" for line in unseen]
-    return _content(dataset, config, entries, pixels), warnings
-
-
-def _check_pair(dataset: Dataset, pair: Pair) -> _Checked:
-    for what, path in (("image", pair.image), ("label", pair.label)):
-        if not path.is_file():
-            other = pair.label if what == "image" else pair.image
-            return _Checked(kind=f"missing {what}", problem=f"{path} (for {other.name})")
-    try:
-        image = read_image(pair.image)
-        image_sha256 = file_sha256(pair.image)
-    except (UserError, OSError) as error:
-        return _Checked(kind="unreadable", problem=_with_path(error, pair.image))
-    try:
-        label = dataset.decode_label(pair.label)
-        label_sha256 = file_sha256(pair.label)
-    except (UnreadableError, OSError) as error:
-        return _Checked(kind="unreadable", problem=_with_path(error, pair.label))
-    except UserError as error:
-        return _Checked(kind="bad label", problem=_with_path(error, pair.label))
-    height, width = label.shape
-    if image.shape[:2] != (height, width):
-        got = f"image {image.shape[1]}x{image.shape[0]}, label {width}x{height}"
-        return _Checked(kind="size mismatch", problem=f"{pair.image}: {got} ({pair.label})")
-    classes = len(dataset.class_names)
-    entry = Entry(
-        name=pair.name,
-        image=_relative(pair.image, dataset.root),
-        label=_relative(pair.label, dataset.root),
-        image_sha256=image_sha256,
-        label_sha256=label_sha256,
-        height=height,
-        width=width,
-        sequence=pair.sequence,
-    )
-    return _Checked(entry=entry, pixels=np.bincount(label.reshape(-1), minlength=256)[:classes])
-
-
-def _find_duplicate_names(split: str, pairs: list[Pair], problems: dict[str, list[str]]) -> None:
-    files_of: dict[str, set[Path]] = {}
-    counts: dict[str, int] = {}
-    for pair in pairs:
-        files_of.setdefault(pair.name, set()).update((pair.image, pair.label))
-        counts[pair.name] = counts.get(pair.name, 0) + 1
-    for name, count in counts.items():
-        if count > 1:
-            shown = ", ".join(str(path) for path in sorted(files_of[name]))
-            problems.setdefault("duplicate name", []).append(f"{name} in {split}: {shown}")
-
-
-def _overlap(entries: dict[str, list[Entry]]) -> list[str]:
-    """Images with the same bytes in two splits: what is trained on must not be what is measured on."""
-    first: dict[str, tuple[str, Entry]] = {}
-    found = []
-    for split in SPLITS:
-        for entry in entries[split]:
-            known_split, known = first.setdefault(entry.image_sha256, (split, entry))
-            if known_split != split:
-                found.append(f"{known.image} ({known_split}) and {entry.image} ({split}) are the same image")
-    return found
+                    findings.problem(checked.kind, checked.problem)
+    return sound
 
 
 def _content(
-    dataset: Dataset, config: PrepareConfig, entries: dict[str, list[Entry]], pixels: dict[str, NDArray[np.int64]]
+    dataset: Dataset,
+    config: PrepareConfig,
+    entries: Mapping[str, list[Entry]],
+    pixels: Mapping[str, NDArray[np.int64]],
+    findings: Findings,
 ) -> dict[str, Any]:
     labelled = int(pixels["train"].sum())
     content = {
@@ -222,7 +185,10 @@ def _content(
         "ignore_index": dataset.ignore_index,
         "class_pixels": {split: [int(count) for count in pixels[split]] for split in SPLITS},
         "class_frequencies": [int(count) / max(labelled, 1) for count in pixels["train"]],
-        "splits": {split: [asdict(entry) for entry in entries[split]] for split in SPLITS},
+        "encoding": dataset.encoding,
+        "warnings": findings.warnings,
+        "notes": findings.notes,
+        "splits": {split: [entry.to_json() for entry in entries[split]] for split in SPLITS},
     }
     return {**content, "sha256": content_sha256(content)}
 
@@ -239,15 +205,6 @@ def _listing(name: str, problems: dict[str, list[str]]) -> str:
     if "unreadable" in problems:
         lines.append("  to leave unreadable pairs out, set prepare.skip_unreadable: true")
     return "\n".join(lines)
-
-
-def _with_path(error: Exception, path: Path) -> str:
-    text = str(error)
-    return text if str(path) in text else f"{path}: {text}"
-
-
-def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _is_replaceable(output: Path) -> bool:

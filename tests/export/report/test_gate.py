@@ -105,6 +105,10 @@ def test_a_loss_term_without_anchors_is_no_failure(report):
     assert not fatal(report)
 
 
+def break_data(report):
+    report["dataset"]["warnings"] = ["unused class: bar: no pixel in any split"]
+
+
 def break_rows(report):
     report["targets"] = [row for row in report["targets"] if row["target"] != "ort_fp32"]
 
@@ -127,19 +131,38 @@ def break_rows(report):
         (break_training, "pixel_contrast-s0", "no training step"),
         (break_anchors, "pixel_contrast-s0", "max_views"),
         (break_rows, "pixel_contrast/ort_fp32", "no such row"),
+        (break_data, "data/streets", "bar: no pixel in any split"),
     ],
 )
 def test_each_thing_that_is_wrong_closes_the_gate_and_is_named(report, damage, subject, words):
     damage(report)
     findings = fatal(report)
     assert [finding.subject for finding in findings] == [subject]
-    assert words in findings[0].found and findings[0].severity == "FAIL"
+    assert words in findings[0].found and findings[0].severity == ("WARNING" if damage is break_data else "FAIL")
 
 
 def test_everything_wrong_is_listed_at_once(report):
     for damage in (break_status, break_drop, break_check, break_stopwatch, break_certificate, break_training):
         damage(report)
     assert len(fatal(report)) == 6
+
+
+def test_warnings_of_the_data_are_accepted_by_kind(report):
+    break_data(report)
+    report["dataset"]["warnings"].append("split overlap: a.png (train) and b.png (val) are the same image")
+    config = GateConfig(accepted_warnings=("unused class",))
+    findings = [finding for finding in judge(report, config) if finding.severity == "WARNING"]
+    assert [(finding.found[:5], finding.fatal) for finding in findings] == [("a.png", True), ("bar: ", False)]
+    assert "gate.accepted_warnings: [unused class, split overlap]" in findings[0].rule
+    assert passed(judge(report, GateConfig(accepted_warnings=("unused class", "split overlap"))))
+
+
+def test_classes_that_a_split_lacks_are_named_and_fail_nothing(report):
+    report["dataset"]["warnings"] = ["absent class: bar: no pixel in val, and no part in its mIoU"]
+    findings = [finding for finding in judge(report, CONFIG) if finding.severity == "WARNING"]
+    assert [(finding.found, finding.fatal) for finding in findings] == [
+        ("bar: no pixel in val, and no part in its mIoU", False)
+    ]
 
 
 def test_target_that_failed_by_its_checks_is_listed_once(report):

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.shared.palettes import voc_colours
 
 # The first word of each line of objectInfo150.txt, in its order: label id 1 is `wall`. Where two lines begin alike, the
@@ -66,5 +67,5 @@ class ADE20K(Dataset):
             image_path=lambda name: images / f"{name}.jpg",
         )
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
-        return self._table.apply(read_index_image(path), path)
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        return self._table.apply(read_index_image(path, content), path)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.camvid import CLASSES, sequence_of
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair, list_files, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 
 VOID_ID = 11
 
@@ -44,5 +45,5 @@ class CamVid(Dataset):
             sequence=sequence_of,
         )
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
-        return self._table.apply(read_index_image(path), path)
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        return self._table.apply(read_index_image(path, content), path)

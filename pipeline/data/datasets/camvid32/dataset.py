@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.camvid import CLASSES as CLASSES_11
 from pipeline.data.datasets.shared.camvid import sequence_of
-from pipeline.data.datasets.shared.dataset import Colour, Dataset, Pair, list_files, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, ColourTable, read_colour_image
+from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
+from pipeline.data.datasets.shared.label_files import read_colour_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour, ColourTable
 
 # label_colors.txt of the release: name -> (colour, class of the usual 11).
 COLOURS: dict[str, tuple[Colour, str]] = {
@@ -105,8 +106,8 @@ class CamVid32(Dataset):
         pairs = self._pairs_in(self.root / _FLAT[0], self.root / _FLAT[1])
         return [pair for pair in pairs if split_of(pair.name) == split]
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
-        return _table(self.options.classes).apply(read_colour_image(path), path)
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        return _table(self.options.classes).apply(read_colour_image(path, content), path)
 
     def _is_split(self) -> bool:
         return (self.root / "train_labels").is_dir()

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.dataset import Dataset, Pair, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 
 # The classes that are evaluated: name -> (id in `*_labelIds.png`, colour), in the order of the train ids.
 CLASSES = {
@@ -83,8 +84,8 @@ class Cityscapes(Dataset):
             sequence=lambda name: name.rpartition("_")[0],
         )
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
-        return self._table.apply(read_index_image(path), path)
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        return self._table.apply(read_index_image(path, content), path)
 
 
 def _city(name: str) -> str:

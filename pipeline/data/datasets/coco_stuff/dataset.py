@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.datasets.shared.arrays import read_matlab_label
 from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
-from pipeline.data.datasets.shared.matlab import read_matlab_label
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.shared.palettes import voc_colours
 
 # labels.txt of the release: ids 1 to 182.
@@ -133,10 +134,10 @@ class CocoStuff(Dataset):
             image_path=lambda name: images / f"{name}.jpg",
         )
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         if path.suffix == ".mat":
-            return self._matlab_table.apply(read_matlab_label(path, "S"), path)
-        return self._png_table.apply(read_index_image(path), path)
+            return self._matlab_table.apply(read_matlab_label(path, "S", content), path)
+        return self._png_table.apply(read_index_image(path, content), path)
 
     def _maps(self) -> str:
         return "stuffthingmaps" if (self.root / "stuffthingmaps").is_dir() else "annotations"

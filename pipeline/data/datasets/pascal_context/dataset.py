@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.datasets.shared.arrays import read_matlab_label
 from pipeline.data.datasets.shared.dataset import Dataset, Pair, missing_folders
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
-from pipeline.data.datasets.shared.matlab import read_matlab_label
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.shared.palettes import voc_colours
 
 # The 59 classes by their id among the 459 of the MATLAB files (labels.txt of the release). Train ids follow these ids,
@@ -129,10 +130,10 @@ class PascalContext(Dataset):
             Pair(name, self.root / "JPEGImages" / f"{name}.jpg", folder / f"{name}{suffix}") for name in sorted(listed)
         ]
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         if path.suffix == ".mat":
-            return self._matlab_table.apply(read_matlab_label(path, "LabelMap"), path)
-        return self._png_table.apply(read_index_image(path), path)
+            return self._matlab_table.apply(read_matlab_label(path, "LabelMap", content), path)
+        return self._png_table.apply(read_index_image(path, content), path)
 
     def _labels(self) -> tuple[Path, str] | None:
         """The folder with labels and their suffix."""

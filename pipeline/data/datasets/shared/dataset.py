@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,14 +11,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX
+from pipeline.data.datasets.shared.facts import Findings, LabelFacts
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
+from pipeline.data.datasets.shared.names import relative_name
 from serving.contract.errors import UserError
 from serving.contract.schema import Problems, build
 
+LabelFile = tuple[Path, bytes | None]
+"""A label file with its bytes, or None where they are not read yet."""
+
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
-
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,19 @@ class Pair:
         label: label file; it may be missing, which `prepare` reports.
         sequence: the video or drive the image is from, where the dataset says so: images of one sequence are not
             independent, and intervals are bootstrapped over whole sequences.
+        more_labels: further files that make one label together with `label`, such as the masks of other classes.
     """
 
     name: str
     image: Path
     label: Path
     sequence: str | None = None
+    more_labels: tuple[Path, ...] = ()
+
+    @property
+    def labels(self) -> tuple[Path, ...]:
+        """All files of the label."""
+        return (self.label, *self.more_labels)
 
 
 @dataclass(frozen=True)
@@ -93,13 +103,58 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         """Read a label file as train ids: `[H,W]` uint8, `ignore_index` outside every class.
+
+        Args:
+            path: the file.
+            content: its bytes where they are known; it is not read again then.
 
         Raises:
             UnreadableError: not an image, truncated, or not accessible.
             LabelError: wrong mode, or an id that the dataset does not have.
         """
+
+    def decode_labels(self, files: Sequence[LabelFile]) -> NDArray[np.uint8]:
+        """Read the files of one label (`Pair.labels`), with their bytes, as train ids. Raises as `decode_label`."""
+        ((path, content),) = files
+        return self.decode_label(path, content)
+
+    def examine(self, files: Sequence[LabelFile]) -> LabelFacts:
+        """What the files of one label hold, before `settle`. Raises as `decode_label`."""
+        label = self.decode_labels(files)
+        counts = np.bincount(label.reshape(-1), minlength=256)
+        found = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+        height, width = label.shape
+        return LabelFacts(relative_name(files[0][0], self.root), height, width, found)
+
+    def settle(self, all_facts: Sequence[LabelFacts], findings: Findings) -> None:
+        """Settle what the values in labels mean, from the facts of all labels; most datasets know it beforehand.
+
+        Afterwards `decode_labels` and `train_counts` go by it. What cannot be told is a problem in `findings`.
+        """
+        assert self.encoding is None, "a dataset with something to settle does so itself"
+
+    @property
+    def encoding(self) -> dict[str, Any] | None:
+        """What was settled, for dataset.json; None where there was nothing to settle."""
+        return None
+
+    def use_encoding(self, encoding: Mapping[str, Any] | None) -> None:
+        """Go by what an earlier `settle` found. Raises KeyError, TypeError or ValueError for what is none."""
+        if encoding is not None:
+            raise ValueError(f"{type(self).__name__} knows what the values in labels mean")
+
+    def train_counts(self, facts: LabelFacts) -> NDArray[np.int64]:
+        """`[256]`: pixels of a label by train id, void at `ignore_index`."""
+        totals = np.zeros(256, dtype=np.int64)
+        for value, count in facts.counts.items():
+            totals[value] = count
+        return totals
+
+    def left_out(self) -> list[str]:
+        """What lies in the dataset's folders and is not read, with the reason: `reason: names`, a line per reason."""
+        return []
 
     def generate(self, folder: Path, progress: Callable[[int, int], None]) -> None:
         """Write a generated dataset's files under `folder`, calling `progress(done, total)` after each."""

@@ -1,4 +1,4 @@
-"""Label files: reading the ids they hold, and the table from those ids to train ids."""
+"""From the numbers or colours in label files to train ids."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from serving.contract.errors import UserError
+
+Colour = tuple[int, int, int]
 
 IGNORE_INDEX = 255
 MAX_CLASSES = 254  # 255 is void, and 254 marks "unknown" while a label is decoded
 
 _UNKNOWN = 254
-# Pillow stretches greyscale PNGs of 2 and 4 bits to 0..255; optimisers like to write labels that way.
-_STRETCH = {"L;2": 85, "L;4": 17}
 
 
 class LabelError(UserError):
@@ -25,49 +24,6 @@ class LabelError(UserError):
 
 class UnreadableError(UserError):
     """A file that cannot be read at all: truncated, not an image, no permission."""
-
-
-def read_index_image(path: Path) -> NDArray[np.integer]:
-    """Read an index image as the ids it holds, whatever its palette.
-
-    Args:
-        path: a PNG (or another lossless format) of mode 1, L, P, I;16 or I.
-
-    Returns:
-        `[H,W]` uint8, or uint16/int32 for files of more bits.
-
-    Raises:
-        UnreadableError: not an image, truncated, or not accessible.
-        LabelError: more than one channel, or a lossy format.
-    """
-    with _open(path) as image:
-        if image.format == "JPEG":
-            raise LabelError(f"{path}: a label saved as JPEG has lost its exact ids; expected a PNG")
-        if image.mode not in ("1", "L", "P", "I;16", "I;16B", "I"):
-            raise LabelError(
-                f"{path}: a label of mode {image.mode}; expected one channel of class ids (mode L or P), not colours"
-            )
-        stretch = _STRETCH.get(_raw_mode(image), 1)
-        ids = _pixels(image, path)
-    return ids if stretch == 1 else ids // ids.dtype.type(stretch)
-
-
-def read_colour_image(path: Path) -> NDArray[np.uint8]:
-    """Read a label drawn in colours as `[H,W,3]` uint8 RGB.
-
-    Raises:
-        UnreadableError: not an image, truncated, or not accessible.
-        LabelError: not a colour image, or a lossy format.
-    """
-    with _open(path) as image:
-        if image.format == "JPEG":
-            raise LabelError(f"{path}: a label saved as JPEG has lost its exact colours; expected a PNG")
-        if image.mode not in ("RGB", "RGBA", "P"):
-            raise LabelError(f"{path}: a label of mode {image.mode}; expected the colours of the classes (mode RGB)")
-        try:
-            return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableError(f"{path}: {error}") from error
 
 
 class LabelTable:
@@ -84,10 +40,11 @@ class LabelTable:
     """
 
     def __init__(self, train_ids: Mapping[int, int]) -> None:
-        assert all(0 <= source < 65536 for source in train_ids), "source ids are at most 16 bits"
+        assert all(-1 <= source < 65536 for source in train_ids), "source ids are at most 16 bits, or -1"
         assert all(0 <= train < MAX_CLASSES or train == IGNORE_INDEX for train in train_ids.values())
         self.train_ids = dict(train_ids)
-        self._lookup = np.full(max(256, max(train_ids) + 2), _UNKNOWN, dtype=np.uint8)
+        # The last two entries: always unknown, and -1, which arrays hold for void.
+        self._lookup = np.full(max(256, max(train_ids) + 1) + 2, _UNKNOWN, dtype=np.uint8)
         for source, train in train_ids.items():
             self._lookup[source] = train
 
@@ -105,9 +62,9 @@ class LabelTable:
             # bytes.translate looks up twice as fast as an index array, which numpy widens to 64 bits first.
             translated = ids.tobytes().translate(self._lookup[:256].tobytes())
             train = np.frombuffer(translated, dtype=np.uint8).reshape(ids.shape)
-        else:  # the last entry is always unknown
-            last = len(self._lookup) - 1
-            train = self._lookup[np.where((ids < 0) | (ids > last), last, ids)]
+        else:
+            unknown_entry = len(self._lookup) - 2
+            train = self._lookup[np.where((ids < -1) | (ids > unknown_entry), unknown_entry, ids)]
         if (train == _UNKNOWN).any():
             unknown = np.unique(ids[train == _UNKNOWN]).tolist()
             raise LabelError(f"{path}: unknown label {_listed(map(str, unknown))}; expected {self._expected()}")
@@ -172,32 +129,3 @@ def _listed(values: Iterable[str], limit: int = 12) -> str:
     values = list(values)
     more = f" and {len(values) - limit} more" if len(values) > limit else ""
     return ", ".join(values[:limit]) + more
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken headers
-        raise UnreadableError(f"{path}: {_reason(error)}") from error
-
-
-def _raw_mode(image: Image.Image) -> str:
-    tiles = getattr(image, "tile", [])
-    arguments = tiles[0].args if tiles else None
-    return arguments if isinstance(arguments, str) else ""
-
-
-def _pixels(image: Image.Image, path: Path) -> NDArray[np.integer]:
-    try:
-        pixels: NDArray[np.integer] = np.asarray(image, dtype=np.uint8 if image.mode == "1" else None)
-        return pixels
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableError(f"{path}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "not an image, or a damaged one"
-    return str(error)

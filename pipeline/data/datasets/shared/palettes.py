@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.data.datasets.shared.dataset import Colour
+from pipeline.data.datasets.shared.labels import Colour
 
 
 def voc_colours(count: int, first: int = 1) -> tuple[Colour, ...]:

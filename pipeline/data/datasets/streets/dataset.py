@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair, list_files, missing_folders, pair_by_name
-from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable, read_index_image
+from pipeline.data.datasets.shared.label_files import read_index_image
+from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.streets.scenes.classes import CLASSES, VOID
 from pipeline.data.datasets.streets.scenes.render import render_street
 from serving.contract.schema import Require
@@ -73,8 +74,8 @@ class Streets(Dataset):
             image_path=lambda name: images / f"{name}.png",
         )
 
-    def decode_label(self, path: Path) -> NDArray[np.uint8]:
-        return self._table.apply(read_index_image(path), path)
+    def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        return self._table.apply(read_index_image(path, content), path)
 
     def generate(self, folder: Path, progress: Callable[[int, int], None]) -> None:
         counts = {split: getattr(self.options, split) for split in SPLITS}

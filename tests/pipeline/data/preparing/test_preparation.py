@@ -298,7 +298,7 @@ class TestLoadPrepared:
         prepare(camvid_config(camvid_replica), tmp_path / "prepared")
         train = load_prepared(tmp_path / "prepared", camvid_replica).split("train")
         train.image_path(0).unlink()
-        train.label_path(0).unlink()
+        train.label_paths(0)[0].unlink()
         with pytest.raises(UserError, match="0001TP_006690"):
             train.read_image(0)
         with pytest.raises(UserError, match="0001TP_006690"):

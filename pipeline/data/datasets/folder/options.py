@@ -1,0 +1,60 @@
+"""The options of the dataset `folder`: how it is split, and what its labels are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from serving.contract.schema import Require
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How a folder is split, and how its labels are read.
+
+    Attributes:
+        val_fraction: where nothing else says what the splits are: share of the images that go to val, at least one.
+        test_fraction: the same for test.
+        sequence_pattern: regular expression with one group, searched in the file name: what it finds is the image's
+            sequence, which stays whole in one split. Empty: every image stands for itself.
+        labels: whether labels are told by their numbers or by their colours. `auto` takes what can be meant in one way
+            only, and asks where it cannot tell.
+        void_values: numbers that are void. 255 is, unless classes.txt gives it to a class.
+        void_colours: colours that are void.
+        transparent: pixels of a colour label that are not opaque: `refuse` such labels, or take the pixels as `void`.
+        mat_variable: name of the label map in .mat files; null where it is the only one.
+    """
+
+    val_fraction: float = 0.2
+    test_fraction: float = 0.0
+    sequence_pattern: str = ""
+    labels: Literal["auto", "numbers", "colours"] = "auto"
+    void_values: tuple[int, ...] = ()
+    void_colours: tuple[tuple[int, int, int], ...] = ()
+    transparent: Literal["refuse", "void"] = "refuse"
+    mat_variable: str | None = None
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(0 < self.val_fraction < 1, f"val_fraction: expected between 0 and 1, got {self.val_fraction}")
+        require(0 <= self.test_fraction < 1, f"test_fraction: expected in [0, 1), got {self.test_fraction}")
+        require(
+            self.val_fraction + self.test_fraction < 1,
+            "val_fraction + test_fraction: expected below 1, so that images are left to train on",
+        )
+        try:
+            groups = re.compile(self.sequence_pattern).groups if self.sequence_pattern else 1
+        except re.error as error:
+            require(False, f"sequence_pattern: not a regular expression ({error})")
+        else:
+            require(groups == 1, f"sequence_pattern: expected one (group), got {groups}")
+        require(
+            all(-1 <= value <= 65535 for value in self.void_values),
+            f"void_values: expected -1 to 65535, got {list(self.void_values)}",
+        )
+        require(
+            all(0 <= part <= 255 for colour in self.void_colours for part in colour),
+            f"void_colours: expected [red, green, blue] up to 255 each, got {[list(one) for one in self.void_colours]}",
+        )
+        require.done()

@@ -1,0 +1,88 @@
+"""What the labels of a whole dataset amount to: splits without labels, classes without pixels, images in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.datasets.shared.dataset import SPLITS, Pair
+from pipeline.data.datasets.shared.facts import Findings, listed
+from pipeline.data.datasets.shared.names import composed
+from pipeline.data.prepared import Entry
+from serving.contract.errors import shown
+
+Int64 = NDArray[np.int64]
+
+
+def audit_labels(
+    class_names: Sequence[str], counts: Mapping[str, Sequence[tuple[Entry, Int64]]], findings: Findings
+) -> None:
+    """Judge which classes have pixels where.
+
+    Args:
+        class_names: C names.
+        counts: split -> every entry with its labelled pixels `[C]`.
+        findings: a split without a labelled pixel, or a training split of one class only, is a problem; a class without
+            pixels and images without labels are warnings.
+    """
+    totals: dict[str, Int64] = {}
+    for split, entries in counts.items():
+        if not entries:
+            continue
+        totals[split] = np.sum([pixels for _, pixels in entries], axis=0)
+        empty = [entry.name for entry, pixels in entries if not pixels.any()]
+        if len(empty) == len(entries):
+            findings.problem(
+                "no labels", f"{split}: none of its {len(entries)} images has a labelled pixel, all is void"
+            )
+        elif empty:
+            findings.warn(
+                "unlabelled",
+                f"{len(empty)} of {len(entries)} images of {split} are void throughout: {listed(empty, 3)}",
+            )
+    train = totals.get("train")
+    if train is not None and np.count_nonzero(train) == 1:
+        name = class_names[int(np.flatnonzero(train)[0])]
+        findings.problem(
+            "one class", f"train: all labelled pixels are {name!r}, so that there is nothing to tell apart"
+        )
+    for index, name in enumerate(class_names):
+        absent = [split for split, total in totals.items() if not total[index]]
+        if len(absent) == len(totals):
+            findings.warn("unused class", f"{name}: no pixel in any split")
+            continue
+        for split in absent:
+            if split == "train":
+                findings.warn("unseen class", f"{name}: no training pixel")
+            else:
+                findings.warn("absent class", f"{name}: no pixel in {split}, and no part in its mIoU")
+
+
+def find_duplicate_names(split: str, pairs: Sequence[Pair], findings: Findings) -> None:
+    """Two pairs of one name, forms of Unicode (NFC, NFD) aside, are a problem."""
+    files_of: dict[str, set[Path]] = {}
+    counts: dict[str, int] = {}
+    for pair in pairs:
+        name = composed(pair.name)
+        files_of.setdefault(name, set()).update((pair.image, pair.label))
+        counts[name] = counts.get(name, 0) + 1
+    for name, count in counts.items():
+        if count > 1:
+            files = ", ".join(str(path) for path in sorted(files_of[name]))
+            findings.problem("duplicate name", shown(f"{name} in {split}: {files}"))
+
+
+def find_overlap(entries: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Images with the same bytes in two splits: what is trained on must not be what is measured on."""
+    first: dict[str, tuple[str, Entry]] = {}
+    found = []
+    for split in SPLITS:
+        for entry in entries[split]:
+            known_split, known = first.setdefault(entry.image_sha256, (split, entry))
+            if known_split != split:
+                both = f"{known.image} ({known_split}) and {entry.image} ({split}) are the same image"
+                found.append(shown(both))
+    return found
