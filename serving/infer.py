@@ -1,6 +1,7 @@
 """Segment images with an exported engine: one index-PNG mask per image, overlays on request.
 
-Exit status: 0 all done; 1 some images could not be (one line each, the others are done); 2 nothing was begun.
+Exit status: 0 all done; 1 some images could not be (one line each, the others are done); 3 the engine failed on some;
+2 nothing was begun.
 """
 
 from __future__ import annotations
@@ -39,12 +40,14 @@ class Outcome:
         timings: of each image that was done, in milliseconds.
         left_out: images that turned out to be results of an earlier run.
         failed: number of images that could not be done.
+        engine_failed: number of those that the engine failed on.
         notes: what was done with an image that its owner may want to know -> the images.
     """
 
     timings: list[dict[str, float]] = dataclasses.field(default_factory=list)
     left_out: list[LeftOut] = dataclasses.field(default_factory=list)
     failed: int = 0
+    engine_failed: int = 0
     notes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
@@ -60,6 +63,7 @@ def run_jobs(jobs: Sequence[Job], predictor: Predictor, writer: ResultWriter) ->
             try:
                 segmentation = predictor.segment([image])[0]
             except UserError as error:
+                outcome.engine_failed += 1
                 raise UserError(f"{job.image.path}: {error}") from error
             writer.write(job, image, segmentation)
             outcome.timings.append(predictor.timings_ms)
@@ -74,10 +78,12 @@ def run_jobs(jobs: Sequence[Job], predictor: Predictor, writer: ResultWriter) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(typed)
     if not 0 <= arguments.opacity <= 1:
         raise UserError(f"--opacity: expected in 0..1, got {arguments.opacity}")
-    manifest = manifest_from(arguments, arguments.engine)
+    program = program_name("serving.infer").split()
+    manifest = manifest_from(arguments, arguments.engine, typed=[*program, *typed])
     output, legend = str(arguments.output), str(arguments.output / LEGEND) if arguments.legend else None
     kinds = ("mask", *(kind for kind in ("overlay", "confidence") if getattr(arguments, kind)))
     listing = list_images(arguments.images, results=output)
@@ -108,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = ", ".join(f"{part} {milliseconds:.1f}" for part, milliseconds in medians.items())
         done = f"{len(timings)} of {len(planned.jobs) - len(outcome.left_out)} images in {shown(output)}"
         sys.stdout.write(f"{done}; median ms per image: {parts}\n")
-    return 1 if outcome.failed else 0
+    return 3 if outcome.engine_failed else 1 if outcome.failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:

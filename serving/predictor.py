@@ -13,12 +13,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.contract.errors import UserError
+from serving.contract.errors import EngineError, UserError
 from serving.contract.manifest import Manifest, read_sidecar
 from serving.contract.timings import LastTimings
 from serving.images.geometry import Placement, place, restore, tile, untile
 from serving.runtimes import RUNTIMES, default_runtime
-from serving.tensors import to_confidences, to_input, to_masks
+from serving.tensors import require_shapes, to_confidences, to_input, to_layers, to_masks
 
 UInt8 = NDArray[np.uint8]
 
@@ -30,10 +30,12 @@ class Segmentation:
     Attributes:
         mask: `[H,W]` uint8 class indices.
         confidence: `[H,W]` uint8, 0..255, of the class in the mask; None where the engine gives none.
+        layers: `[H,W,C-1]` uint8, 255 where a class after the background is, else 0; only where classes may overlap.
     """
 
     mask: UInt8
     confidence: UInt8 | None = None
+    layers: UInt8 | None = None
 
 
 class Predictor:
@@ -106,7 +108,8 @@ class Predictor:
             `[H,W]` uint8 class indices.
 
         Raises:
-            UserError: not such an image, or the engine failed on it.
+            UserError: not such an image.
+            EngineError: the engine failed on it, or there is too little memory (a `UserError`, too).
         """
         return self.segment([image])[0].mask
 
@@ -120,29 +123,46 @@ class Predictor:
             `[H,W]` uint8 class indices each, in the same order.
 
         Raises:
-            UserError: not such images, or the engine failed on them.
+            UserError: not such images.
+            EngineError: the engine failed on them, or there is too little memory.
         """
         return [segmentation.mask for segmentation in self.segment(images)]
 
     def segment(self, images: Sequence[UInt8]) -> list[Segmentation]:
-        """Mask and, where the engine gives it, confidence of several images; see `predict_batch`."""
+        """Mask and, where the engine gives them, confidence and layers of several images; see `predict_batch`."""
         if self._closed:
             raise UserError("this predictor is closed: open the engine anew")
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
                 raise UserError(f"image: expected uint8 [H,W,3], got {image.dtype} {list(image.shape)}")
         self._timings.parts = {"preprocess": 0.0, "engine": 0.0, "postprocess": 0.0}
-        if self._tile is None:
-            return self._segment_whole(images)
-        return [self._segment_tiles(image, self._tile) for image in images]
+        try:
+            if self._tile is None:
+                return self._segment_whole(images)
+            return [self._segment_tiles(image, self._tile) for image in images]
+        except MemoryError as error:
+            largest = max(images, key=lambda image: image.size)
+            raise EngineError(
+                f"too little memory for an image of {largest.shape[0]}x{largest.shape[1]}{self._advice()}"
+            ) from error
+
+    def _advice(self) -> str:
+        """How to bring large or odd images through an engine that does not take them."""
+        if self.manifest.input.resize is not None:
+            return ""
+        smaller = "smaller " if self._tile is not None else ""
+        return f"; {smaller}windows may go through it: --tile HxW (in Python, tile=(H, W)), as in --tile 512x512"
 
     def _segment_tiles(self, image: UInt8, size: tuple[int, int]) -> Segmentation:
         """One image through overlapping windows, one at a time: memory is that of a window."""
         tiles = tile(*image.shape[:2], tile_height=size[0], tile_width=size[1], overlap=self._overlap)
         parts = [self._segment_whole([image[each.top : each.bottom, each.left : each.right]])[0] for each in tiles]
         confidences = [part.confidence for part in parts if part.confidence is not None]
+        layers = [part.layers for part in parts if part.layers is not None]
         return Segmentation(
-            untile([part.mask for part in parts], tiles), untile(confidences, tiles) if confidences else None
+            untile([part.mask for part in parts], tiles),
+            untile(confidences, tiles) if confidences else None,
+            untile(layers, tiles) if layers else None,
         )
 
     def _segment_whole(self, images: Sequence[UInt8]) -> list[Segmentation]:
@@ -170,16 +190,22 @@ class Predictor:
             stack += stack[-1:] * (least - len(stack))  # an engine made for a fixed batch gets it full
             images = stack[0][None] if len(stack) == 1 else np.stack(stack)
             batch = to_input(images, self.manifest.input)
-        with _Stopwatch(self.timings_ms, "engine"):
-            outputs = self.runtime.infer(batch)
+        size = images.shape[1], images.shape[2]
+        try:
+            with _Stopwatch(self.timings_ms, "engine"):
+                outputs = self.runtime.infer(batch)
+            require_shapes(outputs, self.manifest, len(images), size)
+        except UserError as error:
+            raise EngineError(f"{error}{self._advice()}") from error
         with _Stopwatch(self.timings_ms, "postprocess"):
-            size = images.shape[1], images.shape[2]
             masks = to_masks(outputs, self.manifest, size)
             confidences = to_confidences(outputs, self.manifest, size)
+            layers = to_layers(outputs, self.manifest, size)
             return [
                 Segmentation(
                     restore(masks[index], placement),
                     None if confidences is None else restore(confidences[index], placement),
+                    None if layers is None else restore(layers[index], placement),
                 )
                 for index, (_, placement) in enumerate(placed)
             ]

@@ -20,6 +20,8 @@ from serving.images.geometry import resize_nearest
 Array = NDArray[Any]
 UInt8 = NDArray[np.uint8]
 
+_MOST_COARSE = 32  # pixels of an image per value of an output: beyond, it says nothing of places
+
 
 def to_input(images: UInt8, spec: InputSpec) -> Array:
     """The tensor that an engine takes.
@@ -52,6 +54,33 @@ def to_input(images: UInt8, spec: InputSpec) -> Array:
     return np.ascontiguousarray(tensor, dtype=spec.dtype)
 
 
+def require_shapes(outputs: Mapping[str, Array], manifest: Manifest, batch: int, size: tuple[int, int]) -> None:
+    """Refuse outputs that cannot be laid over the images that went in.
+
+    Args:
+        outputs: by name, as the runtime gave them.
+        manifest: of the engine.
+        batch: number of images.
+        size: their height and width, in pixels.
+
+    Raises:
+        UserError: empty, of another number of images or axes, or of a size that is no whole part of the images'.
+    """
+    for spec in manifest.outputs:
+        shape = outputs[spec.name].shape
+        sides = shape[2:4] if spec.layout == "NCHW" else shape[1:3]
+        whole = len(shape) == len(spec.layout) and shape[0] == batch and 0 not in shape
+        if whole and _covers(sides, size):
+            continue
+        other = {"NCHW": "NHWC", "NHWC": "NCHW"}.get(spec.layout, "")
+        turned = other and len(shape) == 4 and _covers(shape[2:4] if other == "NCHW" else shape[1:3], size)
+        raise UserError(
+            f"output {spec.name!r} has shape {list(shape)} for {batch} image(s) of {size[0]}x{size[1]}; expected "
+            f"{spec.layout} of {batch}, and their height and width or a whole part of them"
+            + (f": is its layout {other}?" if turned else "")
+        )
+
+
 def to_masks(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, int]) -> UInt8:
     """The masks in an engine's outputs, at the size of its input.
 
@@ -59,7 +88,7 @@ def to_masks(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, 
     the argmax, masks by nearest.
 
     Args:
-        outputs: by name, as the runtime gave them.
+        outputs: by name, as the runtime gave them; see `require_shapes`.
         manifest: of the engine.
         size: height and width of the input, in pixels.
 
@@ -67,28 +96,34 @@ def to_masks(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, 
         `[B,h,w]` uint8 class indices.
 
     Raises:
-        UserError: the output's shape or values are not what the manifest says.
+        UserError: the output's channels or values are not what the manifest says.
     """
     spec = manifest.mask_output
     values = outputs[spec.name]
     if spec.content == "mask":
         return _to_classes(_single_channel(values, spec), manifest, size)
-    if spec.content == "sigmoid":
-        return (_upsample(_single_channel(values, spec)[:, None], size)[:, 0] > 0.5).astype(np.uint8)
-    scores = values if spec.layout == "NCHW" else np.moveaxis(values, -1, 1)
-    channels = scores.shape[1]
-    if channels != manifest.num_classes and (channels, manifest.num_classes) != (1, 2):
-        raise UserError(
-            f"output {spec.name!r} of shape {list(values.shape)} holds {channels} classes per pixel ({spec.layout}); "
-            f"the manifest names {manifest.num_classes}"
-        )
-    scores = _upsample(scores, size)
-    if np.isnan(scores).any():
-        raise UserError(f"output {spec.name!r} holds NaN: the engine overflowed or is damaged")
-    if channels == 1:
-        return (scores[:, 0] > (0 if spec.content == "logits" else 0.5)).astype(np.uint8)
-    classes: UInt8 = scores.argmax(axis=1).astype(np.uint8)
+    scores = _scores(values, manifest)
+    if scores.shape[1] == 1 and spec.content == "logits":
+        return (_upsample(scores, size)[:, 0] > 0).astype(np.uint8)
+    if spec.content == "sigmoid" or scores.shape[1] == 1:
+        foregrounds = _upsample(scores, size)
+        best: UInt8 = (foregrounds.argmax(axis=1) + 1).astype(np.uint8)
+        best[foregrounds.max(axis=1) <= 0.5] = 0
+        return best
+    classes: UInt8 = _upsample(scores, size).argmax(axis=1).astype(np.uint8)
     return classes
+
+
+def to_layers(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, int]) -> UInt8 | None:
+    """One mask per foreground of an engine whose classes may overlap: 255 where its probability is above 0.5, else 0.
+
+    Returns:
+        `[B,h,w,C-1]` uint8 for the classes after the background; None where the output is no sigmoid of several.
+    """
+    if not manifest.overlapping:
+        return None
+    foregrounds = _upsample(_scores(outputs[manifest.mask_output.name], manifest), size)
+    return np.where(np.moveaxis(foregrounds, 1, -1) > 0.5, 255, 0).astype(np.uint8)
 
 
 def to_confidences(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, int]) -> UInt8 | None:
@@ -102,6 +137,42 @@ def to_confidences(outputs: Mapping[str, Array], manifest: Manifest, size: tuple
     return np.stack([resize_nearest(value, *size) for value in values])
 
 
+def _scores(values: Array, manifest: Manifest) -> Array:
+    """`[B,C,h,w]` floats, of which the manifest says what they are.
+
+    Raises:
+        UserError: another number of channels, NaN, or values that the content cannot have.
+    """
+    spec = manifest.mask_output
+    if spec.layout == "NHW":
+        scores = values[:, None]
+    else:
+        scores = values if spec.layout == "NCHW" else np.moveaxis(values, -1, 1)
+    channels, classes = scores.shape[1], manifest.num_classes
+    wanted = {classes - 1} if spec.content == "sigmoid" else {classes, 1} if classes == 2 else {classes}
+    if channels not in wanted:
+        other = {"NCHW": "NHWC", "NHWC": "NCHW"}.get(spec.layout, "")
+        turned = other and values.shape[-1 if other == "NHWC" else 1] in wanted
+        raise UserError(
+            f"output {spec.name!r} of shape {list(values.shape)} holds {channels} classes per pixel ({spec.layout}); "
+            f"the manifest names {classes}" + (f": is its layout {other}?" if turned else "")
+        )
+    low, high = scores.min(), scores.max()
+    if np.isnan(low):
+        raise UserError(f"output {spec.name!r} holds NaN: the engine overflowed or is damaged")
+    if spec.content != "logits" and not (low >= -0.01 and high <= 1.01):
+        raise UserError(
+            f"output {spec.name!r} holds values from {low:.4g} to {high:.4g}, which are no probabilities: are they "
+            "logits?"
+        )
+    if spec.content == "logits" and channels == 1 and low >= 0 and 0 < high <= 1:
+        raise UserError(
+            f"output {spec.name!r} holds values from {low:.4g} to {high:.4g}, all foreground if they are logits: are "
+            "they probabilities (sigmoid)?"
+        )
+    return scores
+
+
 def _to_classes(values: Array, manifest: Manifest, size: tuple[int, int]) -> UInt8:
     """Class indices as uint8, whatever integer or float type they came in; refuses what names no class."""
     low, high = values.min(), values.max()
@@ -111,6 +182,10 @@ def _to_classes(values: Array, manifest: Manifest, size: tuple[int, int]) -> UIn
             f"{manifest.num_classes} classes: is it the manifest of another engine?"
         )
     masks = values.astype(np.uint8, copy=False)
+    if values.dtype.kind == "f" and (masks != values).any():
+        raise UserError(
+            f"output {manifest.mask_output.name!r} holds fractions, which are no classes: are they probabilities?"
+        )
     if masks.shape[1:] == size:
         return masks
     return np.stack([resize_nearest(mask, *size) for mask in masks])
@@ -127,6 +202,21 @@ def _single_channel(values: Array, spec: OutputSpec) -> Array:
             f"{values.shape[axis]}"
         )
     return values.squeeze(axis)
+
+
+def _covers(sides: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether an output of this size is the image's, or the image's over (or times) one whole number.
+
+    Anything else may be a part cut out of the middle (an unpadded U-Net), or height and width exchanged.
+    """
+    if sides == size:
+        return True
+    for step in range(2, _MOST_COARSE + 1):
+        if all(side in (full // step, -(-full // step)) for side, full in zip(sides, size, strict=True)):
+            return True
+        if all(side == full * step for side, full in zip(sides, size, strict=True)):
+            return True
+    return False
 
 
 def _upsample(scores: Array, size: tuple[int, int]) -> Array:

@@ -17,6 +17,10 @@ class UnavailableError(UserError):
     """This machine lacks what the request needs (a package, a GPU, an instruction set); the files may be fine."""
 
 
+class EngineError(UserError):
+    """The engine failed on an image that is sound; others may go through it."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` when a known name is close to `name`, else the list of known names.
 

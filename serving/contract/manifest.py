@@ -42,8 +42,8 @@ class InputSpec:
         layout: order of the axes.
         dtype: element type. `uint8` means that the graph normalises by itself.
         color: order of the channels.
-        mean: subtracted per RGB channel, in 0..255 units; only for float inputs.
-        std: divided by per RGB channel, in 0..255 units; only for float inputs.
+        mean: subtracted per RGB channel, in 0..255 units; float inputs need it, 0 where nothing is subtracted.
+        std: divided by per RGB channel, in 0..255 units; float inputs need it, 1 where nothing is divided.
         stride: height and width must be multiples of it; images are padded at the bottom and right.
         resize: (height, width) that every image is resized to first; None runs images at their own size.
     """
@@ -68,9 +68,19 @@ class InputSpec:
             )
         for label, values in (("mean", self.mean), ("std", self.std)):
             if values is None:
+                # Raw pixels where a network expects normalised ones give masks that are wrong and look right.
+                require(
+                    self.dtype == "uint8",
+                    f"{label}: a {self.dtype} input needs it; [0, 0, 0] and [1, 1, 1] where the graph takes 0..255",
+                )
                 continue
             require(self.dtype != "uint8", f"{label}: a uint8 input is not normalised outside the graph; leave it out")
             require(all(map(math.isfinite, values)), f"{label}: expected finite numbers, got {list(values)}")
+        if self.mean is not None and any(self.mean):
+            require(
+                not all(0 <= value <= 1 for value in self.mean),
+                f"mean: expected in 0..255 units (0.485 of 0..1 images is 123.675), got {list(self.mean)}",
+            )
         if self.std is not None:
             # Published values are often for 0..1 images: applied to 0..255 they would saturate the network in silence.
             require(
@@ -87,7 +97,8 @@ class OutputSpec:
     Attributes:
         name: tensor name.
         content: `mask` class indices; `logits` or `probabilities` per class (with one channel: foreground, cut at 0 or
-            0.5); `sigmoid` foreground probability, cut at 0.5; `confidence` of the predicted class, 0..255 as uint8.
+            0.5); `sigmoid` probability of each foreground, background (class 0) where all are at most 0.5;
+            `confidence` of the predicted class, 0..255 as uint8.
         layout: order of the axes; `NHW` only where there is one value per pixel.
         dtype: element type, as numpy names it.
     """
@@ -161,8 +172,8 @@ class Manifest:
         masks = [output.name for output in self.outputs if output.content != "confidence"]
         require(len(masks) == 1, f"outputs: expected exactly one that gives the mask, got {masks or 'none'}")
         require(
-            count == 2 or all(output.content != "sigmoid" for output in self.outputs),
-            f"class_names: a sigmoid output tells background from foreground; expected 2 names, got {count}",
+            count >= 2 or all(output.content != "sigmoid" for output in self.outputs),
+            f"class_names: a sigmoid output tells foregrounds from a background; expected 2 names or more, got {count}",
         )
         output_names = [output.name for output in self.outputs]
         require(len(set(output_names)) == len(output_names), f"outputs: each name once, got {output_names}")
@@ -182,6 +193,11 @@ class Manifest:
     def mask_output(self) -> OutputSpec:
         """The output that gives the mask."""
         return next(output for output in self.outputs if output.content != "confidence")
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether a pixel may belong to several classes: a sigmoid output of more than one foreground."""
+        return self.mask_output.content == "sigmoid" and self.num_classes > 2
 
     @property
     def confidence_output(self) -> OutputSpec | None:

@@ -9,6 +9,7 @@ from typing import get_args
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import (
+    METADATA_KEY,
     InputDtype,
     Layout,
     Manifest,
@@ -18,20 +19,13 @@ from serving.contract.manifest import (
     sidecar_path,
 )
 from serving.contract.schema import Problems, build
-from serving.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
+from serving.foreign.guesses import channel_layout, class_count, fixed_size
+from serving.foreign.guesses import output_layout as guess_layout
+from serving.foreign.onnx_file import OnnxFile, TensorInfo, output_operators, read_onnx
+from serving.foreign.proposal import option_name, proposal, usual_normalisations
 
-_FLAGS: tuple[str, ...] = (
-    "classes",
-    "output_content",
-    "input_layout",
-    "color",
-    "mean",
-    "std",
-    "stride",
-    "resize",
-    "output_name",
-)
-_FLAGS += ("output_layout",)
+_INPUT_FLAGS = ("input_layout", "color", "mean", "std", "stride", "resize")
+_FLAGS = ("output_name", "output_content", "output_layout", "classes", *_INPUT_FLAGS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--manifest", type=Path, help="a hand-written manifest.json, in place of the one beside the file"
     )
-    group.add_argument("--output-content", choices=[each for each in get_args(OutputContent) if each != "confidence"])
+    group.add_argument(
+        "--output-content",
+        choices=[each for each in get_args(OutputContent) if each != "confidence"],
+        help="what the output holds per pixel; sigmoid: a foreground each, beside a background",
+    )
     group.add_argument(
         "--classes", help="number of classes, their names (a,b,c), or a text file with one name per line"
     )
     group.add_argument("--input-layout", choices=get_args(Layout))
     group.add_argument("--color", choices=("RGB", "BGR"))
-    group.add_argument("--mean", help="R,G,B subtracted, in 0..255 units")
-    group.add_argument("--std", help="R,G,B divided by, in 0..255 units")
+    group.add_argument("--mean", help="R,G,B subtracted, in 0..255 units; 0,0,0 where nothing is")
+    group.add_argument("--std", help="R,G,B divided by, in 0..255 units; 1,1,1 where nothing is")
     group.add_argument("--stride", type=int, help="height and width are padded to multiples of it (default 32)")
     group.add_argument(
         "--resize", metavar="HxW", help="size that images are resized to (default: the model's, if fixed)"
@@ -56,36 +54,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output-layout", choices=get_args(OutputLayout))
 
 
-def manifest_from(arguments: argparse.Namespace, engine_path: Path) -> Manifest | None:
+def manifest_from(arguments: argparse.Namespace, engine_path: Path, *, typed: Sequence[str] = ()) -> Manifest | None:
     """The manifest that the user gave or described; None when they did neither (the one beside the file holds).
+
+    Args:
+        arguments: as parsed; see `add_arguments`.
+        engine_path: the engine file.
+        typed: the program's name and its arguments as they were typed, for the command line that an error proposes.
 
     Raises:
         UserError: described in two ways at once, or not enough to run it.
     """
-    given = [flag for flag in _FLAGS if getattr(arguments, flag) is not None]
-    flags = ", ".join("--" + flag.replace("_", "-") for flag in given)
+    given = {flag: getattr(arguments, flag) for flag in _FLAGS if getattr(arguments, flag) is not None}
+    flags = ", ".join(map(option_name, given))
     if arguments.manifest is not None:
         if given:
             raise UserError(f"{flags} beside --manifest: describe the model in one of the two ways")
         return read_manifest(arguments.manifest)
-    if not given:
+    sidecar = sidecar_path(engine_path)
+    if sidecar.exists() or not engine_path.is_file():
+        if given and sidecar.exists():
+            raise UserError(f"{flags}: {sidecar} describes this model already; leave the options out")
         return None
-    if sidecar_path(engine_path).exists():
-        raise UserError(f"{flags}: {sidecar_path(engine_path)} describes this model already; leave the options out")
-    return describe(
-        read_onnx(engine_path),
-        engine_path,
-        content=arguments.output_content,
-        classes=arguments.classes,
-        input_layout=arguments.input_layout,
-        color=arguments.color or "RGB",
-        mean=parse_numbers("--mean", arguments.mean),
-        std=parse_numbers("--std", arguments.std),
-        stride=arguments.stride,
-        resize=parse_size("--resize", arguments.resize),
-        output_name=arguments.output_name,
-        output_layout=arguments.output_layout,
-    )
+    file = _foreign_file(engine_path, required=bool(given))
+    if file is None:
+        return None
+    try:
+        if not given:
+            raise UserError(f"{engine_path}: no {sidecar.name} beside it, and nothing said of it")
+        return describe(
+            file,
+            engine_path,
+            content=arguments.output_content,
+            classes=arguments.classes,
+            input_layout=arguments.input_layout,
+            color=arguments.color or "RGB",
+            mean=parse_numbers("--mean", arguments.mean),
+            std=parse_numbers("--std", arguments.std),
+            stride=arguments.stride,
+            resize=parse_size("--resize", arguments.resize),
+            output_name=arguments.output_name,
+            output_layout=arguments.output_layout,
+        )
+    except UserError as error:
+        advice = proposal(file, output_operators(engine_path), given, typed)
+        raise UserError(f"{error}\n{advice}") from error
 
 
 def describe(
@@ -110,24 +123,29 @@ def describe(
     """
     problems: list[str] = []
     image = _only_input(file, problems)
-    layout = input_layout or _channel_layout(image, 3)
-    if layout is None:
-        problems.append(f"--input-layout: cannot be told from the shape {list(image.shape or ())}; give NHWC or NCHW")
-        layout = "NCHW"
+    layout = _input_layout(image, input_layout, problems)
     if image.dtype not in get_args(InputDtype):
         problems.append(
             f"input {image.name!r} is {image.dtype}; only {', '.join(get_args(InputDtype))} images can be fed"
         )
-    fixed = _fixed_size(image, layout)
+    elif image.dtype != "uint8" and (mean is None or std is None):
+        missing = " and ".join(flag for flag, value in (("--mean", mean), ("--std", std)) if value is None)
+        problems.append(
+            f"{missing}: the model takes {image.dtype} images and does not say how they were normalised; its training "
+            f"code or preprocessor_config.json does. {usual_normalisations()}"
+        )
+    fixed = fixed_size(image, layout)
     if resize is not None and fixed is not None and resize != fixed:
         problems.append(f"--resize {resize[0]}x{resize[1]}: the model runs at {fixed[0]}x{fixed[1]} only")
     output = _chosen_output(file, output_name, problems)
     if content is None:
         problems.append(f"--output-content: say what {output.name!r} holds: mask, logits, probabilities or sigmoid")
-        content = "mask"
-    axes = len(output.shape or (0, 0, 0, 0))
-    output_layout = output_layout or ("NHW" if axes == 3 else _channel_layout(output, 1) or "NCHW")
-    class_names = _class_names(classes, content, output, output_layout, problems)
+    names = _given_names(classes)
+    channels = _expected_channels(content, names)
+    found_layout = output_layout or guess_layout(output, channels=channels, image=image, input_layout=layout)
+    if found_layout is None:
+        problems.append(f"--output-layout: cannot be told from the shape {list(output.shape or ())}; NCHW or NHWC")
+    class_names = _class_names(names, content, class_count(output, found_layout), problems)
     values = {
         "name": "described",
         "kind": "onnx",
@@ -142,7 +160,7 @@ def describe(
             "resize": fixed or resize,
             "stride": stride or (1 if fixed else 32),
         },
-        "outputs": [{"name": output.name, "content": content, "layout": output_layout, "dtype": output.dtype}],
+        "outputs": [{"name": output.name, "content": content, "layout": found_layout, "dtype": output.dtype}],
         "class_names": class_names,
         "palette": voc_palette(len(class_names)),
     }
@@ -208,31 +226,48 @@ def _chosen_output(file: OnnxFile, name: str | None, problems: list[str]) -> Ten
     return TensorInfo(name or "output", "float32", None)
 
 
-def _channel_layout(tensor: TensorInfo, channels: int) -> str | None:
-    """NCHW or NHWC by the axis that has so many channels; None when both or neither has."""
-    if tensor.shape is None or len(tensor.shape) != 4:
+def _foreign_file(engine_path: Path, *, required: bool) -> OnnxFile | None:
+    """What an ONNX file from elsewhere says of itself; None for other files and for our own, which lost its manifest.
+
+    Raises:
+        UserError: it cannot be read, and is `required` to be.
+    """
+    try:
+        file = read_onnx(engine_path)
+    except UserError:
+        if required:
+            raise
         return None
-    first, last = tensor.shape[1] == channels, tensor.shape[3] == channels
-    return None if first == last else ("NCHW" if first else "NHWC")
+    return None if METADATA_KEY in file.metadata and not required else file
 
 
-def _fixed_size(tensor: TensorInfo, layout: str) -> tuple[int, int] | None:
-    sides = (tensor.shape or ())[2:4] if layout == "NCHW" else (tensor.shape or ())[1:3]
-    if len(sides) == 2 and isinstance(sides[0], int) and isinstance(sides[1], int) and min(sides[0], sides[1]) > 0:
-        return sides[0], sides[1]
-    return None
+def _input_layout(image: TensorInfo, given: str | None, problems: list[str]) -> str:
+    layout = given or channel_layout(image, 3)
+    if layout is not None:
+        return layout
+    shape = image.shape or ()
+    fixed = [axis for axis in shape[1:2] + shape[3:4] if isinstance(axis, int)]
+    if len(fixed) == 2 and 3 not in fixed:
+        problems.append(f"input {image.name!r} has shape {list(shape)}: only images of three channels can be fed")
+    else:
+        problems.append(f"--input-layout: cannot be told from the shape {list(shape)}; give NHWC or NCHW")
+    return "NCHW"
 
 
-def _class_names(text: str | None, content: str, output: TensorInfo, layout: str, problems: list[str]) -> Sequence[str]:
-    channels = (output.shape or ("",) * 4)[1 if layout == "NCHW" else -1] if layout != "NHW" else ""
+def _expected_channels(content: str | None, names: Sequence[str] | int | None) -> int | None:
+    """Values per pixel of the output, as far as its content and the number of classes tell."""
+    if content == "mask":
+        return 1
+    count = names if isinstance(names, int) else None if names is None else len(names)
+    return count if content in ("logits", "probabilities") else None
+
+
+def _given_names(text: str | None) -> list[str] | int | None:
+    """What --classes names: names, or only their number; None where it was not given."""
     if text is None:
-        count = channels if isinstance(channels, int) and content in ("logits", "probabilities") else None
-        count = 2 if content == "sigmoid" or count == 1 else count
-        if count is None:
-            problems.append("--classes: cannot be told from the model; give their number, names, or a file of names")
-        return [f"class {index}" for index in range(count or 1)]
+        return None
     if text.isascii() and text.isdigit():
-        return [f"class {index}" for index in range(min(int(text), 257))]  # 257: refused by the manifest
+        return min(int(text), 257)  # 257: refused by the manifest
     if "," not in text and Path(text).is_file():
         try:
             lines = Path(text).read_text(encoding="utf-8").splitlines()
@@ -244,3 +279,23 @@ def _class_names(text: str | None, content: str, output: TensorInfo, layout: str
             f"--classes {text}: no such file; give a number, names as a,b,c, or a file with one name per line"
         )
     return [name.strip() for name in text.split(",")]
+
+
+def _class_names(
+    given: list[str] | int | None, content: str | None, channels: int | None, problems: list[str]
+) -> list[str]:
+    """Names of all classes; with a sigmoid output, a background before the foregrounds."""
+    if content == "sigmoid":
+        if isinstance(given, list):
+            return ["background", *given] if len(given) == channels else given
+        count = given if given is not None else None if channels is None else channels + 1
+        count = count + 1 if count is not None and count == channels else count
+    else:
+        if isinstance(given, list):
+            return given
+        count = given if given is not None else channels if content in ("logits", "probabilities") else None
+        count = 2 if count == 1 else count
+    if count is None:
+        problems.append("--classes: cannot be told from the model; give their number, names, or a file of names")
+        return ["class 0"]
+    return [f"class {index}" for index in range(count)]

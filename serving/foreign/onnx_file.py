@@ -27,6 +27,9 @@ _CHILDREN = {
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
 
+# Operators that leave the meaning of values as it is.
+_MOVERS = frozenset({"Cast", "Identity", "Reshape", "Resize", "Slice", "Squeeze", "Transpose", "Unsqueeze", "Upsample"})
+
 _DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string"}
 _DTYPES |= {9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16"}
 
@@ -106,6 +109,19 @@ def require_single_file(path: Path) -> OnnxFile:
     return content
 
 
+def output_operators(path: Path) -> dict[str, str]:
+    """The operator that makes each output of the main graph, looking through those that only move values or cast them.
+
+    Raises:
+        UserError: as `read_onnx`.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+            return _Reader(buffer).output_operators()
+    except (OSError, _MalformedError, ValueError) as error:
+        raise UserError(f"{path}: truncated, corrupt or no ONNX file ({error})") from error
+
+
 @dataclass
 class _Reader:
     buffer: mmap.mmap
@@ -136,6 +152,35 @@ class _Reader:
         self.find_external(end)
         inputs, outputs = self.graph_io(*graph)
         return OnnxFile(ir_version, producer, opset, metadata, inputs, outputs, tuple(self.external))
+
+    def output_operators(self) -> dict[str, str]:
+        """Output of the main graph -> operator."""
+        makers: dict[str, tuple[str, str]] = {}  # tensor -> (operator, its first input)
+        outputs: list[str] = []
+        for graph in self.children(0, len(self.buffer), 7):
+            for number, wire, start, stop in self.fields(*graph):
+                if (number, wire) == (1, _BYTES):
+                    operator, inputs, made = self.node(start, stop)
+                    makers |= dict.fromkeys(made, (operator, inputs[0] if inputs else ""))
+                elif (number, wire) == (12, _BYTES):
+                    outputs.append(self.tensor_info(start, stop).name)
+        found = {}
+        for name in outputs:
+            operator, source = makers.get(name, ("", ""))
+            for _ in makers:
+                if operator not in _MOVERS or source not in makers:
+                    break
+                operator, source = makers[source]
+            found[name] = operator
+        return found
+
+    def node(self, start: int, stop: int) -> tuple[str, list[str], list[str]]:
+        """A NodeProto: input = 1, output = 2, op_type = 4; returns (op_type, inputs, outputs)."""
+        texts: dict[int, list[str]] = {1: [], 2: [], 4: [""]}
+        for number, wire, first, last in self.fields(start, stop):
+            if number in texts and wire == _BYTES:
+                texts[number].append(self.text(first, last))
+        return texts[4][-1], texts[1], texts[2]
 
     def find_external(self, end: int) -> None:
         """Note the files that any tensor anywhere in the model keeps its values in."""

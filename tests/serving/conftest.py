@@ -98,6 +98,10 @@ def color_model(
         x = g.add("Gather", [x, g.constant("red", np.array([0]))], "first", axis=1)
         x = g.add("Sub", [x, g.constant("half", np.float32(127.5))], "signed")
         x = g.add("Sigmoid", [x], "scores")
+    elif content == "sigmoids":
+        x = g.add("Sub", [x, g.constant("half", np.float32(127.5))], "signed")
+        x = g.add("Mul", [x, g.constant("scale", np.float32(0.05))], "moderate")  # else it saturates at 1, for many
+        x = g.add("Sigmoid", [x], "scores")
     elif content == "probabilities":
         x = g.add("Softmax", [x], "scores", axis=1)
     elif content == "mask":

@@ -70,8 +70,38 @@ def test_an_engine_that_fails_on_one_image_names_it(engine, folder, tmp_path, ca
 
     monkeypatch.setattr(Predictor, "segment", fails_on_small)
     Image.new("RGB", (9, 9)).save(folder / "small.png")
-    assert main([str(folder), "--engine", str(engine), "--output", str(tmp_path / "out")]) == 1
+    assert main([str(folder), "--engine", str(engine), "--output", str(tmp_path / "out")]) == 3
     assert capsys.readouterr().err == f"error: {folder / 'small.png'}: the engine ran out of memory\n"
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from serving.infer import main
+from serving.predictor import Predictor
+opened = Predictor.__init__
+def open_and_limit(self, *arguments, **options):
+    opened(self, *arguments, **options)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, resource.RLIM_INFINITY))
+Predictor.__init__ = open_and_limit
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux counts it")
+def test_an_image_too_large_for_the_memory_is_one_line_and_the_next_one_is_done(engine, folder, tmp_path):
+    Image.new("RGB", (5000, 5000)).save(folder / "aa.png", compress_level=1)  # 75 MB as pixels, 300 MB as floats
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, str(folder), "--engine", str(engine), "--threads", "1"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {folder}/aa.png: ") and "--tile" in line
+    assert files(tmp_path / "out") == ["a.png", "b.png", "night/a.png"]
+    tiled = [*command, "--output", str(tmp_path / "tiled"), "--tile", "512x512"]
+    done = subprocess.run(tiled, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_same_names_get_distinct_files_or_a_clear_error(engine, folder, tmp_path, photo):

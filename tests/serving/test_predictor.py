@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
-from serving.contract.errors import UserError
+from serving.contract.errors import EngineError, UserError
 from serving.contract.manifest import InputSpec, OutputSpec, read_sidecar, sidecar_path
 from serving.images.geometry import place
 from serving.predictor import Predictor
@@ -139,3 +141,54 @@ def test_closing_twice_does_nothing(engine):
     predictor = Predictor(engine)
     predictor.close()
     predictor.close()
+
+
+@pytest.fixture
+def misshapen(tmp_path, build_engine, models, manifest):
+    """An engine that answers images of less than 40 rows with nothing: a mask of `rows - 40` rows."""
+
+    def build(**changes):
+        model = models["network"]()
+        cut = numpy_helper.from_array(np.array([40]), "start"), numpy_helper.from_array(np.array([10_000]), "end")
+        axis = numpy_helper.from_array(np.array([1]), "axis")
+        model.graph.initializer.extend([*cut, axis])
+        last = model.graph.node[-1]
+        last.output[0] = "whole"
+        model.graph.node.append(onnx.helper.make_node("Slice", ["whole", "start", "end", "axis"], ["mask"]))
+        return build_engine(tmp_path / "misshapen", model, dataclasses.replace(manifest, **changes))
+
+    return build
+
+
+def test_an_empty_or_misshapen_answer_is_one_line_that_names_tiles(misshapen, photo):
+    with Predictor(misshapen(), options={"threads": 1}) as predictor:
+        for image, shape in ((photo(32, 64), r"\[1, 0, 64\]"), (photo(96, 64), r"\[1, 56, 64\]")):
+            with pytest.raises(EngineError, match=rf"output 'mask' has shape {shape} .*--tile 512x512") as caught:
+                predictor.predict(image)
+            assert "\n" not in str(caught.value)
+    with Predictor(misshapen(input=InputSpec(resize=(32, 64)))) as predictor, pytest.raises(EngineError) as caught:
+        predictor.predict(photo(5, 5))
+    assert "--tile" not in str(caught.value)  # this engine takes one size only
+
+
+def test_what_the_runtime_says_of_an_image_that_it_refuses_names_tiles_too(
+    tmp_path, build_engine, models, manifest, photo
+):
+    spec = InputSpec("pixels", "NCHW", "float32", mean=(0, 0, 0), std=(1, 1, 1), stride=1)
+    output = OutputSpec("result", "logits", "NCHW", "float32")
+    path = build_engine(
+        tmp_path, models["color"](size=(32, 48)), dataclasses.replace(manifest, input=spec, outputs=(output,))
+    )
+    with Predictor(path) as predictor, pytest.raises(EngineError, match=r"ONNX Runtime, on an input .*--tile"):
+        predictor.predict(photo(33, 48))
+    with Predictor(path, tile=(32, 48), overlap=0) as predictor:
+        assert predictor.predict(photo(64, 96)).shape == (64, 96)
+
+
+def test_too_little_memory_is_one_line_that_names_tiles(predictor, photo, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(predictor.runtime, "infer", fail)
+    with pytest.raises(EngineError, match=r"too little memory for an image of 64x80; windows may go .*--tile"):
+        predictor.predict(photo(64, 80))

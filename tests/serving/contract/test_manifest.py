@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -54,7 +55,7 @@ def test_json_round_trip_is_exact_and_stable():
 @settings(deadline=None)
 @given(
     names=st.lists(st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1), min_size=1, unique=True),
-    mean=st.none() | st.tuples(*[st.floats(0, 255)] * 3),
+    mean=st.tuples(*[st.floats(2, 255)] * 3) | st.just((0.0, 0.0, 0.0)),
     resize=st.none() | st.tuples(st.integers(1, 4096), st.integers(1, 4096)),
 )
 def test_any_valid_manifest_survives_json(names, mean, resize):
@@ -69,6 +70,21 @@ def test_any_valid_manifest_survives_json(names, mean, resize):
         outputs=(OutputSpec("logits", "logits", "NCHW", "float32"),),
     )
     assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"mean": (0, 0, 0)}, "std: a float32 input needs it"),
+        ({"std": (1, 1, 1)}, "mean: a float32 input needs it"),
+        ({"mean": (0.485, 0.456, 0.406), "std": (58.0, 57.0, 57.5)}, "0.485 of 0..1 images is 123.675"),
+        ({"mean": (0, 0, 0), "std": (0.229, 0.224, 0.225)}, "0.229 of 0..1 images is 58.395"),
+    ],
+)
+def test_a_float_input_says_how_it_is_normalised_in_0_to_255_units(values, expected):
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        InputSpec(dtype="float32", **values)
+    InputSpec(dtype="float32", mean=(0, 0, 0), std=(1, 1, 1))
 
 
 def test_all_problems_are_listed_at_once():

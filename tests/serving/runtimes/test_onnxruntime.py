@@ -165,7 +165,7 @@ def test_weights_outside_the_file_are_refused(tmp_path, models, manifest):
 def test_a_fixed_batch_says_so(tmp_path, models, manifest):
     other = dataclasses.replace(
         manifest,
-        input=InputSpec("pixels", "NCHW", "float32"),
+        input=InputSpec("pixels", "NCHW", "float32", mean=(0, 0, 0), std=(1, 1, 1)),
         outputs=(OutputSpec("result", "logits", "NCHW", "float32"),),
     )
     onnx.save(models["color"](batch=4), tmp_path / "model.onnx")
