@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
-from serving.contract.files import file_sha256
+from serving.contract.files import file_sha256, is_full, require_writable
 from serving.contract.manifest import Manifest
 from serving.foreign.described import add_arguments, manifest_from, parse_size
 from serving.images.decoding import decode_image
@@ -73,6 +73,9 @@ def run_jobs(jobs: Sequence[Job], predictor: Predictor, writer: ResultWriter) ->
             old = [shown(path) for path in results if read_mark(path) not in (None, writer.run)]
             still = f" ({', '.join(old)}: still there, of an earlier run)" if old else ""
             sys.stderr.write(f"error: {shown(error)}{still}\n")
+            if is_full(error):
+                sys.stderr.write(f"error: stopped, {len(jobs) - number} images were not begun: make room first\n")
+                break
     return outcome
 
 
@@ -103,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _run_name(arguments, predictor.manifest, predictor.runtime.name, options)
         writer = ResultWriter(predictor.manifest, kinds, run, arguments.opacity)
         _say(_about_other_runs(results_of_other_runs(planned.jobs, output, kinds=kinds, legend=legend), output))
+        require_writable(arguments.output)
         if legend is not None:
             writer.write_legend(Path(legend))
         outcome = run_jobs(planned.jobs, predictor, writer)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from serving.contract.command import program_name
-from serving.contract.errors import UserError, run_command
+from serving.contract.errors import UserError, run_command, shown
 from serving.contract.files import file_sha256
 from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
 from serving.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
@@ -194,7 +194,7 @@ def to_text(result: Inspection) -> str:
                 lines.append(f"  {role:7} {each.name}: {each.dtype} {shape}")
     lines += ["", "verified" if result.holds else "NOT verified"]
     lines += [f"  {check.status:8} {check.name}: {check.detail}" for check in result.checks]
-    return "".join(_printable(line) + "\n" for line in lines)
+    return "".join(shown(line) + "\n" for line in lines)
 
 
 def _input(spec: InputSpec) -> str:
@@ -208,11 +208,6 @@ def _input(spec: InputSpec) -> str:
 
 def _compact(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _printable(line: str) -> str:
-    """Without control characters: names in a file from elsewhere must not steer the terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

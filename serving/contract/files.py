@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from serving.contract.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @contextmanager
@@ -90,6 +93,26 @@ def read_json(path: Path, *, made_by: str) -> Any:
         raise UserError(f"{path}: no such file; expected the output of `{made_by}`: run it first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON, got {error}; delete it and run `{made_by}` again") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder, and make sure that files can be written there before work is begun whose results are to go there.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=".contrail-"):
+            pass
+    except OSError as error:
+        raise _not_written(folder, error) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a failed write was for want of room (or of the right to write at all): the next one will fail as well."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _NO_ROOM
 
 
 def file_sha256(path: Path) -> str:

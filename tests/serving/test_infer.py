@@ -74,6 +74,36 @@ def test_an_engine_that_fails_on_one_image_names_it(engine, folder, tmp_path, ca
     assert capsys.readouterr().err == f"error: {folder / 'small.png'}: the engine ran out of memory\n"
 
 
+@pytest.mark.parametrize("output", ["file", "file/inside"])
+def test_an_output_that_cannot_be_written_is_one_line_before_anything_is_begun(engine, folder, tmp_path, output):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file.*: cannot be written: "):
+        main([str(folder), "--engine", str(engine), "--output", str(tmp_path / output), "--legend"])
+
+
+SHORT_OF_ROOM = """
+import resource, signal, sys
+from serving.infer import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))  # no file may grow beyond
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_a_full_disk_ends_the_run_in_a_line_and_leaves_no_half_file(engine, tmp_path, photo):
+    root = tmp_path / "images"
+    root.mkdir()
+    for seed, (name, side) in enumerate([("a", 16), ("b", 600), ("c", 16), ("d", 16)]):
+        Image.fromarray(photo(side, side, seed)).save(root / f"{name}.png")
+    command = [sys.executable, "-c", SHORT_OF_ROOM, str(root), "--engine", str(engine), "--output", str(tmp_path / "o")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first == f"error: {tmp_path}/o/b.png: cannot be written: File too large"
+    assert last == "error: stopped, 2 images were not begun: make room first"
+    assert files(tmp_path / "o") == ["a.png"] and "1 of 4 images" in done.stdout
+
+
 SHORT_OF_MEMORY = """
 import resource, sys
 from serving.infer import main
