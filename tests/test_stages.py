@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, cast
 
 import grimp
 import pytest
@@ -96,7 +96,7 @@ def modules_of(registry: str, item: Mapping[str, Any]) -> Iterator[str]:
     """Modules that the names resolve to which a stage with this item uses."""
     module, chosen = REGISTRIES[registry]
     (entries,) = (
-        node.args[1]
+        cast(ast.Dict, node.args[1])
         for node in ast.walk(tree_of(module))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Registry"
     )

@@ -149,6 +149,6 @@ def examine(reference: Reference, prepared: Prepared) -> Callable[..., CheckCont
             "config": VerifyConfig(images=2, max_side=128, resamples=100),
             "max_miou_drop_points": GateConfig().max_miou_drop_points,
         }
-        return CheckContext(path, **(settings | changes))  # type: ignore[arg-type]
+        return CheckContext(path, **(settings | changes))
 
     return make

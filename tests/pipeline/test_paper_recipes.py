@@ -8,6 +8,7 @@ import shutil
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def in_use(params: Params) -> Params:
     return dataclasses.replace(params, methods=methods)
 
 
-def cells() -> list[object]:
+def cells() -> list[Any]:
     """Every dataset with every network; all but the small networks on two datasets are slow."""
     found = []
     for data, name in itertools.product(DATASETS, NETWORKS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,7 +273,7 @@ def test_a_change_of_any_layer_is_caught(exported, engine, examine):
     missed = []
     for index in range(0, len(layers), 9):
         engine.write_bytes(exported.read_bytes())
-        damage(engine, lambda model, name=layers[index].input[1]: change_values(model, name, lambda v: v * 1.05))
+        damage(engine, functools.partial(change_values, name=layers[index].input[1], change=lambda v: v * 1.05))
         if failing(examine(engine), ["logits"]) != {"logits"}:
             missed.append(layers[index].name)
     assert missed == []

@@ -120,7 +120,7 @@ class Attending(nn.Module):
 
 def test_other_networks_are_traced_with_symbols():
     torch.manual_seed(0)
-    graph = DeployGraph(Attending().eval())  # type: ignore[arg-type]
+    graph = DeployGraph(Attending().eval())
     model = trace(graph)
     assert shape_of(model.graph.input[0]) == ["batch", "height", "width", 3]
     assert any(node.op_type == "Shape" for node in model.graph.node)

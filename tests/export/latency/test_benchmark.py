@@ -195,11 +195,14 @@ def test_input_size_and_batches(tmp_path):
 
 
 def test_images_are_spread_over_the_split():
-    assert representative_images(lambda index: index, 100, 4) == [0, 33, 66, 99]
-    assert representative_images(lambda index: index, 2, 8) == [0, 1]
-    assert representative_images(lambda index: index, 5, 1) == [0]
+    def read_image(index):
+        return np.uint8(index)
+
+    assert representative_images(read_image, 100, 4) == [0, 33, 66, 99]
+    assert representative_images(read_image, 2, 8) == [0, 1]
+    assert representative_images(read_image, 5, 1) == [0]
     with pytest.raises(UserError, match="at least one"):
-        representative_images(lambda index: index, 0, 4)
+        representative_images(read_image, 0, 4)
 
 
 def built(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_every_recipe_with_a_compiled_target_builds_a_plan_that_fits_its_dataset
         for target in params.targets.values():
             if target.compiled:
                 spec = InputSpec(stride=32, resize=params.evaluate.resize)
-                profile = plan_profile(target.build, spec, lambda sizes=sizes: sizes)
+                profile = plan_profile(target.build, spec, functools.partial(list, sizes))
                 for height, width in [params.evaluate.resize] if params.evaluate.resize else sizes:
                     assert profile.holds((1, height + -height % 32, width + -width % 32, 3)), name
                 assert profile.min == (1, 32, 32, 3)

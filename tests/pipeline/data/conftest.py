@@ -130,7 +130,8 @@ class Replicas:
             for number in (1, 2):
                 name = f"{prefix}_{number:08d}"
                 mode = "L" if (folder, number) == ("training", 2) else "RGB"  # some of the images are grey
-                self.image(root / "images" / folder / f"{name}.jpg", *ids.shape, mode=mode)
+                height, width = ids.shape
+                self.image(root / "images" / folder / f"{name}.jpg", height, width, mode)
                 self.label(root / "annotations" / folder / f"{name}.png", ids)
         (root / "objectInfo150.txt").write_text("Idx\tRatio\tTrain\tVal\tName\n")
         return root

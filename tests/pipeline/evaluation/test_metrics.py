@@ -124,7 +124,8 @@ def test_two_networks_on_one_image_are_averaged_over_the_same_classes(
 ) -> None:
     label, prediction = maps
     other = np.random.default_rng(seed).integers(0, 5, label.shape, dtype=np.uint8)
-    width = boundary_width(*label.shape, 0.02)
+    height, columns = label.shape
+    width = boundary_width(height, columns, 0.02)
     present = [bool((label == index).any()) for index in range(5)]
     for guess in (prediction, other):
         confusion = confusion_matrix(label, guess, 5, VOID)

@@ -98,7 +98,7 @@ def slow_pixel_anchor_loss(
         pixels = pixels_where(layer, labels[layer] == label)
         return torch.stack(pixels).mean(0) if pixels else None
 
-    total = sum((layer * 0).sum() for layer in embeddings)
+    total = torch.stack([(layer * 0).sum() for layer in embeddings]).sum()
     for layer in range(len(embeddings)):
         boundary = torch.tensor(
             slow_boundary_negatives(labels[layer].numpy(), predictions[layer].numpy(), boundary_fraction, ignore_index)
@@ -112,10 +112,10 @@ def slow_pixel_anchor_loss(
                 anchor = local_weight * anchor + (1 - local_weight) * deepest
             anchor = F.normalize(anchor, dim=0)
             others = (labels[layer] != label) & (labels[layer] != ignore_index)
-            against = boundary & others
+            stricter = boundary & others
             if negatives == "predicted":
-                against &= predictions[layer] == label
-            against = pixels_where(layer, against) or pixels_where(layer, others)
+                stricter &= predictions[layer] == label
+            against = pixels_where(layer, stricter) or pixels_where(layer, others)
             terms.append(slow_term(anchor, pixels_where(layer, labels[layer] == label), against, temperature))
         if terms:
             total = total + layer_weights[layer] * torch.stack(terms).mean()

@@ -40,7 +40,7 @@ def test_groups_hold_every_parameter_once_and_spare_norms_and_biases(name: str) 
         auxiliary=True,
         seed=0,
     )
-    config = OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5, backbone_factor=0.25)  # type: ignore[arg-type]
+    config = OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5, backbone_factor=0.25)
     optimizer = build_optimizer(trainee, config)
     grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in trainee.parameters())

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import threading
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from serving.contract.errors import UserError
 from serving.contract.manifest import write_sidecar
 from serving.predictor import Predictor
+from serving.runtimes.openvino import OpenVino
 from serving.runtimes.tensorrt.plan import PlanDetails, Profile
 
 RUNTIMES = {
@@ -88,10 +90,11 @@ def test_every_thread_gets_its_own_masks_from_tensorrt(fake_gpu, tmp_path, build
 def test_the_test_would_see_requests_that_threads_share(engine, images, monkeypatch):
     """One request for all threads, as it once was: the masks of others come out, or the engine says it is busy."""
     with Predictor(engine, runtime="openvino", options={"threads": 1}) as predictor:
+        assert isinstance(predictor.runtime, OpenVino)
         shared = predictor.runtime._compiled.create_infer_request()
 
-        class Shared(list):
-            def pop(self):
+        class Shared(list[Any]):
+            def pop(self, _index: SupportsIndex = -1, /) -> Any:
                 return shared
 
         predictor.runtime._free = Shared()

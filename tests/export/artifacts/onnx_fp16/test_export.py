@@ -15,11 +15,11 @@ from export.artifacts.onnx_fp16.export import export
 from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.single_precision import build_model
-from export.checks.examination.context import expose_logits
 from export.checks.examination.images import scene
 from export.checks.examination.reference import Reference
 from export.graph.costs import infer_types
 from export.graph.deploy import DeployGraph
+from export.graph.inner_logits import expose_logits
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import build_segmentor
 from serving.contract.errors import UserError

@@ -10,9 +10,10 @@ import pytest
 
 from export.checks import CHECKS
 from export.checks.examination.config import VerifyConfig
-from export.checks.examination.context import CheckResult, SkippedError, expose_logits, limit
+from export.checks.examination.context import CheckResult, SkippedError, limit
 from export.checks.examination.images import padded_scenes
 from export.checks.verification import run_checks
+from export.graph.inner_logits import expose_logits
 from serving.contract.errors import UserError
 from serving.contract.manifest import read_sidecar, write_sidecar
 

@@ -19,7 +19,7 @@ from serving.contract.errors import UserError
 
 
 def camvid_config(root: Path, **settings: object) -> PrepareConfig:
-    return PrepareConfig(dataset="camvid", root=str(root), **settings)  # type: ignore[arg-type]
+    return PrepareConfig(dataset="camvid", root=str(root), **settings)
 
 
 def truncate(path: Path) -> None:

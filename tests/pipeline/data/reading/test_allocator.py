@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from pipeline.data.reading import allocator
 from pipeline.data.reading.allocator import keep_freed_memory
 
 # 24 MB taken and freed over and over: without the setting every round maps its pages anew.
@@ -38,7 +37,7 @@ def test_memory_is_mapped_once() -> None:
 
 
 def test_another_c_library_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert keep_freed_memory() is False
-    monkeypatch.setattr(allocator.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     assert keep_freed_memory() is False

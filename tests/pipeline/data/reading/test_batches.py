@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipeline.data.datasets.folder.dataset import Folder
 from pipeline.data.prepared import Entry, PreparedSplit
@@ -20,6 +21,7 @@ from serving.contract.errors import UserError
 CONFIG = AugmentConfig(crop=(16, 24))
 PLAIN = AugmentConfig(crop=(12, 16), scale=(1.0, 1.0), flip_probability=0, brightness=0, contrast=0, saturation=0)
 
+Batch = tuple[Tensor, Tensor]
 MakeSplit = Callable[..., PreparedSplit]
 
 
@@ -41,12 +43,12 @@ def make_split(tmp_path: Path) -> MakeSplit:
     return make
 
 
-def collect(split: PreparedSplit, config: AugmentConfig = CONFIG, **options: int) -> list[tuple]:
+def collect(split: PreparedSplit, config: AugmentConfig = CONFIG, **options: int) -> list[Batch]:
     settings = {"batch_size": 3, "iterations": 7, "seed": 1} | options
     return list(TrainingBatches(split, config, **settings))
 
 
-def equal(one: list[tuple], other: list[tuple]) -> bool:
+def equal(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
         torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True)
     )
@@ -167,7 +169,7 @@ def test_stopping_early_ends_the_workers(make_split: MakeSplit) -> None:
     iterator = iter(TrainingBatches(make_split(), CONFIG, batch_size=3, iterations=1000, seed=1, workers=2))
     next(iterator)
     assert len(multiprocessing.active_children()) == 2
-    iterator.close()
+    iterator.close()  # type: ignore[attr-defined]  # it is a generator
     assert not multiprocessing.active_children()
 
 

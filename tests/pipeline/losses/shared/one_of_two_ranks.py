@@ -16,7 +16,7 @@ from pipeline.losses.shared.pixel_anchor import Layer, class_anchors
 def main(rank: int, folder: Path) -> None:
     """Enqueue and average this rank's half of the batch, and save what came of it."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=2)
     batch = torch.load(folder / "batch.pt")
     half = slice(2 * rank, 2 * rank + 2)
     embeddings, labels = batch["embeddings"][half].requires_grad_(), batch["labels"][half]

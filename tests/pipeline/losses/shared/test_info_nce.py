@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ GOLDEN = np.load(Path(__file__).parents[3] / "golden" / "info_nce.npz")
 CASES = [str(name) for name in GOLDEN["case_names"]]
 
 
-def golden_case(name: str, dtype: torch.dtype) -> tuple[dict[str, object], float, np.ndarray]:
+def golden_case(name: str, dtype: torch.dtype) -> tuple[dict[str, Any], float, np.ndarray]:
     def tensor(key: str, dtype: torch.dtype | None = None) -> Tensor | None:
         return torch.tensor(GOLDEN[f"{name}/{key}"], dtype=dtype) if f"{name}/{key}" in GOLDEN.files else None
 

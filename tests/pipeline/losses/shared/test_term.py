@@ -18,7 +18,7 @@ def test_every_loss_keeps_the_interface(name: str) -> None:
     assert issubclass(loss, LossTerm)
     assert isinstance(loss.taps, Taps)
     assert dataclasses.is_dataclass(loss.Config)
-    assert loss.Config.__dataclass_params__.frozen
+    assert loss.Config.__dataclass_params__.frozen  # type: ignore[attr-defined]
     problems = Problems()
     config = build(loss.Config, {}, f"methods.{name}", problems)  # every setting has a default
     assert not problems

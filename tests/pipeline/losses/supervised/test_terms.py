@@ -72,7 +72,7 @@ def test_every_term_keeps_the_interface(name: str) -> None:
     assert issubclass(term, SupervisedTerm)
     assert issubclass(term.Config, SupervisedConfig)
     assert dataclasses.is_dataclass(term.Config)
-    assert term.Config.__dataclass_params__.frozen
+    assert term.Config.__dataclass_params__.frozen  # type: ignore[attr-defined]
     problems = Problems()
     assert build(term.Config, {}, name, problems) == term.Config()  # every setting has a default
     assert build(term.Config, {"weight": -1}, name, problems) is None

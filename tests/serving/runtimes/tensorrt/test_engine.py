@@ -253,7 +253,7 @@ def test_a_failing_cuda_call_is_one_line_with_its_name(write_plan, fake_gpu, pho
 def test_specialization_is_handed_on(write_plan, fake_gpu):
     _, library = fake_gpu()
     with Predictor(write_plan(), options={"specialization": "lazy"}) as predictor:
-        config = predictor.runtime._engine.config
+        config = vars(predictor.runtime)["_engine"].config
     assert (
         config.dynamic_shapes_kernel_specialization_strategy is library.DynamicShapesKernelSpecializationStrategy.LAZY
     )

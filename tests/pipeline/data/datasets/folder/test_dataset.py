@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.datasets.folder.dataset import Folder, deal, distinct_colour
+from pipeline.data.datasets.folder.classes import distinct_colour
+from pipeline.data.datasets.folder.dataset import Folder, deal
 from pipeline.data.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ class TestWhatIsNotExact:
         ],
     )
     @pytest.mark.parametrize("read", [read_index_image, read_colour_image, read_label_image])
-    def test_lossy_compression_is_refused(self, tmp_path: Path, name: str, options: dict, read) -> None:
+    def test_lossy_compression_is_refused(self, tmp_path: Path, name: str, options: dict[str, Any], read) -> None:
         path = saved(tmp_path / name, self.picture, **options)
         with pytest.raises(LabelError, match=r"label\.\w+: .*(lost its exact ids|does not keep exact ids)"):
             read(path)
@@ -134,7 +135,7 @@ class TestWhatIsNotExact:
             ("label.bmp", {}),
         ],
     )
-    def test_lossless_compression_is_read(self, tmp_path: Path, name: str, options: dict) -> None:
+    def test_lossless_compression_is_read(self, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
         path = saved(tmp_path / name, self.picture, **options)
         np.testing.assert_array_equal(read_colour_image(path), np.asarray(self.picture))
 
@@ -270,9 +271,9 @@ def write_tiff(
     for tag, values in sorted(tags.items()):
         packed = struct.pack(f"<{len(values)}H", *values)
         if len(packed) > 4:
-            position = struct.pack("<I", start + len(further))
+            start_of_values = struct.pack("<I", start + len(further))
             further += packed
-            packed = position
+            packed = start_of_values
         directory += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
     position = start + len(further)
     entry = struct.pack("<HHI", 273, 3, 1)
