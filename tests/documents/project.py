@@ -17,15 +17,17 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from export.targets.sections import fill_in
 from pipeline.recipes import merge
 from tests.documents.markdown import ROOT
 
-# What is merged into params.yaml after every recipe (the recipe `smoke` has come first): a few steps on small crops,
-# and latencies so brief that nobody may judge them. The commands and the code that they run are the real ones.
+# What is merged into params.yaml after every recipe (the recipe `smoke` has come first): one target, a few steps on small
+# crops, and latencies so brief that nobody may judge them. The commands and the code that they run are the real ones.
 TOY: dict[str, Any] = {
     "prepare": {"options": {}},
     "train": {"iterations": 12, "batch_size": 4, "validate_every": 6, "threads": 1, "augment": {"crop": [96, 128]}},
     "evaluate": {"resize": None},
+    "targets": {"ort_fp16": None, "openvino_bf16": None},
     "verify": {"images": 2, "max_side": 64, "resamples": 100},
     "benchmark": {
         "batch_sizes": [1],
@@ -94,9 +96,10 @@ class Project:
         return values
 
     def overlay(self, values: Mapping[str, Any]) -> None:
-        """Merge values into its params.yaml."""
+        """Merge values into its params.yaml, and list what its branches export then."""
         params = self.params
         merge(params, values)
+        fill_in(params)
         (self.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
     def shrink(self) -> None:

@@ -12,7 +12,7 @@ from tests.documents.markdown import Command, commands, pages
 from tests.documents.project import Project
 
 PAGES = [page for page in pages() if page in ("README.md", "CONTRIBUTING.md") or page.startswith("docs/")]
-SECONDS = 1800
+SECONDS = 3600
 
 
 def is_quick(command: Command) -> bool:
