@@ -36,6 +36,7 @@ TOY_ARGUMENTS = {
 # Paths of the reader's -> where the scratch copy of the project has something in their place.
 PATHS = {
     "/path/to/camvid": "../camvid",
+    "photos/street.png": "data/prepared/streets/val/images/000000.png",
     "photos/": "data/prepared/streets/val/images/",
 }
 

@@ -55,6 +55,11 @@ class Block:
         found = re.match(r"# ([\w./-]+\.(?:py|yaml))\n", self.text)
         return found[1] if found else None
 
+    @property
+    def is_script(self) -> bool:
+        """Whether it is Python to be run, and not a file of the project or a part of one."""
+        return self.language == "python" and not re.match(r"# (?:in )?[\w/.]+\.py\b", self.text)
+
 
 @dataclass(frozen=True)
 class Command:
@@ -65,17 +70,19 @@ class Command:
         line: of the page, counted from 1.
         text: without its comment.
         not_run: what it needs that tests do not have, where its block says so.
+        is_script: whether it is a block of Python, handed to the interpreter.
     """
 
     page: str
     line: int
     text: str
     not_run: str | None = None
+    is_script: bool = False
 
     @property
     def is_mention(self) -> bool:
         """Whether it only says what a command looks like (`export.check ENGINE`, `[--json]`), and cannot run."""
-        return _PLACEHOLDER.search(self.text) is not None
+        return not self.is_script and _PLACEHOLDER.search(self.text) is not None
 
 
 @cache
@@ -149,7 +156,7 @@ def shell_lines(block: Block) -> list[str]:
 
 @cache
 def commands(page: str) -> tuple[Command, ...]:
-    """The commands of a page in their order: those of its shell blocks, and those in `code` within its lines."""
+    """The commands of a page in their order: of its shell blocks, in `code` within lines, and its Python scripts."""
     found = [
         Command(page, block.line, line, block.not_run)
         for block in blocks(page)
@@ -157,4 +164,9 @@ def commands(page: str) -> tuple[Command, ...]:
         for line in shell_lines(block)
     ]
     found += [Command(page, line, text) for line, text in codes(page) if _COMMAND.match(text)]
+    found += [
+        Command(page, block.line, f"python - <<'PYTHON'\n{block.text}PYTHON", block.not_run, is_script=True)
+        for block in blocks(page)
+        if block.is_script
+    ]
     return tuple(sorted(found, key=lambda command: command.line))

@@ -21,8 +21,8 @@ from export.targets.sections import fill_in
 from pipeline.recipes import merge
 from tests.documents.markdown import ROOT
 
-# What is merged into params.yaml after every recipe (the recipe `smoke` has come first): one target, a few steps on small
-# crops, and latencies so brief that nobody may judge them. The commands and the code that they run are the real ones.
+# What is merged into params.yaml after every recipe (the recipe `smoke` has come first): one target, a few steps on
+# small crops, and latencies so brief that nobody may judge them. The commands and the code that they run are real.
 TOY: dict[str, Any] = {
     "prepare": {"options": {}},
     "train": {"iterations": 12, "batch_size": 4, "validate_every": 6, "threads": 1, "augment": {"crop": [96, 128]}},

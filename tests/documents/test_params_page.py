@@ -67,7 +67,8 @@ def test_it_has_every_section_whose_keys_are_ours() -> None:
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name not in NAMED_BY_THE_USER])
 def test_it_has_every_key_and_its_default(section: str) -> None:
-    assert reference()[section] == defaults(SECTIONS.resolve(section))
+    wanted = {section: defaults(SECTIONS.resolve(section))}
+    assert reference()[section] == wanted[section], f"{PAGE}: expected\n{yaml.safe_dump(wanted, sort_keys=False)}"
 
 
 def test_the_three_lists_of_params_yaml_are_those_of_the_page() -> None:

@@ -104,6 +104,8 @@ def help_of(module: str) -> str:
 
 def simple_commands(command: Command) -> Iterator[list[str]]:
     """The words of each program that a line calls: what `&&`, `;`, `|` and a final `&` separate."""
+    if command.is_script:
+        return
     for part in re.split(r"&&|;|\||&$", command.text.replace("[", " ").replace("]", " ")):
         words = shlex.split(part)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):  # variables of this command alone
