@@ -1,7 +1,8 @@
 """Say what an engine file is: io, classes, precision, provenance; and verify it against its manifest.
 
-Nothing is deserialised: the file's bytes and its manifest are read. Exit status: 0 all that was checked holds; 1
-something does not, or there is no manifest with a hash to check against; 2 there is no such file.
+Nothing is deserialised, unless `--open` asks for it: the file's bytes and its manifest are read. Exit status: 0 all
+that was checked holds; 1 something does not, or there is no manifest with a hash to check against; 2 there is no such
+file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from serving.contract.files import file_sha256
 from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
 from serving.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
 from serving.runtimes import RUNTIMES, default_runtime
+from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 from serving.runtimes.runtime import check_io
 
 
@@ -48,6 +50,7 @@ class Inspection:
         manifest: of the file; None where there is none that can be read.
         file: what an ONNX file says itself; None for other kinds and where it cannot be read.
         checks: what was verified, in order.
+        runtime: what its runtime says of the open engine; None where it was not opened.
     """
 
     path: Path
@@ -56,6 +59,7 @@ class Inspection:
     manifest: Manifest | None = None
     file: OnnxFile | None = None
     checks: list[Observation] = field(default_factory=list)
+    runtime: Mapping[str, object] | None = None
 
     @property
     def holds(self) -> bool:
@@ -78,6 +82,7 @@ class Inspection:
             "checks": [dataclasses.asdict(check) for check in self.checks],
             "manifest": None if self.manifest is None else json.loads(self.manifest.to_json()),
             "file": None if self.file is None else dataclasses.asdict(self.file),
+            "runtime": None if self.runtime is None else dict(self.runtime),
         }
 
 
@@ -99,6 +104,27 @@ def inspect_engine(path: Path) -> Inspection:
     if result.manifest is not None:
         _read_details(result, result.manifest)
     return result
+
+
+def open_engine(result: Inspection, runtime: str | None, options: Mapping[str, object]) -> None:
+    """Open an engine that holds, and add what its runtime says of it: where its nodes run, for one.
+
+    Args:
+        result: of `inspect_engine`; what contradicts its manifest is not opened, and that is a failed check.
+        runtime: name in `RUNTIMES`; None takes the usual one of the file's kind.
+        options: of the runtime.
+    """
+    if not result.holds or result.manifest is None:
+        result.add("runtime", "not opened: what is in the file was not verified", "")
+        return
+    name = runtime or default_runtime(result.manifest.kind)
+    try:
+        with RUNTIMES.resolve(name).open(result.path, result.manifest, options) as engine:
+            result.runtime = engine.what_runs()
+    except UserError as error:
+        result.add("runtime", error, "")
+    else:
+        result.add("runtime", None, f"opened by {name}")
 
 
 def _read_manifest(result: Inspection) -> None:
@@ -192,6 +218,9 @@ def to_text(result: Inspection) -> str:
             for each in tensors:
                 shape = "unknown shape" if each.shape is None else list(each.shape)
                 lines.append(f"  {role:7} {each.name}: {each.dtype} {shape}")
+    if result.runtime is not None:
+        lines += ["", "runtime"]
+        lines += [f"  {key}: {_compact(value)}" for key, value in result.runtime.items()]
     lines += ["", "verified" if result.holds else "NOT verified"]
     lines += [f"  {check.status:8} {check.name}: {check.detail}" for check in result.checks]
     return "".join(shown(line) + "\n" for line in lines)
@@ -217,8 +246,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("engine", type=Path, metavar="ENGINE", help="model.onnx or model.plan")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--open", action="store_true", help="open it in its runtime as well, and say what runs where")
+    add_runtime_arguments(parser)
     arguments = parser.parse_args(argv)
     result = inspect_engine(arguments.engine)
+    options = runtime_options(arguments)
+    if arguments.open:
+        open_engine(result, arguments.runtime, options)
+    elif arguments.runtime is not None or options:
+        raise UserError("--runtime, --threads, --provider and --option: only with --open")
     sys.stdout.write(json.dumps(result.to_json(), indent=2) + "\n" if arguments.json else to_text(result))
     return 0 if result.holds else 1
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -14,6 +16,7 @@ import numpy as np
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
+from serving.runtimes.kernels import Kernel, assigned_nodes, computed_elsewhere, layers_by_precision, read_profile
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
@@ -67,15 +70,30 @@ class OnnxRuntime(Runtime):
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, options: OnnxRuntimeOptions, fixed_batch: int | None
+        self,
+        session: onnxruntime.InferenceSession,
+        options: OnnxRuntimeOptions,
+        open_profiled: Callable[[str], onnxruntime.InferenceSession],
+        sample_shape: tuple[int, ...],
     ) -> None:
+        """See `open`.
+
+        Args:
+            session: the open engine.
+            options: it was opened with.
+            open_profiled: opens it once more, writing profiles to files of the prefix given.
+            sample_shape: of a small input.
+        """
         super().__init__()
         self._session: Any = session
         self._options = options
+        self._open_profiled = open_profiled
+        self._sample_shape = sample_shape
         self._input_name: str = session.get_inputs()[0].name
         self._output_names: list[str] = [output.name for output in session.get_outputs()]
-        if fixed_batch is not None:
-            self.batch_range = (fixed_batch, fixed_batch)
+        batch = session.get_inputs()[0].shape[:1]
+        if batch and isinstance(batch[0], int) and batch[0] > 0:
+            self.batch_range = (batch[0], batch[0])
         bound = options.io_binding if options.io_binding is not None else options.provider != "cpu"
         self._binding: Any = session.io_binding() if bound else None
         self._device_input: Any = None
@@ -93,27 +111,21 @@ class OnnxRuntime(Runtime):
                 f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}; "
                 "for a GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu (the two overwrite each other)"
             )
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 4  # what fails arrives as an exception; warnings would mix into our own output
-        settings.graph_optimization_level = getattr(
-            ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[parsed.optimization]}"
-        )
-        settings.intra_op_num_threads = parsed.threads or 0
-        settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(parsed.spinning)))
-        provider_options = {key: str(value) for key, value in parsed.provider_options.items()}
         if parsed.provider != "cpu":
-            provider_options.setdefault("device_id", str(parsed.device_id))
-            provider_options["use_tf32"] = str(int(parsed.tf32))
             ort.preload_dlls()  # CUDA and cuDNN from pip packages, where the system has none
-        try:
-            session = ort.InferenceSession(
-                str(engine_path),
-                settings,
-                providers=[(provider, provider_options)],
-                enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
-            )
-        except errors as error:
-            raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
+
+        def open_session(profiles: str | None = None) -> Any:
+            try:
+                return ort.InferenceSession(
+                    str(engine_path),
+                    _settings(ort, parsed, profiles),
+                    providers=[(provider, _provider_options(parsed))],
+                    enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
+                )
+            except errors as error:
+                raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
+
+        session = open_session()
         running = session.get_providers()
         if running[0] != provider:
             raise UnavailableError(
@@ -127,8 +139,7 @@ class OnnxRuntime(Runtime):
             {each.name: _found(each) for each in inputs},
             {each.name: _found(each) for each in outputs},
         )
-        batch = inputs[0].shape[0] if inputs[0].shape else None
-        return cls(session, parsed, batch if isinstance(batch, int) and batch > 0 else None)
+        return cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest))
 
     def infer(self, batch: Array) -> dict[str, Array]:
         _, errors = _import()
@@ -180,8 +191,32 @@ class OnnxRuntime(Runtime):
         }
         return values
 
+    @cached_property
+    def _kernels(self) -> list[Kernel]:
+        """What one run on a small image executes, seen by a session of its own. Raises UserError when that fails."""
+        _, errors = _import()
+        with tempfile.TemporaryDirectory(prefix="contrail-profile-") as folder:
+            session = self._open_profiled(str(Path(folder) / "profile"))
+            spec = session.get_inputs()[0]
+            try:
+                session.run(None, {spec.name: np.zeros(self._sample_shape, _found(spec)[0])})
+            except errors as error:
+                shape = list(self._sample_shape)
+                raise UserError(f"ONNX Runtime, on an input of shape {shape}: {one_line(error)}") from error
+            return read_profile(Path(session.end_profiling()))
+
+    def layer_precisions(self) -> tuple[dict[str, int], str]:
+        layers = layers_by_precision(self._kernels)
+        if self._options.tf32:
+            layers = {"tf32" if name == "fp32" else name: count for name, count in layers.items()}
+        return layers, "executed kernels of ONNX Runtime"
+
+    def computed_elsewhere(self) -> list[str]:
+        return computed_elsewhere(self._kernels, _PROVIDERS[self._options.provider])
+
     def what_runs(self) -> dict[str, object]:
         ort, _ = _import()
+        assigned = getattr(self._session, "get_provider_graph_assignment_info", None)  # before 1.24 there is none
         return {
             "runtime": self.name,
             "version": ort.__version__,
@@ -190,7 +225,7 @@ class OnnxRuntime(Runtime):
             "spinning": self._options.spinning,
             "optimization": self._options.optimization,
             "io_binding": self._binding is not None,
-        }
+        } | (assigned_nodes(assigned(), _PROVIDERS[self._options.provider]) if assigned is not None else {})
 
     def told_precision(self) -> str | None:
         return "tf32" if self._options.tf32 else None
@@ -214,6 +249,40 @@ def _import() -> tuple[Any, tuple[type[Exception], ...]]:
         ) from error
     errors = [each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception)]
     return onnxruntime, (*errors, RuntimeError, ValueError)
+
+
+def _settings(ort: Any, options: OnnxRuntimeOptions, profiles: str | None) -> Any:
+    """The session's own options; with a profile of each run under the prefix `profiles`."""
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4  # what fails arrives as an exception; warnings would mix into our own output
+    settings.graph_optimization_level = getattr(
+        ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[options.optimization]}"
+    )
+    settings.intra_op_num_threads = options.threads or 0
+    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if profiles is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = profiles
+    return settings
+
+
+def _provider_options(options: OnnxRuntimeOptions) -> dict[str, str]:
+    given = {key: str(value) for key, value in options.provider_options.items()}
+    if options.provider != "cpu":
+        given.setdefault("device_id", str(options.device_id))
+        given["use_tf32"] = str(int(options.tf32))
+    return given
+
+
+def _sample_shape(shape: Sequence[int | str | None], manifest: Manifest) -> tuple[int, ...]:
+    """A small input's shape: two strides by three, where an axis is not fixed."""
+    stride = manifest.input.stride
+    free = {"N": 1, "H": 2 * stride, "W": 3 * stride, "C": 3}
+    return tuple(
+        side if isinstance(side, int) and side > 0 else free[axis]
+        for side, axis in zip(shape, manifest.input.layout, strict=True)
+    )
 
 
 def _found(tensor: Any) -> tuple[str, int | None]:

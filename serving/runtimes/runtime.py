@@ -124,6 +124,10 @@ class Runtime(ABC):
         """
         return None
 
+    def computed_elsewhere(self) -> list[str]:
+        """Nodes that compute on images or features elsewhere than on the device asked for, each in words."""
+        return []
+
     @classmethod
     def file_details(cls, engine_path: Path, manifest: Manifest) -> str | None:
         """What the manifest tells of a file of this runtime's own kind, in a line; None where there is nothing.

@@ -65,6 +65,30 @@ def network_model(metadata=None, confidence=False):
     return g.model([helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", "H", "W", 3])], outputs, metadata)
 
 
+def quantised_model():
+    """uint8 [B,H,W,3] -> mask uint8 [B,H,W]: one convolution between Q/DQ pairs, and the argmax of 3."""
+    g = Graph()
+    scale, zero = g.constant("scale", np.float32(0.02)), g.constant("zero", np.uint8(128))
+    x = g.add("Cast", ["image"], "float", to=TensorProto.FLOAT)
+    x = g.add("Mul", [x, g.constant("small", np.float32(1 / 255))], "scaled")
+    x = g.add("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
+    x = g.add("QuantizeLinear", [x, scale, zero], "q_in")
+    x = g.add("DequantizeLinear", [x, scale, zero], "dq_in")
+    weights = g.constant("weights", np.random.default_rng(0).integers(-127, 127, (3, 3, 1, 1)).astype(np.int8))
+    weights = g.add(
+        "DequantizeLinear", [weights, g.constant("ws", np.float32(0.01)), g.constant("wz", np.int8(0))], "dq_w"
+    )
+    x = g.add("Conv", [x, weights], "features", kernel_shape=[1, 1])
+    x = g.add("QuantizeLinear", [x, scale, zero], "q_out")
+    x = g.add("DequantizeLinear", [x, scale, zero], "dq_out")
+    x = g.add("ArgMax", [x], "index", axis=1, keepdims=0)
+    g.add("Cast", [x], "mask", to=TensorProto.UINT8)
+    return g.model(
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", "H", "W", 3])],
+        [helper.make_tensor_value_info("mask", TensorProto.UINT8, ["B", "H", "W"])],
+    )
+
+
 def color_model(
     *,
     layout="NCHW",
@@ -169,4 +193,4 @@ def photo():
 @pytest.fixture
 def models():
     """The builders of models, for tests that need a variant."""
-    return {"network": network_model, "color": color_model}
+    return {"network": network_model, "color": color_model, "quantised": quantised_model}

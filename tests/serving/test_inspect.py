@@ -135,3 +135,35 @@ def test_a_missing_file_is_a_mistake(tmp_path):
         [sys.executable, "-m", "serving.inspect", "gone.onnx"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2 and done.stderr == "error: gone.onnx: no such file\n"
+
+
+def test_an_open_engine_says_where_its_nodes_run(engine, capsys):
+    assert main([str(engine), "--open", "--threads", "1", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["runtime"]["provider"] == "CPUExecutionProvider" and report["runtime"]["threads"] == 1
+    assert list(report["runtime"]["nodes"]) == ["CPUExecutionProvider"]
+    assert report["checks"][-1] == {"name": "runtime", "status": "pass", "detail": "opened by onnxruntime"}
+    assert main([str(engine), "--open", "--option", "spinning=false"]) == 0
+    text = capsys.readouterr().out
+    assert '  nodes: {"CPUExecutionProvider": ' in text and "  spinning: false" in text
+    assert main([str(engine), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runtime"] is None
+
+
+def test_an_engine_that_does_not_hold_is_not_opened(engine, capsys, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)
+    engine.write_bytes(engine.read_bytes() + b"\0")
+    assert main([str(engine), "--open"]) == 1
+    assert "fail     runtime: not opened: what is in the file was not verified" in capsys.readouterr().out
+
+
+def test_an_engine_that_cannot_be_opened_fails(engine, capsys):
+    assert main([str(engine), "--open", "--option", "turbo=true"]) == 1
+    assert "fail     runtime: options of onnxruntime.turbo: unknown key" in capsys.readouterr().out
+
+
+def test_options_of_a_runtime_need_an_open_engine(engine):
+    with pytest.raises(UserError, match=r"--runtime, --threads, --provider and --option: only with --open"):
+        main([str(engine), "--provider", "cuda"])

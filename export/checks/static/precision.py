@@ -1,8 +1,8 @@
 """Does the engine compute in the precision that was asked for?
 
 A file called fp16 may hold a graph in single precision, and a runtime may compute in another precision than it was
-told: nothing else notices, since such engines give correct masks. Counted are the layers with weights, where the time
-goes.
+told, or on another device: nothing else notices, since such engines give correct masks. Counted are the layers with
+weights, where the time goes, as they are executed where the runtime tells.
 """
 
 from __future__ import annotations
@@ -23,9 +23,16 @@ _ONNX_NAMES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorPro
 
 
 def check(context: CheckContext) -> CheckResult:
-    """The share of the layers that compute in the precision asked for."""
+    """The share of the layers that compute in the precision asked for, and every node on the device asked for."""
     asked = context.precision
-    counts, source = layer_precisions(context)
+    elsewhere = context.engine.computed_elsewhere()
+    if elsewhere:
+        listed = "; ".join(elsewhere[:5]) + ("; ..." if len(elsewhere) > 5 else "")
+        detail = f"{len(elsewhere)} nodes compute elsewhere than asked for: {listed}"
+        return CheckResult.decided(NAME, False, len(elsewhere), 0, "nodes elsewhere", detail)
+    lacking = not context.engine.computes_in(asked)
+    # A runtime without kernels of this precision computes in a higher one: then the file at least must be what it says.
+    counts, source = _of_the_file(context) if lacking and context.manifest.kind == "onnx" else layer_precisions(context)
     total = sum(counts.values())
     if not total:
         return CheckResult.decided(NAME, False, 0.0, None, "", f"{source}: no layer with weights was found")
@@ -38,7 +45,7 @@ def check(context: CheckContext) -> CheckResult:
     detail = f"asked for {asked}; {source}: {listed} of {total} layers"
     if kept:
         detail += f", {kept} of them kept in float on purpose"
-    if counts.get(asked, 0) and not context.engine.computes_in(asked):
+    if counts.get(asked, 0) and lacking:
         detail += f"; the runtime has no {asked} kernels here and computes these in single precision"
     # Judged is what lies above the limit: `measured` passes when it is at most `threshold`.
     return CheckResult.decided(
@@ -50,7 +57,10 @@ def measured_precision(context: CheckContext) -> str:
     """The precision that most layers compute in, for the report."""
     counts, _ = layer_precisions(context)
     most = max(counts, key=lambda precision: counts[precision])
-    return most if context.engine.computes_in(most) else f"{most} weights, computed in fp32"
+    asked = context.precision
+    if context.engine.computes_in(asked):
+        return most
+    return "fp32" if asked == "tf32" else f"{asked} weights, computed in fp32"
 
 
 def layer_precisions(context: CheckContext) -> tuple[dict[str, int], str]:
@@ -59,11 +69,12 @@ def layer_precisions(context: CheckContext) -> tuple[dict[str, int], str]:
     if told is not None:
         return told
     if context.manifest.kind == "onnx":
-        counts = graph_layers(context.model, context.manifest.input.stride)
-        if context.engine.told_precision() == "tf32":
-            counts = {"tf32" if name == "fp32" else name: count for name, count in counts.items()}
-        return counts, "ONNX graph"
+        return _of_the_file(context)
     raise SkippedError(f"neither the runtime nor this {context.manifest.kind} engine tells its layers' precisions")
+
+
+def _of_the_file(context: CheckContext) -> tuple[dict[str, int], str]:
+    return graph_layers(context.model, context.manifest.input.stride), "ONNX graph"
 
 
 def graph_layers(model: ModelProto, stride: int) -> dict[str, int]:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -26,6 +27,47 @@ def test_it_says_what_runs(engine, manifest):
     assert described["provider"] == "CPUExecutionProvider"
     assert described["version"] == onnxruntime.__version__
     assert (described["threads"], described["spinning"]) == (1, False)
+
+
+def test_it_says_where_the_nodes_are_and_what_they_compute_in(engine, manifest, models):
+    with opened(engine, manifest) as runtime:
+        described = runtime.what_runs()
+        assert set(described["nodes"]) == {"CPUExecutionProvider"} and described["nodes_elsewhere"] == {}
+        assert described["nodes"]["CPUExecutionProvider"] >= len(models["network"]().graph.node) - 2
+        assert runtime.layer_precisions() == ({"fp32": 2}, "executed kernels of ONNX Runtime")
+        assert runtime.computed_elsewhere() == []
+
+
+def test_nodes_without_a_kernel_on_the_gpu_are_seen(engine, manifest, fake_cuda, monkeypatch):
+    """They go to the CPU in silence, although the session's first provider is the GPU's."""
+
+    def subgraph(provider, *operators):
+        nodes = [SimpleNamespace(name="", op_type=operator) for operator in operators]
+        return SimpleNamespace(ep_name=provider, get_nodes=lambda: nodes)
+
+    with opened(engine, manifest, provider="cuda", io_binding=False) as runtime:
+        placed = [
+            subgraph("CUDAExecutionProvider", "Conv", "Relu", "Conv"),
+            subgraph("CPUExecutionProvider", "Resize", "Shape"),
+            subgraph("CPUExecutionProvider", "Resize"),
+        ]
+        monkeypatch.setattr(runtime._session, "get_provider_graph_assignment_info", lambda: placed, raising=False)
+        described = runtime.what_runs()
+        assert described["nodes"] == {"CUDAExecutionProvider": 3, "CPUExecutionProvider": 3}
+        assert described["nodes_elsewhere"] == {"Resize": 2, "Shape": 1}
+        # The stand-in runs on the CPU: every node that works on the image is found out by one run.
+        assert len(runtime.computed_elsewhere()) >= 7
+        assert any(re.match(r"Conv \(.+\) on CPUExecutionProvider", each) for each in runtime.computed_elsewhere())
+
+
+def test_a_quantised_layer_counts_when_it_is_executed_so(tmp_path, models, manifest):
+    """Q/DQ pairs around a convolution: ONNX Runtime makes one integer kernel of them, without optimisation none."""
+    path = tmp_path / "model.onnx"
+    onnx.save(models["quantised"](), path)
+    with opened(path, manifest) as runtime:
+        assert runtime.layer_precisions()[0] == {"int8": 1}
+    with opened(path, manifest, optimization="none") as runtime:
+        assert runtime.layer_precisions()[0] == {"fp32": 1}
 
 
 def test_io_binding_gives_the_same_and_keeps_its_buffer_while_the_shape_stays(engine, manifest, photo):

@@ -27,10 +27,22 @@ def half(segmentor, info, tmp_path_factory):
     return export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path_factory.mktemp("half"), info), OnnxFp16Options())
 
 
+def export_quantised(segmentor, info, prepared, folder, scheme):
+    context = ExportContext("onnx_int8", folder, info, lambda: prepared)
+    options = OnnxInt8Options(scheme=scheme, images=2, held_out=1, max_miou_drop_points=100)
+    return export_int8(segmentor, context, options)
+
+
 @pytest.fixture(scope="module")
 def quantised(segmentor, info, prepared, tmp_path_factory):
-    context = ExportContext("onnx_int8", tmp_path_factory.mktemp("int8"), info, lambda: prepared)
-    return export_int8(segmentor, context, OnnxInt8Options(images=2, held_out=1, max_miou_drop_points=100))
+    """For ONNX Runtime."""
+    return export_quantised(segmentor, info, prepared, tmp_path_factory.mktemp("u8"), "asymmetric")
+
+
+@pytest.fixture(scope="module")
+def quantised_around_zero(segmentor, info, prepared, tmp_path_factory):
+    """For OpenVINO and TensorRT."""
+    return export_quantised(segmentor, info, prepared, tmp_path_factory.mktemp("s8"), "symmetric")
 
 
 def test_single_precision_passes(exported, examine):
@@ -51,6 +63,39 @@ def test_a_single_precision_graph_called_int8_fails(engine, examine):
     relabel(engine, precision="int8")
     with examine(engine) as context:
         assert check(context).status == "fail"
+
+
+def test_a_layer_that_is_executed_in_another_precision_counts_whatever_the_file_says(quantised_around_zero, examine):
+    """ONNX Runtime on a CPU has integer kernels for all of the asymmetric graph, for a part of the symmetric one."""
+    with examine(quantised_around_zero) as context:
+        layers = graph_layers(context.model, 32)
+        assert set(layers) == {"int8"}
+        result = check(context)
+    assert result.status == "fail" and result.measured > 0.2
+    assert f"of {layers['int8']} layers" in result.detail and " fp32 of " in result.detail
+
+
+def test_nodes_that_compute_on_another_provider_fail_the_check(exported, examine, monkeypatch):
+    with examine(exported) as context:
+        kernels = context.engine._kernels
+        # As a CUDA session without a kernel for Resize would have executed it.
+        placed = [
+            dataclasses.replace(
+                kernel,
+                provider="CPUExecutionProvider" if kernel.operator == "Upsample" else "CUDAExecutionProvider",
+            )
+            for kernel in kernels
+        ]
+        monkeypatch.setattr(context.engine, "_kernels", placed)
+        monkeypatch.setattr(context.engine, "_options", dataclasses.replace(context.engine._options, provider="cuda"))
+        result = check(context)
+        assert result.status == "fail" and result.unit == "nodes elsewhere" and result.measured >= 1
+        assert "nodes compute elsewhere than asked for: Upsample (" in result.detail
+        assert ") on CPUExecutionProvider" in result.detail
+        monkeypatch.setattr(
+            context.engine, "_kernels", [dataclasses.replace(each, provider="CUDAExecutionProvider") for each in placed]
+        )
+        assert check(context).status == "pass"
 
 
 def test_half_passes_and_the_cpu_is_not_said_to_compute_it(half, examine):
@@ -113,9 +158,9 @@ def test_openvino_is_judged_by_what_it_executes(exported, examine, monkeypatch):
         assert measured_precision(context) == "bf16"
 
 
-def test_openvino_executes_int8(quantised, examine):
+def test_openvino_executes_int8(quantised_around_zero, examine):
     pytest.importorskip("openvino", reason="openvino is not installed (extra cpu)")
-    with examine(quantised, runtime="openvino", options={"threads": 1}) as context:
+    with examine(quantised_around_zero, runtime="openvino", options={"threads": 1}) as context:
         assert context.precision == "int8"
         result = check(context)
         assert result.status == "pass", result.detail
