@@ -18,16 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from onnx import ModelProto
-
-from export.artifacts.onnx_int8.calibration import CalibrationImages, choose, confusions
+from export.artifacts.onnx_int8.calibration import CalibrationImages
+from export.artifacts.onnx_int8.export import quantised
 from export.artifacts.onnx_int8.options import OnnxInt8Options
-from export.artifacts.onnx_int8.quantisation import Quantiser, session
-from export.artifacts.onnx_int8.sensitivity import select
+from export.artifacts.onnx_int8.sensitivity import held_out_miou
 from export.artifacts.shared.single_precision import build_model
-from export.graph.deploy import INPUT_NAME, MASK_NAME
 from pipeline.data.prepared import Prepared, load_prepared, resolve_root
-from pipeline.evaluation.metrics import mean_iou
 from pipeline.layout.paths import ARTIFACTS_DIR, PREPARED_DIR
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.network.weights import SegmentorInfo, load_segmentor
@@ -60,13 +56,6 @@ class Row:
     val_points: float
 
 
-def miou(model: ModelProto, images: CalibrationImages, num_classes: int) -> float:
-    """On the images' held-out part, in [0,1]."""
-    runner = session(model)
-    masks = [runner.run([MASK_NAME], {INPUT_NAME: batch})[0] for batch in images.batches(images.held_out)]
-    return mean_iou(confusions(masks, images, num_classes))
-
-
 def measure(
     segmentor: Segmentor,
     info: SegmentorInfo,
@@ -79,27 +68,11 @@ def measure(
         val, (), tuple(range(len(val))), 0, segmentor.stride, info.resize, prepared.ignore_index
     )
     reference = build_model(segmentor, "mask")
-    expected = miou(reference, reported, classes)
+    expected = held_out_miou(reference, reported, classes)
     rows = []
     for options in chosen:
-        images = choose(
-            prepared,
-            calibration=options.images,
-            held_out=options.held_out,
-            seed=options.seed,
-            stride=segmentor.stride,
-            resize=info.resize,
-        )
-        with Quantiser(reference, images, options) as quantiser:
-            found = select(
-                reference,
-                quantiser,
-                images,
-                num_classes=classes,
-                limit_points=options.max_miou_drop_points,
-                probes=options.probes,
-            )
-        drop = 100 * (expected - miou(found.model, reported, classes))
+        _, found = quantised(reference, segmentor, prepared, info.resize, options)
+        drop = 100 * (expected - held_out_miou(found.model, reported, classes))
         row = Row(options.calibration, options.scheme, len(found.kept), found.layers, found.drop_points, drop)
         rows.append(row)
         sys.stdout.write(

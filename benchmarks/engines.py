@@ -5,16 +5,19 @@ engines take turns, one inference each per round and in another order every roun
 all of them alike. Reported are medians and, per round, the ratio to PyTorch (or to what an aim names) in that round.
 
 A large matrix product of PyTorch's in single precision takes its turns with them: a yardstick for what the engines do
-per second. It is no ceiling: good convolutions were seen to run faster.
+per second. It is no ceiling: good convolutions were seen to run faster. At the end ONNX Runtime's own profile says
+which operators of the graph in single precision the time goes to.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,22 +27,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from export.artifacts import ARTIFACT_KINDS
-from export.artifacts.shared.exporter import ExportContext
+from benchmarks.networks import exported, street_scenes
 from export.graph.costs import costs
-from export.graph.deploy import DeployGraph
+from export.graph.deploy import INPUT_NAME, DeployGraph
 from export.machine.device import read_device
 from export.machine.hardware import device_summary
 from export.targets.artifact_config import ArtifactConfig
-from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.data.preparing.config import PrepareConfig
-from pipeline.data.preparing.preparation import prepare
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
-from pipeline.models.network.weights import SegmentorInfo
 from serving.contract.errors import UnavailableError, UserError, run_command
 from serving.contract.manifest import read_sidecar
 from serving.runtimes import RUNTIMES
@@ -106,19 +105,8 @@ def matrix_product() -> Run:
     return run
 
 
-def exported(segmentor: Segmentor, prepared: Prepared, folder: Path) -> dict[str, Path]:
-    """Every artefact of the network."""
-    info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
-    paths = {}
-    for name, config in EXPORTED.items():
-        (folder / name).mkdir()
-        context = ExportContext(name, folder / name, info, lambda: prepared)
-        paths[name] = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
-    return paths
-
-
 def eager(segmentor: Segmentor, images: NDArray[np.uint8]) -> Run:
-    """PyTorch as it comes: the deploy graph, uint8 in and mask out."""
+    """PyTorch without a compiler: the deploy graph, uint8 in and mask out."""
     graph, batch = DeployGraph(segmentor), torch.from_numpy(np.array(images))
 
     def run() -> object:
@@ -144,16 +132,19 @@ def measure(runs: Mapping[str, Run], *, rounds: int, seed: int) -> dict[str, lis
 def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed: int) -> dict[str, Any]:
     """Export the network, open every engine that this machine has, measure."""
     torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory(prefix="contrail-engines-") as name, ExitStack() as stack:
-        folder = Path(name)
-        options = {"train": 6, "val": 1, "test": 1, "height": side, "width": side, "seed": seed}
-        prepare(PrepareConfig(dataset="streets", options=options), folder / "data")
-        prepared = load_prepared(folder / "data", None)
+    with tempfile.TemporaryDirectory(prefix="contrail-engines-") as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        prepared = street_scenes(folder / "data", side, seed)
         segmentor = build_segmentor(config, prepared.num_classes, seed=seed).eval()
-        paths = exported(segmentor, prepared, folder)
+        paths: dict[str, Path] = {}
+        for name, artifact in EXPORTED.items():
+            (folder / name).mkdir()
+            paths[name] = exported(name, artifact, segmentor, prepared, folder / name)
         images = prepared.split("val").read_image(0)[None]
         multiply_adds = costs(onnx.load(paths["onnx_fp32"]), images.shape).multiply_adds
+        moved: Segmentor = copy.deepcopy(segmentor).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         runs: dict[str, Run] = {YARDSTICK: matrix_product(), BASELINE: eager(segmentor, images)}
+        runs["pytorch_channels_last"] = eager(moved, images)
         skipped: dict[str, str] = {}
         for name, engine in ENGINES.items():
             path, settings = paths[engine.artifact], dict(engine.options) | {"threads": threads}
@@ -164,6 +155,7 @@ def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed
                 continue
             runs[name] = partial(stack.enter_context(opened).infer, images)
         times = measure(runs, rounds=rounds, seed=seed)
+        operators = operator_ms(paths["onnx_fp32"], threads, images)
     device = read_device()
     yardstick_ms = float(np.median(times.pop(YARDSTICK)))
     rows = {name: row(name, times, multiply_adds, set(device["hardware"]["cpu_flags"])) for name in times}
@@ -176,8 +168,25 @@ def benchmark(config: ModelConfig, *, side: int, threads: int, rounds: int, seed
         "multiply_adds": multiply_adds,
         "yardstick_gops": round(_gops(YARDSTICK_SIDE**3, yardstick_ms), 1),
         "engines": rows,
+        "operator_ms": operators,
         "skipped": skipped,
     }
+
+
+def operator_ms(path: Path, threads: int, images: NDArray[np.uint8], runs: int = 5) -> dict[str, float]:
+    """Milliseconds per inference of each kind of operator, the slowest first; profiling costs a little of them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.profile_file_prefix = str(path.with_name("profile"))
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for _ in range(runs):
+        session.run(None, {INPUT_NAME: images})
+    totals: Counter[str] = Counter()
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            totals[event["args"]["op_name"]] += event["dur"] / 1000 / runs
+    return dict(totals.most_common())
 
 
 def _gops(multiply_adds: int, milliseconds: float) -> float:
@@ -214,12 +223,15 @@ def table(result: Mapping[str, Any]) -> str:
         f"{result['yardstick_gops']:.0f} G operations/s",
     ]
     for name, each in result["engines"].items():
-        line = f"  {name:<14} {each['median_ms']:9.2f} ms  {each['gops']:6.0f} Gop/s  {each['speedup']:6.2f}x PyTorch"
+        line = f"  {name:<22} {each['median_ms']:9.2f} ms  {each['gops']:6.0f} Gop/s  {each['speedup']:6.2f}x PyTorch"
         if each["aim"]:
             verdict = "met" if each["met"] else "missed"
             line += f"  {each['speedup_over']:6.2f}x {each['over']} (aim {each['aim']:g}x: {verdict})"
         lines.append(line)
-    lines += [f"  {name:<14} skipped: {reason}" for name, reason in result["skipped"].items()]
+    lines += [f"  {name:<22} skipped: {reason}" for name, reason in result["skipped"].items()]
+    total = sum(result["operator_ms"].values())
+    shares = [f"{name} {value / total:.0%}" for name, value in list(result["operator_ms"].items())[:8]]
+    lines.append(f"operators of ort_fp32: {', '.join(shares)}")
     return "\n".join(lines) + "\n"
 
 

@@ -18,19 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from benchmarks.networks import NETWORKS
-from export.artifacts import ARTIFACT_KINDS
-from export.artifacts.shared.exporter import ExportContext
+from benchmarks.networks import NETWORKS, exported, street_scenes
 from export.plans.compilation import compile_plan, import_package
 from export.targets.artifact_config import ArtifactConfig
 from export.targets.limits import precision_limits
 from export.targets.plan_build import PlanBuild
-from pipeline.data.prepared import Prepared, load_prepared
-from pipeline.data.preparing.config import PrepareConfig
-from pipeline.data.preparing.preparation import prepare
+from pipeline.data.prepared import Prepared
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
-from pipeline.models.network.weights import SegmentorInfo
 from serving.contract.errors import UserError, run_command
 from serving.contract.manifest import verify_sidecar
 from serving.runtimes.tensorrt.plan import PlanDetails
@@ -79,21 +74,18 @@ class Built:
 
 def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepared, folder: Path) -> Built:
     """Export `segmentor` in one precision into `folder`, and build the plan."""
-    config = PRECISIONS[precision]
     sizes = [prepared.split("train").size(index) for index in range(len(prepared.split("train")))]
-    info = SegmentorInfo(segmentor.config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
-    context = ExportContext(precision, folder, info, lambda: prepared)
     started = time.perf_counter()
-    source = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
-    exported = time.perf_counter()
+    source = exported(precision, PRECISIONS[precision], segmentor, prepared, folder)
+    ready = time.perf_counter()
     try:
         path = compile_plan(source, folder, name=f"tensorrt_{precision}", build=BUILD, sizes=lambda: sizes)
     except UserError as error:
-        return Built(name, precision, exported - started, time.perf_counter() - exported, error=str(error))
-    seconds = time.perf_counter() - exported
+        return Built(name, precision, ready - started, time.perf_counter() - ready, error=str(error))
+    seconds = time.perf_counter() - ready
     # Read back as serving would: the hash of the plan is checked on the way.
     layers = cast(Mapping[str, int], PlanDetails.of(verify_sidecar(path), path).extra["layers"])
-    return Built(name, precision, exported - started, seconds, path.stat().st_size, layers)
+    return Built(name, precision, ready - started, seconds, path.stat().st_size, layers)
 
 
 def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> Iterator[Built]:
@@ -104,10 +96,7 @@ def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *,
     """
     import_package(BUILD.package)
     with tempfile.TemporaryDirectory(prefix="contrail-plans-") as folder:
-        data = Path(folder) / "data"
-        options = {"train": 6, "val": 1, "test": 1, "height": side, "width": side, "seed": 0}
-        prepare(PrepareConfig(dataset="streets", options=options), data)
-        prepared = load_prepared(data, None)
+        prepared = street_scenes(Path(folder) / "data", side)
         for name, config in networks.items():
             segmentor = build_segmentor(config, prepared.num_classes, seed=0).eval()
             for precision in precisions:

@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from benchmarks.networks import NETWORKS
 from benchmarks.whole import export_whole
 from export.artifacts.onnx_fp32.export import export
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.certificate.certificate import GraphPair, LatencyRule, MethodInputs, certify
 from export.certificate.page import certificate_blocks
 from export.checks.examination.images import scene
@@ -160,7 +160,7 @@ def _engine(folder: Path, method: str, segmentor: Segmentor, threads: int) -> En
     names = tuple(f"class {index}" for index in range(NUM_CLASSES))
     palette = tuple((index, index, index) for index in range(NUM_CLASSES))
     info = SegmentorInfo(segmentor.config, NUM_CLASSES, names, palette, 255, provenance={"method": method})
-    path = export(segmentor, ExportContext("onnx_fp32", folder, info), OnnxFp32Options())
+    path = export(segmentor, ExportContext("onnx_fp32", folder, info), OutputOptions())
     return _described(path, method, threads)
 
 

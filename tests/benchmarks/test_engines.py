@@ -18,11 +18,13 @@ def test_every_engine_takes_its_turns(monkeypatch, capsys):
     assert benchmark.main() == 0
     found = json.loads(capsys.readouterr().out)
     assert found["input"] == [1, 64, 64, 3] and found["machine"]
-    assert set(found["engines"]) | set(found["skipped"]) == {"pytorch", *ENGINES}
+    assert set(found["engines"]) | set(found["skipped"]) == {"pytorch", "pytorch_channels_last", *ENGINES}
     assert all(each["median_ms"] > 0 for each in found["engines"].values())
     assert found["engines"]["pytorch"]["speedup"] == 1 and found["engines"]["ort_int8"]["over"] == "ort_fp32"
     assert found["multiply_adds"] > 10**6 and found["yardstick_gops"] > 1 and "matrix_product" not in found["engines"]
-    assert "mobilenetv3_small_100 light, [1, 64, 64, 3]" in benchmark.table(found)
+    assert found["operator_ms"]["Conv"] > 0
+    table = benchmark.table(found)
+    assert "mobilenetv3_small_100 light, [1, 64, 64, 3]" in table and "operators of ort_fp32: " in table
 
 
 def test_an_aim_is_judged_over_what_it_names():
@@ -43,6 +45,7 @@ def test_an_aim_is_judged_over_what_it_names():
             "skipped": {},
             "multiply_adds": 0,
             "yardstick_gops": 0,
+            "operator_ms": {"Conv": 1.0},
         }
         | {"engines": {"ort_int8": quantised}}
     )

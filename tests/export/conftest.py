@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from export.artifacts.onnx_fp32.export import export
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext
 from export.checks.examination.images import scene
@@ -85,7 +85,7 @@ def stripped(segmentor: Segmentor, info: SegmentorInfo, tmp_path_factory: pytest
 def exported(segmentor: Segmentor, info: SegmentorInfo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The engine file, its manifest beside it. Not to be changed: see `engine`."""
     folder = tmp_path_factory.mktemp("onnx_fp32")
-    return export(segmentor, ExportContext("onnx_fp32", folder, info), OnnxFp32Options())
+    return export(segmentor, ExportContext("onnx_fp32", folder, info), OutputOptions())
 
 
 @pytest.fixture

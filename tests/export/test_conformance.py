@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from export.artifacts.onnx_fp32.export import export
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.artifacts.shared.single_precision import build_model
 from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext
@@ -63,7 +63,7 @@ def test_every_head_passes_every_check(head: str, tmp_path: Path) -> None:
     segmentor = settled(config)
     names = tuple(f"class {index}" for index in range(CLASSES))
     info = SegmentorInfo(config, CLASSES, names, tuple((index, 0, 0) for index in range(CLASSES)), 255)
-    path = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OnnxFp32Options())
+    path = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OutputOptions())
     with CheckContext(
         path,
         runtime="onnxruntime",

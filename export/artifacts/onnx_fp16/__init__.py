@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.shared.kind import ArtifactKind
 from export.artifacts.shared.limits import FP16
+from export.artifacts.shared.options import OutputOptions
 
-KIND = ArtifactKind(OnnxFp16Options, "fp16", FP16, "export.artifacts.onnx_fp16.export:export")
+KIND = ArtifactKind(OutputOptions, "fp16", FP16, "export.artifacts.onnx_fp16.export:export")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.kind import ArtifactKind
 from export.artifacts.shared.limits import FP32
+from export.artifacts.shared.options import OutputOptions
 
-KIND = ArtifactKind(OnnxFp32Options, "fp32", FP32, "export.artifacts.onnx_fp32.export:export")
+KIND = ArtifactKind(OutputOptions, "fp32", FP32, "export.artifacts.onnx_fp32.export:export")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,7 +140,7 @@ def _joint_hash(split: PreparedSplit, indices: Sequence[int]) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def confusions(masks: Sequence[UInt8], images: CalibrationImages, num_classes: int) -> NDArray[np.int64]:
+def confusions(masks: Iterable[UInt8], images: CalibrationImages, num_classes: int) -> NDArray[np.int64]:
     """Confusion matrix `[C,C]` over the held-out images of an engine's masks `[1,h,w]`, one per image and in order."""
     total = np.zeros((num_classes, num_classes), np.int64)
     for mask, (_, placement, label) in zip(masks, images.labelled(), strict=True):

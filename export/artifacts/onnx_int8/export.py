@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from export.artifacts.onnx_int8.calibration import choose
+from onnx import ModelProto
+
+from export.artifacts.onnx_int8.calibration import CalibrationImages, choose
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.onnx_int8.quantisation import Quantiser
-from export.artifacts.onnx_int8.sensitivity import select
-from export.artifacts.shared.exporter import ExportContext, engine_manifest
-from export.artifacts.shared.model_file import write_model
+from export.artifacts.onnx_int8.sensitivity import Selection, select
+from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.model_file import write_engine
 from export.artifacts.shared.single_precision import build_model
-from export.graph.deploy import LOGITS_NAME
-from export.graph.structure import structure_sha256
-from export.graph.tracing import OPSET
+from pipeline.data.prepared import Prepared
 from pipeline.models.network.segmentor import Segmentor
 from serving.contract.errors import UserError
 
@@ -22,24 +22,8 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
     """See `Exporter`."""
     if context.prepared is None:
         raise UserError(f"{context.name}: INT8 needs images to calibrate on; run `prepare` first")
-    images = choose(
-        context.prepared(),
-        calibration=options.images,
-        held_out=options.held_out,
-        seed=options.seed,
-        stride=segmentor.stride,
-        resize=context.info.resize,
-    )
     reference = build_model(segmentor, options.output)
-    with Quantiser(reference, images, options) as quantiser:
-        found = select(
-            reference,
-            quantiser,
-            images,
-            num_classes=segmentor.num_classes,
-            limit_points=options.max_miou_drop_points,
-            probes=options.probes,
-        )
+    images, found = quantised(reference, segmentor, context.prepared(), context.info.resize, options)
     quantisation = {
         "scheme": options.scheme,
         "calibration": options.calibration,
@@ -52,17 +36,41 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
         "within_limit": found.drop_points <= options.max_miou_drop_points,
         "sensitivities": {name: float(f"{error:.4g}") for name, error in found.sensitivities.items()},
     }
-    manifest = engine_manifest(
-        context,
-        segmentor,
-        kind="onnx",
-        precision="int8",
-        output=options.output,
-        details={
-            "opset": OPSET,
-            "logits": LOGITS_NAME,
-            "structure_sha256": structure_sha256(found.model),
-            "quantisation": quantisation,
-        },
+    details = {"quantisation": quantisation}
+    return write_engine(found.model, segmentor, context, precision="int8", output=options.output, details=details)
+
+
+def quantised(
+    reference: ModelProto,
+    segmentor: Segmentor,
+    prepared: Prepared,
+    resize: tuple[int, int] | None,
+    options: OnnxInt8Options,
+) -> tuple[CalibrationImages, Selection]:
+    """A graph in INT8, and the images that it was calibrated on.
+
+    Args:
+        reference: in single precision.
+        segmentor: that it was made of.
+        prepared: the dataset.
+        resize: (height, width) that images are resized to first, or None.
+        options: of the kind of artefact.
+    """
+    images = choose(
+        prepared,
+        calibration=options.images,
+        held_out=options.held_out,
+        seed=options.seed,
+        stride=segmentor.stride,
+        resize=resize,
     )
-    return write_model(found.model, manifest, context.folder)
+    with Quantiser(reference, images, options) as quantiser:
+        found = select(
+            reference,
+            quantiser,
+            images,
+            num_classes=segmentor.num_classes,
+            limit_points=options.max_miou_drop_points,
+            probes=options.probes,
+        )
+    return images, found

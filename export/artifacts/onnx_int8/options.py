@@ -25,7 +25,7 @@ class OnnxInt8Options:
         per_channel: one scale per output channel of a weight, not one per tensor.
         reduce_range: weights in 7 bits, for CPUs without VNNI, whose kernels saturate.
         seed: another number chooses other images.
-        output: as in `onnx_fp32`.
+        output: see `export.artifacts.shared.options.OutputOptions`.
     """
 
     scheme: Literal["symmetric", "asymmetric"] = "symmetric"

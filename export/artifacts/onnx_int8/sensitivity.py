@@ -42,22 +42,11 @@ class Selection:
     sensitivities: dict[str, float]
 
 
-class _AccuracyLoss:
-    """Loss of mIoU against the graph in single precision, on the held-out images."""
-
-    def __init__(self, reference: ModelProto, images: CalibrationImages, num_classes: int) -> None:
-        self._images = images
-        self._num_classes = num_classes
-        self.batches: list[UInt8] = list(images.batches(images.held_out))
-        self._miou = self._measure(reference)
-
-    def drop_points(self, model: ModelProto) -> float:
-        return 100 * (self._miou - self._measure(model))
-
-    def _measure(self, model: ModelProto) -> float:
-        runner = session(model)
-        masks = [runner.run([MASK_NAME], {INPUT_NAME: batch})[0] for batch in self.batches]
-        return mean_iou(confusions(masks, self._images, self._num_classes))
+def held_out_miou(model: ModelProto, images: CalibrationImages, num_classes: int) -> float:
+    """mIoU in [0,1] of a graph on the held-out images."""
+    runner = session(model)
+    masks = (runner.run([MASK_NAME], {INPUT_NAME: batch})[0] for batch in images.batches(images.held_out))
+    return mean_iou(confusions(masks, images, num_classes))
 
 
 def select(
@@ -83,16 +72,16 @@ def select(
         limit_points: largest allowed loss of mIoU, in points.
         probes: held-out images that sensitivities are measured on.
     """
-    loss = _AccuracyLoss(reference, images, num_classes)
+    expected = held_out_miou(reference, images, num_classes)
 
     def measure(kept: Sequence[str]) -> tuple[float, ModelProto]:
         model = quantiser.quantise(kept)
-        return loss.drop_points(model), model
+        return 100 * (expected - held_out_miou(model, images, num_classes)), model
 
     trials = Trials(measure, limit_points)
     enough = trials.within(())
     first = trials.best
-    errors = {} if enough else _sensitivities(reference, quantiser, loss.batches[:probes])
+    errors = {} if enough else _sensitivities(reference, quantiser, list(images.batches(images.held_out[:probes])))
     if not enough:
         keep_fewest(trials, sorted(quantiser.layers, key=lambda name: -errors[name]))
     best = trials.best

@@ -1,17 +1,15 @@
-"""The one interface of every exporter, and the manifest that they share."""
+"""The one interface of every exporter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from export.graph.deploy import CONFIDENCE_NAME, MASK_NAME, OutputKind
 from pipeline.data.prepared import Prepared
 from pipeline.models.network.segmentor import Segmentor
-from pipeline.models.network.weights import SegmentorInfo, tensors_sha256
-from serving.contract.manifest import InputSpec, Manifest, OutputSpec
+from pipeline.models.network.weights import SegmentorInfo
 
 
 @dataclass(frozen=True)
@@ -48,36 +46,3 @@ class Exporter(Protocol):
         Raises:
             UserError: this network cannot be exported so.
         """
-
-
-def engine_manifest(
-    context: ExportContext,
-    segmentor: Segmentor,
-    *,
-    kind: str,
-    precision: str,
-    output: OutputKind,
-    details: Mapping[str, object],
-) -> Manifest:
-    """The manifest of an engine with Contrail's own contract, without the hash of the file."""
-    info = context.info
-    outputs = [OutputSpec(MASK_NAME, "mask", "NHW", "uint8")]
-    if output == "mask+confidence":
-        outputs.append(OutputSpec(CONFIDENCE_NAME, "confidence", "NHW", "uint8"))
-    provenance = dict(info.provenance) | {
-        "backbone": info.model.backbone,
-        "head": info.model.head,
-        "weights_sha256": tensors_sha256(segmentor.state_dict()),
-    }
-    return Manifest(
-        name=context.name,
-        kind=kind,
-        precision=precision,
-        class_names=info.class_names,
-        palette=info.palette,
-        input=InputSpec(stride=segmentor.stride, resize=info.resize),
-        outputs=tuple(outputs),
-        ignore_index=info.ignore_index,
-        provenance=provenance,
-        details=dict(details),
-    )

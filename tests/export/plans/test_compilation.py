@@ -12,10 +12,10 @@ import onnx
 import pytest
 
 from export.artifacts.onnx_fp16.export import export as export_fp16
-from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.onnx_int8.export import export as export_int8
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.plans.compilation import compile_plan, import_package
 from export.targets.config import TargetConfig
 from export.targets.plan_build import PlanBuild
@@ -93,7 +93,7 @@ def test_tensorfloat_32_is_for_single_precision_only(engine, tmp_path):
 
 
 def test_half_graphs_give_half_plans(rtx, segmentor, info, tmp_path):
-    source = export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path, info), OnnxFp16Options())
+    source = export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path, info), OutputOptions())
     (tmp_path / "plan").mkdir()
     manifest = read_sidecar(compile_plan(source, tmp_path / "plan", name="half", build=BUILD, sizes=no_sizes))
     assert manifest.precision == "fp16"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from export.artifacts import ARTIFACT_KINDS
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
+from export.artifacts.shared.options import OutputOptions
 from export.targets.artifact_config import ArtifactConfig
 from export.targets.config import DeployConfig, TargetConfig
 from export.targets.limits import precision_limits, with_defaults
@@ -18,8 +18,8 @@ def problems_of(cls, values):
 
 def test_options_become_those_of_the_kind():
     config = ArtifactConfig("onnx_fp32", {"output": "mask+confidence"})
-    assert config.exporter_options() == OnnxFp32Options("mask+confidence")
-    assert ArtifactConfig("onnx_fp32").exporter_options() == OnnxFp32Options()
+    assert config.exporter_options() == OutputOptions("mask+confidence")
+    assert ArtifactConfig("onnx_fp32").exporter_options() == OutputOptions()
 
 
 def test_every_mistake_in_an_artifact_is_named():

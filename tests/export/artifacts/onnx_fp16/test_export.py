@@ -12,8 +12,8 @@ from torch import nn
 
 from export.artifacts.onnx_fp16.conversion import to_float16
 from export.artifacts.onnx_fp16.export import export
-from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.artifacts.shared.single_precision import build_model
 from export.checks.examination.images import scene
 from export.checks.examination.reference import Reference
@@ -28,7 +28,7 @@ from serving.contract.manifest import METADATA_KEY, Manifest, verify_sidecar
 
 @pytest.fixture(scope="module")
 def half_path(segmentor, info, tmp_path_factory):
-    return export(segmentor, ExportContext("onnx_fp16", tmp_path_factory.mktemp("half"), info), OnnxFp16Options())
+    return export(segmentor, ExportContext("onnx_fp16", tmp_path_factory.mktemp("half"), info), OutputOptions())
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_the_manifest_says_so(half_path, model):
 
 
 def test_exported_again_it_is_the_same_bytes(half_path, segmentor, info, tmp_path):
-    again = export(segmentor, ExportContext("onnx_fp16", tmp_path, info), OnnxFp16Options())
+    again = export(segmentor, ExportContext("onnx_fp16", tmp_path, info), OutputOptions())
     assert again.read_bytes() == half_path.read_bytes()
 
 

@@ -16,8 +16,8 @@ from onnx import TensorProto
 
 from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.onnx_fp32.export import export
-from export.artifacts.onnx_fp32.options import OnnxFp32Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.artifacts.shared.single_precision import build_model
 from export.checks.examination.images import scene
 from export.graph.deploy import DeployGraph
@@ -33,9 +33,9 @@ from pathlib import Path
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.onnx_fp32.export import export
 from pipeline.models.network.weights import load_segmentor
-from export.targets.config import OnnxFp32Options
+from export.artifacts.shared.options import OutputOptions
 segmentor, info = load_segmentor(Path(sys.argv[1]))
-export(segmentor, ExportContext("onnx_fp32", Path(sys.argv[2]), info), OnnxFp32Options())
+export(segmentor, ExportContext("onnx_fp32", Path(sys.argv[2]), info), OutputOptions())
 """
 
 
@@ -103,7 +103,7 @@ def test_the_file_gives_pytorchs_masks(exported, segmentor):
 
 def test_exported_again_it_is_the_same_bytes(exported, stripped, tmp_path):
     segmentor, info = load_segmentor(stripped)
-    again = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OnnxFp32Options())
+    again = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OutputOptions())
     assert again.read_bytes() == exported.read_bytes()
     assert (tmp_path / "manifest.json").read_bytes() == (exported.parent / "manifest.json").read_bytes()
 
@@ -125,7 +125,7 @@ def test_the_structure_does_not_depend_on_the_values(model, segmentor):
 
 @pytest.mark.slow
 def test_the_confidence_is_a_second_output(segmentor, info, tmp_path):
-    path = export(segmentor, ExportContext("with_confidence", tmp_path, info), OnnxFp32Options("mask+confidence"))
+    path = export(segmentor, ExportContext("with_confidence", tmp_path, info), OutputOptions("mask+confidence"))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     images = scene(64, 64, np.random.default_rng(5))[None]
     mask, confidence = session.run(None, {"image": images})

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from export.artifacts.onnx_fp16.export import export as export_fp16
-from export.artifacts.onnx_fp16.options import OnnxFp16Options
 from export.artifacts.onnx_int8.export import export as export_int8
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.shared.exporter import ExportContext
+from export.artifacts.shared.options import OutputOptions
 from export.checks.static.precision import check, graph_layers, measured_precision
 from serving.contract.manifest import read_sidecar, write_sidecar
 
@@ -24,7 +24,7 @@ def relabel(path, **changes):
 
 @pytest.fixture(scope="module")
 def half(segmentor, info, tmp_path_factory):
-    return export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path_factory.mktemp("half"), info), OnnxFp16Options())
+    return export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path_factory.mktemp("half"), info), OutputOptions())
 
 
 def export_quantised(segmentor, info, prepared, folder, scheme):

@@ -1,4 +1,4 @@
-"""Options of the artefact kind `onnx_fp32`."""
+"""Options that every kind of artefact has."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class OnnxFp32Options:
-    """Options of the artefact kind `onnx_fp32`.
+class OutputOptions:
+    """Options of a kind of artefact that has no others.
 
     Attributes:
         output: `mask`, or `mask+confidence` for a second output with the probability of the predicted class in 1/255.
