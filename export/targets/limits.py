@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from export.artifacts import ARTIFACT_KINDS
-from export.artifacts.shared.limits import OF_RUNTIMES, PrecisionLimits
+from serving.contract.limits import PrecisionLimits
+from serving.runtimes import RUNTIMES
 
 
 def precision_limits() -> dict[str, PrecisionLimits]:
     """Precision -> its limits: those that kinds of artefact bring, and those of runtimes."""
-    kinds = [ARTIFACT_KINDS.resolve(name) for name in ARTIFACT_KINDS]
-    return {kind.precision: kind.limits for kind in kinds} | OF_RUNTIMES
+    limits: dict[str, PrecisionLimits] = {}
+    for runtime in map(RUNTIMES.resolve, RUNTIMES):
+        limits |= runtime.precisions
+    return limits | {kind.precision: kind.limits for kind in map(ARTIFACT_KINDS.resolve, ARTIFACT_KINDS)}
 
 
 def with_defaults(name: str, given: Mapping[str, float]) -> dict[str, float]:

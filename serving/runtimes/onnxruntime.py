@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from serving.contract.errors import UnavailableError, UserError
+from serving.contract.limits import TF32, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
 from serving.runtimes.kernels import Kernel, assigned_nodes, computed_elsewhere, layers_by_precision, read_profile
@@ -67,6 +68,7 @@ class OnnxRuntime(Runtime):
     name: ClassVar[str] = "onnxruntime"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
     Options: ClassVar[type[OnnxRuntimeOptions]] = OnnxRuntimeOptions
+    precisions: ClassVar[Mapping[str, PrecisionLimits]] = {"tf32": TF32}
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
 
     def __init__(

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from serving.contract.errors import UnavailableError, UserError
+from serving.contract.limits import BF16, FP16, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
@@ -75,6 +76,7 @@ class OpenVino(Runtime):
     name: ClassVar[str] = "openvino"
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
     Options: ClassVar[type[OpenVinoOptions]] = OpenVinoOptions
+    precisions: ClassVar[Mapping[str, PrecisionLimits]] = {"bf16": BF16, "fp16": FP16}
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
 
     def __init__(self, openvino: Any, compiled: Any, options: OpenVinoOptions, fixed_batch: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from numpy.typing import NDArray
 
 from serving.contract.errors import UserError
+from serving.contract.limits import PrecisionLimits
 from serving.contract.manifest import Manifest, verify_hash
 from serving.contract.schema import Problems, build
 from serving.contract.timings import LastTimings
@@ -30,6 +31,7 @@ class Runtime(ABC):
         kinds: of engine files that it opens.
         Options: its options, the dataclass that params.yaml and the command line are checked against.
         compiled: whether it runs engines that an exported artefact is compiled to first.
+        precisions: that it can be told to compute a file of another precision in -> what an engine may then lose.
         packages: distributions whose versions decide how fast its engines run.
         last_timings_ms: parts of the calling thread's last `infer`, in milliseconds; `engine` is the whole of it.
         batch_range: images that one `infer` takes, at least and at most (None: any number).
@@ -40,6 +42,7 @@ class Runtime(ABC):
     kinds: ClassVar[frozenset[str]]
     Options: ClassVar[type[Any]]
     compiled: ClassVar[bool] = False
+    precisions: ClassVar[Mapping[str, PrecisionLimits]] = {}
     packages: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:

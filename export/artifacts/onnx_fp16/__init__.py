@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from export.artifacts.shared.kind import ArtifactKind
-from export.artifacts.shared.limits import FP16
 from export.artifacts.shared.options import OutputOptions
+from serving.contract.limits import FP16
 
 KIND = ArtifactKind(OutputOptions, "fp16", FP16, "export.artifacts.onnx_fp16.export:export")

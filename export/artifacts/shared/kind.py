@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from export.artifacts.shared.limits import PrecisionLimits
+from serving.contract.limits import PrecisionLimits
 
 if TYPE_CHECKING:
     from export.artifacts.shared.exporter import Exporter

@@ -16,7 +16,7 @@ class VerifyConfig:
     Attributes:
         images: validation images whose logits and masks are compared pixel by pixel; accuracy uses the whole split.
         max_logit_error: precision -> largest allowed difference of a logit, relative to the largest logit; a
-            precision that is not named has its default (`export.artifacts.shared.limits`). An engine that exceeds it
+            precision that is not named has its default (`serving.contract.limits`). An engine that exceeds it
             may lose twice what PyTorch does on the same image in the same precision.
         max_disagreement: precision -> largest allowed share of pixels whose class differs on validation images.
         resamples: bootstrap resamples of the drop's interval.

@@ -182,8 +182,8 @@ class CheckContext:
     @cached_property
     def precision(self) -> str:
         """Asked for: what the runtime was told to compute in; of a quantised file, the manifest's."""
-        own = self.manifest.precision
-        return own if own == "int8" else self.engine.told_precision() or own
+        told = None if "quantisation" in self.manifest.details else self.engine.told_precision()
+        return told or self.manifest.precision
 
     @cached_property
     def max_logit_error(self) -> float:

@@ -19,7 +19,14 @@ from export.targets.limits import precision_limits
 NAME = "precision"
 
 _ONNX_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_ONNX_NAMES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+_ONNX_NAMES = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.UINT8: "int8",
+    TensorProto.UINT4: "int4",
+    TensorProto.FLOAT8E4M3FN: "fp8",
+}
 
 
 def check(context: CheckContext) -> CheckResult:
@@ -36,7 +43,7 @@ def check(context: CheckContext) -> CheckResult:
     total = sum(counts.values())
     if not total:
         return CheckResult.decided(NAME, False, 0.0, None, "", f"{source}: no layer with weights was found")
-    kept = kept_in_float(context) if asked == "int8" else 0
+    kept = kept_in_float(context)
     judged = max(total - kept, 1)
     share = min(counts.get(asked, 0) / judged, 1.0)
     limits = precision_limits().get(asked)
@@ -78,19 +85,19 @@ def _of_the_file(context: CheckContext) -> tuple[dict[str, int], str]:
 
 
 def graph_layers(model: ModelProto, stride: int) -> dict[str, int]:
-    """Layers with weights by precision: `int8` where both activation and weight come from a DequantizeLinear."""
+    """Layers with weights by precision: that of their activation, or what it was quantised to where the weight was too.
+
+    A layer is quantised where both activation and weight come from a DequantizeLinear.
+    """
     types = infer_types(model, (1, 2 * stride, 3 * stride, 3))
-    producers = {name: node.op_type for node in model.graph.node for name in node.output}
-    constants = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    dequantised = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts: Counter[str] = Counter()
     for node in model.graph.node:
         if node.op_type not in _ONNX_LAYERS:
             continue
-        if all(producers.get(name) == "DequantizeLinear" for name in node.input[:2]):
-            counts["int8"] += 1
-            continue
-        first = node.input[0]
-        dtype = constants[first] if first in constants else types[first].dtype
+        activation, weight = node.input[:2]
+        quantised = activation in dequantised and weight in dequantised
+        dtype = types[dequantised[activation] if quantised else activation].dtype
         counts[_ONNX_NAMES.get(dtype, TensorProto.DataType.Name(dtype).lower())] += 1
     return dict(counts)
 

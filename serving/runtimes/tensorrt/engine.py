@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from serving.contract.errors import UnavailableError, UserError
+from serving.contract.limits import TF32, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
@@ -53,6 +54,7 @@ class TensorRT(Runtime):
     kinds: ClassVar[frozenset[str]] = frozenset({"tensorrt"})
     Options: ClassVar[type[TensorRTOptions]] = TensorRTOptions
     compiled: ClassVar[bool] = True
+    precisions: ClassVar[Mapping[str, PrecisionLimits]] = {"tf32": TF32}
     packages: ClassVar[tuple[str, ...]] = ("tensorrt", "tensorrt-rtx", "cuda-python")
 
     def __init__(

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from export.artifacts.shared.limits import FP32, TF32
 from export.checks.examination.deviation import measure_deviation
 from export.checks.examination.tf32 import round_to_tf32, tf32_products
+from serving.contract.limits import FP32, TF32
 
 
 def test_ten_bits_of_mantissa_stay():

@@ -1,4 +1,4 @@
-"""What an engine may lose against PyTorch, by the precision that it computes in."""
+"""What an engine may lose against the network that it was made from, by the precision that it computes in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PrecisionLimits:
-    """The limits of one precision; `verify` and `gate` of params.yaml override them one by one.
+    """The limits of one precision. Whatever brings it, a kind of artefact or a runtime, names them.
+
+    `verify` and `gate` of params.yaml override them one by one.
 
     Attributes:
         max_logit_error: largest allowed difference of a logit, relative to the largest logit.
@@ -30,6 +32,3 @@ TF32 = PrecisionLimits(1e-2, 2e-3, 0.05, 1.0)
 FP16 = PrecisionLimits(1e-2, 2e-3, 0.05, 0.9)
 BF16 = PrecisionLimits(5e-2, 1e-2, 0.2, 0.9)
 INT8 = PrecisionLimits(0.5, 5e-2, 0.5, 0.8)
-
-# Precisions that a runtime is told to compute a file of another precision in: no kind of artefact brings them.
-OF_RUNTIMES = {"bf16": BF16, "tf32": TF32}
