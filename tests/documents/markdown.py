@@ -71,6 +71,7 @@ class Command:
         text: without its comment.
         not_run: what it needs that tests do not have, where its block says so.
         is_script: whether it is a block of Python, handed to the interpreter.
+        is_inline: whether it stands in `code` within a line: it is named there, and runs in a block of some page.
     """
 
     page: str
@@ -78,9 +79,10 @@ class Command:
     text: str
     not_run: str | None = None
     is_script: bool = False
+    is_inline: bool = False
 
     @property
-    def is_mention(self) -> bool:
+    def has_placeholder(self) -> bool:
         """Whether it only says what a command looks like (`export.check ENGINE`, `[--json]`), and cannot run."""
         return not self.is_script and _PLACEHOLDER.search(self.text) is not None
 
@@ -97,6 +99,13 @@ def pages() -> tuple[str, ...]:
     ).stdout.split()
     found = [page for page in listed if GOLDEN not in page and (ROOT / page).is_file()]
     return tuple(sorted(found, key=lambda page: (page != "README.md", page)))
+
+
+@cache
+def is_history(page: str) -> bool:
+    """Whether a page tells what was, and may name what is gone: the changelog, a decision that another has replaced."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.search(r"^# Changelog|^Status: superseded", text, re.MULTILINE) is not None
 
 
 @cache
@@ -163,7 +172,7 @@ def commands(page: str) -> tuple[Command, ...]:
         if block.language in SHELL
         for line in shell_lines(block)
     ]
-    found += [Command(page, line, text) for line, text in codes(page) if _COMMAND.match(text)]
+    found += [Command(page, line, text, is_inline=True) for line, text in codes(page) if _COMMAND.match(text)]
     found += [
         Command(page, block.line, f"python - <<'PYTHON'\n{block.text}PYTHON", block.not_run, is_script=True)
         for block in blocks(page)

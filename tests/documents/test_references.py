@@ -18,14 +18,10 @@ from pipeline.recipes import load_recipe
 from serving.command_line import COMMANDS, STAGES
 from serving.contract.command import PROGRAM
 from serving.contract.errors import UserError
-from tests.documents.markdown import ROOT, Command, blocks, codes, commands, headings, links, pages
+from tests.documents.markdown import ROOT, Command, blocks, codes, commands, headings, is_history, links, pages
 
 PAGES = pages()
-# What was: it may name what is gone.
-HISTORY = [
-    page for page in PAGES if re.search(r"^# Changelog|^Status: superseded", (ROOT / page).read_text(), re.MULTILINE)
-]
-LIVING = [page for page in PAGES if page not in HISTORY]
+LIVING = [page for page in PAGES if not is_history(page)]
 FOLDERS = ("pipeline", "export", "serving", "tests", "docs", "recipes", "studies", "benchmarks", "metrics", ".github")
 _PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./*{{}},-]*")
 _DOTTED = re.compile(rf"(?:{'|'.join(FOLDERS)})(?:\.\w+)+")
