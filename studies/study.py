@@ -28,7 +28,7 @@ import torch
 
 from export.latency.config import CertifyConfig
 from export.targets.sections import branch_entries, fill_in
-from pipeline.data.prepared import Prepared, load_prepared, resolve_root
+from pipeline.data.prepared import Prepared, PreparedSplit, load_prepared, resolve_root
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from pipeline.evaluation.inference import segmentor_predictor
@@ -43,8 +43,8 @@ from serving.contract.files import read_json, write_json
 from studies.record import WORK_DIR, load_runs, refuse_other_settings, run_path
 from studies.table import write_table
 
-# Frames of one video are not independent: intervals resample blocks of this many consecutive frames of a recording.
-BLOCK_FRAMES = 10
+# Frames of one video are not independent: intervals resample blocks of this many seconds of a recording.
+BLOCK_SECONDS = 10
 
 
 def study_name(recipe: str, over: Path | None) -> str:
@@ -99,20 +99,30 @@ def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def blocks(evaluation: Evaluation) -> list[str]:
-    """A name per image: its recording and its block of consecutive frames there."""
-    seen: dict[str | None, int] = {}
+def blocks(split: PreparedSplit) -> list[str]:
+    """A name per image: what an interval over images draws as one.
+
+    It is the block of `BLOCK_SECONDS` of its recording where the dataset knows when an image was taken, else the whole
+    recording, else the image itself. (A number of frames would be ten seconds in one split and less than one in
+    another, where that is labelled more densely.)
+    """
     named = []
-    for sequence in evaluation.sequences:
-        position = seen.get(sequence, 0)
-        seen[sequence] = position + 1
-        named.append(f"{sequence}/{position // BLOCK_FRAMES}")
+    for index in range(len(split)):
+        sequence, seconds = split.sequence(index), split.dataset.seconds(split.name(index))
+        if sequence is None:
+            named.append(split.name(index))
+        else:
+            named.append(sequence if seconds is None else f"{sequence}/{int(seconds // BLOCK_SECONDS)}")
     return named
 
 
-def summarise(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as plain numbers: per class, and per block of frames for the bootstrap."""
-    named = blocks(evaluation)
+def summarise(evaluation: Evaluation, named: Sequence[str]) -> dict[str, Any]:
+    """An evaluation as plain numbers: per class, and per block of images for the bootstrap.
+
+    Args:
+        evaluation: of N images.
+        named: N names of blocks (`blocks`).
+    """
     by_block: dict[str, Any] = {}
     for name, confusion in zip(named, evaluation.confusions, strict=True):
         by_block[name] = by_block.get(name, 0) + confusion.astype("int64")
@@ -136,7 +146,7 @@ def evaluate_split(folder: Path, split: str, params: Params, prepared: Prepared)
     found = evaluate(
         predict, prepared.split(split), len(prepared.class_names), prepared.ignore_index, protocol=str(protocol)
     )
-    return summarise(found)
+    return summarise(found, blocks(prepared.split(split)))
 
 
 def taken_over(recipe: str, study: str, method: str, seed: int, settings: str) -> bool:

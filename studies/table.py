@@ -1,4 +1,4 @@
-"""The table of a study: every method beside the baseline, with intervals over seeds and over blocks of frames."""
+"""The table of a study: every method beside the baseline, with intervals over seeds and over blocks of images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from serving.contract.files import write_atomically
 from studies.record import WORK_DIR, Runs, load_runs, record_path, write_record
 
 RESAMPLES = 10_000
+# Resampling fewer blocks than this hardly reaches beyond the few values seen: then there is no interval.
+MIN_BLOCKS = 5
 
 
 def stacked(run: dict[str, Any], split: str) -> NDArray[np.int64]:
-    """`[N,C,C]`: a confusion matrix per block of frames."""
+    """`[N,C,C]`: a confusion matrix per block of images."""
     by_block = run[split]["confusion_by_block"]
     return np.array([by_block[name] for name in sorted(by_block)], dtype=np.int64)
 
@@ -55,7 +57,7 @@ def beside_baseline(runs: Runs, method: str, baseline: str, split: str) -> dict[
     assert isinstance(theirs, np.ndarray)
     frames = paired_bootstrap(ours, theirs, resamples=RESAMPLES, seed=0)
     row["pooled_difference"] = mean_iou(ours.sum(axis=0)) - mean_iou(theirs.sum(axis=0))
-    row["ci95_frames"] = [frames.low, frames.high]
+    row["ci95_frames"] = [frames.low, frames.high] if frames.units >= MIN_BLOCKS else None
     row["blocks"] = frames.units
     return row
 
@@ -120,7 +122,7 @@ def _row(row: dict[str, Any]) -> str:
         f"{100 * row['boundary_iou']:.2f}",
         difference,
         _interval(row.get("ci95_seeds")),
-        _interval(row.get("ci95_frames")) + (f" ({row['blocks']} blocks)" if "blocks" in row else ""),
+        _over_blocks(row),
         str(row["contrast_steps"]),
         "" if row["mean_anchors"] is None else f"{row['mean_anchors']:.0f}",
         f"{row['seconds'] / 60:.1f}",
@@ -132,6 +134,14 @@ def _mean_anchors(runs: Mapping[int, Any], seeds: Sequence[int]) -> float | None
     """Mean over the seeds; None for a loss term that has no anchors."""
     counts = [runs[seed]["training"]["mean_anchors"] for seed in seeds]
     return None if None in counts else statistics.mean(counts)
+
+
+def _over_blocks(row: dict[str, Any]) -> str:
+    if "blocks" not in row:
+        return ""
+    if row["ci95_frames"] is None:
+        return f"none ({row['blocks']} of {MIN_BLOCKS} blocks needed)"
+    return f"{_interval(row['ci95_frames'])} ({row['blocks']} blocks)"
 
 
 def _interval(bounds: list[float] | None) -> str:

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.data.datasets.camvid.dataset import CamVid
+from pipeline.data.datasets.folder.dataset import Folder
+from pipeline.data.datasets.shared.camvid import sequence_of
+from pipeline.data.prepared import Entry, PreparedSplit
 from pipeline.layout.branches import methods_of
 from serving.contract.errors import UserError
 from studies import gradients as study_gradients
-from studies import study
+from studies import study, table
 from studies.record import compact_json
 
 ROOT = Path(__file__).parent.parent.parent
@@ -163,6 +167,37 @@ def test_json_spends_a_line_where_it_is_worth_one():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="Out of range"):
         compact_json({"nan": float("nan")})
+
+
+def test_blocks_are_ten_seconds_of_a_recording_whatever_the_rate_of_its_frames(tmp_path):
+    def split(dataset, names, sequence):
+        entries = tuple(Entry(name, "", "", "", "", 1, 1, sequence(name)) for name in names)
+        return PreparedSplit(dataset, tmp_path, entries)
+
+    camvid = CamVid(tmp_path, {})
+    sparse = split(camvid, [f"0001TP_{8550 + 30 * index:06}" for index in range(25)], sequence_of)
+    dense = split(camvid, [f"0016E5_{7959 + 2 * index:05}" for index in range(101)], sequence_of)
+    assert [study.blocks(sparse).count(f"0001TP/{number}") for number in (28, 29, 30)] == [5, 10, 10]
+    assert sorted(set(study.blocks(dense))) == ["0016E5/26", "0016E5/27"], "6.7 seconds"
+    # Without times a recording stays whole, and images of none stand for themselves.
+    folder = Folder(tmp_path, {"sequence_pattern": r"^(\w)_"})
+    assert study.blocks(split(folder, ["a_1", "a_2", "b_1"], lambda name: name[0])) == ["a", "a", "b"]
+    assert study.blocks(split(folder, ["1", "2"], lambda name: None)) == ["1", "2"]
+
+
+def test_too_few_blocks_give_no_interval_over_images():
+    def run(miou, blocks):
+        confusion = [[8, 2], [round(10 - 10 * miou), round(10 * miou)]]
+        split = {"miou": miou, "boundary_iou": miou, "iou_per_class": [miou, miou]}
+        split["confusion_by_block"] = {str(block): confusion for block in range(blocks)}
+        return {"test": split, "training": {"contrast_steps": 0, "mean_anchors": 0.0, "seconds": 1.0}}
+
+    for blocks, there in ((4, False), (5, True)):
+        runs = {"base": {0: run(0.5, blocks)}, "other": {0: run(0.7, blocks)}}
+        row = table.beside_baseline(runs, "other", "base", "test")
+        assert (row["ci95_frames"] is not None) == there and row["blocks"] == blocks
+        text = table._row(row | {"mean_anchors": 0.0})
+        assert ("none (4 of 5 blocks needed)" in text) != there and ("(5 blocks)" in text) == there
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.datasets.shared.camvid import CLASSES, sequence_of
+from pipeline.data.datasets.shared.camvid import CLASSES, seconds_of, sequence_of
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair, list_files, missing_folders, pair_by_name
 from pipeline.data.datasets.shared.label_files import read_index_image
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
@@ -44,6 +44,9 @@ class CamVid(Dataset):
             image_path=lambda name: images / f"{name}.png",
             sequence=sequence_of,
         )
+
+    def seconds(self, name: str) -> float | None:
+        return seconds_of(name)
 
     def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         return self._table.apply(read_index_image(path, content), path)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.camvid import CLASSES as CLASSES_11
-from pipeline.data.datasets.shared.camvid import sequence_of
+from pipeline.data.datasets.shared.camvid import seconds_of, sequence_of
 from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
 from pipeline.data.datasets.shared.label_files import read_colour_image
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour, ColourTable
@@ -105,6 +105,9 @@ class CamVid32(Dataset):
             return self._pairs_in(self.root / split, self.root / f"{split}_labels")
         pairs = self._pairs_in(self.root / _FLAT[0], self.root / _FLAT[1])
         return [pair for pair in pairs if split_of(pair.name) == split]
+
+    def seconds(self, name: str) -> float | None:
+        return seconds_of(name)
 
     def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
         return _table(self.options.classes).apply(read_colour_image(path, content), path)

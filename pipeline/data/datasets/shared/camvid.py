@@ -22,10 +22,19 @@ CLASSES = {
 }
 """Name -> colour of the published figures, in the order of the label ids 0..10."""
 
-_SEQUENCE = re.compile(r"^(.+?)_f?\d+$")
+FRAMES_PER_SECOND = 30
+"""Of the recordings, whose frames are numbered; one a second is labelled, and a part of 0016E5 at 15 Hz (the paper)."""
+
+_FRAME = re.compile(r"^(.+?)_f?(\d+)$")
 
 
 def sequence_of(name: str) -> str | None:
     """The recording a CamVid frame is from: `0001TP` of `0001TP_008550`, `Seq05VD` of `Seq05VD_f00000`."""
-    match = _SEQUENCE.match(name)
+    match = _FRAME.match(name)
     return match.group(1) if match else None
+
+
+def seconds_of(name: str) -> float | None:
+    """When a CamVid frame was taken, in seconds of its recording: 285.0 of `0001TP_008550`."""
+    match = _FRAME.match(name)
+    return int(match.group(2)) / FRAMES_PER_SECOND if match else None

@@ -156,6 +156,10 @@ class Dataset(ABC):
         """What lies in the dataset's folders and is not read, with the reason: `reason: names`, a line per reason."""
         return []
 
+    def seconds(self, name: str) -> float | None:
+        """When in its recording the image `name` was taken, in seconds; None where its name does not tell."""
+        return None
+
     def generate(self, folder: Path, progress: Callable[[int, int], None]) -> None:
         """Write a generated dataset's files under `folder`, calling `progress(done, total)` after each."""
         raise AssertionError(f"{type(self).__name__} is not generated")
