@@ -282,7 +282,8 @@ def run(
 
     Args:
         networks: what is certified now.
-        methods, settings: see `prove`.
+        methods: see `prove`.
+        settings: see `prove`.
         earlier: a result of this function: the networks that it has and `networks` has not are kept, when it was made
             with the same settings on the same device.
         save: is given the result after every network.

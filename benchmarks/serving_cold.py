@@ -96,7 +96,8 @@ def measure(engine: Path, *, height: int, width: int, runs: int) -> dict[str, ob
 
     Args:
         engine: an ONNX file with its manifest beside it.
-        height, width: of the image, multiples of the engine's stride (the floor pads nothing).
+        height: of the image, a multiple of the engine's stride (the floor pads nothing).
+        width: as the height.
         runs: of each, after one that is not counted.
 
     Returns:

@@ -56,7 +56,8 @@ def compare(cross_entropy: Tensor, contrast: Tensor, heads: Tensor) -> dict[str,
     """Two gradients on the segmentor, and the contrast's on the training heads, beside each other.
 
     Args:
-        cross_entropy, contrast: `[P]` float64 on the segmentor's parameters, the contrast's weighted.
+        cross_entropy: `[P]` float64 on the segmentor's parameters.
+        contrast: the same of the weighted contrast.
         heads: `[Q]` float64 on those of the training heads.
     """
     inner, outer = float(contrast.norm()), float(heads.norm())
@@ -84,6 +85,9 @@ def measure(
         term: the contrast. Memory banks fill as the batches go by.
         weight: of the contrast's term.
         batches: as in training; images are multiples of the stride.
+        class_weights: `[C]` of the cross entropy; None weighs all classes alike.
+        ignore_index: label outside every class.
+        seed: of what the contrast draws.
     """
     trainee.train()
     shared = list(trainee.segmentor.parameters())

@@ -118,7 +118,8 @@ def verify_branch(
         targets: the rows.
         reference: the stripped segmentor that all of them were made from.
         split: labelled images.
-        method, seed: of the branch.
+        method: of the branch.
+        seed: of the branch.
         config: what is compared, and how close is equal.
         max_miou_drop_points: precision -> largest allowed drop of mIoU.
         boundary_ratio: width of the boundary bands as a share of an image's diagonal.

@@ -48,6 +48,7 @@ class TensorType:
 
     @property
     def elements(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property

@@ -35,7 +35,9 @@ def load_report_inputs(
         dataset: what the accuracy was measured on; the number of `images` is added where it is known, and what prepare
             says of the data: its `sha256`, `warnings` and `notes`.
         losses: method -> loss.
-        branches, targets, deploy: sections of params.yaml.
+        branches: section of params.yaml.
+        targets: section of params.yaml.
+        deploy: section of params.yaml.
         baseline: name of the baseline method.
     """
     verified = load_verified(branches)

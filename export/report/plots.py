@@ -110,7 +110,7 @@ def latency_plot(report: Report) -> Figure | None:
 
 
 def tradeoff_plot(report: Report) -> Figure | None:
-    """mIoU against median latency, one point per row that has both."""
+    """The mIoU against median latency, one point per row that has both."""
     rows = [
         row
         for row in report["targets"]

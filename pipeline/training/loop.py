@@ -250,6 +250,8 @@ def pad_to_stride(images: Tensor, labels: Tensor, *, stride: int, ignore_index: 
     Args:
         images: `[B,3,H,W]` normalised; padded with 0, the mean colour.
         labels: `[B,H,W]`; padded with `ignore_index`, so that the padding counts nowhere.
+        stride: height and width become multiples of it.
+        ignore_index: label outside every class.
     """
     height, width = labels.shape[-2:]
     padding = (0, -width % stride, 0, -height % stride)

@@ -24,7 +24,7 @@ class Problems(list[str]):
 
 
 def build(cls: type[T], values: object, where: str, problems: Problems) -> T | None:
-    """Build the dataclass `cls` from `values`.
+    r"""Build the dataclass `cls` from `values`.
 
     Supports nested dataclasses, `bool`, `int`, `float` (an int is taken), `str`, `Literal`, `X | None`,
     `tuple[X, ...]`, fixed tuples, `dict[str, X]` and `Mapping[str, object]`. A `ValueError` from `__post_init__` is
@@ -48,7 +48,7 @@ def build(cls: type[T], values: object, where: str, problems: Problems) -> T | N
         >>> build(Schedule, {"power": 1}, "train.schedule", problems)
         Schedule(power=1.0, warmup_iterations=0)
         >>> build(Schedule, {"powr": 1, "warmup_iterations": "many"}, "train.schedule", problems)
-        >>> print(*problems, sep="\\n")
+        >>> print(*problems, sep="\n")
         train.schedule.powr: unknown key; did you mean 'power'?
         train.schedule.warmup_iterations: expected a whole number, got str 'many'
     """

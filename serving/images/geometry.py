@@ -43,7 +43,8 @@ def resize_image(image: UInt8, height: int, width: int) -> UInt8:
 
     Args:
         image: `[H,W,3]` uint8.
-        height, width: the size wanted, in pixels.
+        height: wanted, in pixels.
+        width: wanted, in pixels.
 
     Returns:
         `[height,width,3]` uint8; the same array when the size is right already.
@@ -59,7 +60,8 @@ def resize_nearest(values: NDArray[Scalar], height: int, width: int) -> NDArray[
 
     Args:
         values: `[h,w]` or `[h,w,...]`, any dtype.
-        height, width: the size wanted, in pixels.
+        height: wanted, in pixels.
+        width: wanted, in pixels.
 
     Returns:
         `[height,width,...]` of the same dtype; the same array when the size is right already.
@@ -167,8 +169,10 @@ def tile(height: int, width: int, *, tile_height: int, tile_width: int, overlap:
     """Cut an image into equal windows that overlap by at least `overlap` pixels.
 
     Args:
-        height, width: of the image, in pixels.
-        tile_height, tile_width: of every window; an image smaller than that gives one window of its own size.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        tile_height: of every window; an image smaller than that gives one window of its own size.
+        tile_width: of every window, likewise.
         overlap: pixels that neighbours share at least; less than the sides of a tile.
 
     Returns:

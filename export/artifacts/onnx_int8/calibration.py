@@ -87,7 +87,8 @@ def choose(
         calibration: how many images give the ranges; fewer where the split is small.
         held_out: how many others accuracy is judged on.
         seed: another number, another choice.
-        stride, resize: of the engine.
+        stride: of the engine.
+        resize: height and width that the engine resizes to; None where it does not.
 
     Raises:
         UserError: there are not enough training images that no reported split holds.

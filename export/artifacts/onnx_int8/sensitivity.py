@@ -43,7 +43,7 @@ class Selection:
 
 
 def held_out_miou(model: ModelProto, images: CalibrationImages, num_classes: int) -> float:
-    """mIoU in [0,1] of a graph on the held-out images."""
+    """The mIoU in [0,1] of a graph on the held-out images."""
     runner = session(model)
     masks = (runner.run([MASK_NAME], {INPUT_NAME: batch})[0] for batch in images.batches(images.held_out))
     return mean_iou(confusions(masks, images, num_classes))

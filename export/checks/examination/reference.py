@@ -102,6 +102,6 @@ class Reference:
 
 
 def _full_precision() -> AbstractContextManager[None]:
-    """cuDNN without TensorFloat-32, which would round the reference to 10 bits."""
+    """Run cuDNN without TensorFloat-32, which would round the reference to 10 bits."""
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return flags
