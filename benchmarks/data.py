@@ -2,13 +2,16 @@
 
 Crops of 512x1024 are cut from street scenes of 1024x2048, JPEG and PNG, as training does it, on one core. The floor is
 what no loader can do without: Pillow decoding the image and its label, nothing more. Both take turns and CPU time is
-counted, so that a busy machine changes neither much. Memory is that of fresh processes which run through few and
-through many images. Exit status 1 when the speed is below 0.6 of the floor or the memory grows.
+counted, so that a busy machine changes neither much. The first time that a file is read its bytes are compared with the
+prepared hash: what that adds to the first epoch is measured apart. Memory is that of fresh processes which run through
+few and through many images. Exit status 1 when the speed is below 0.6 of the floor, the hashes take more than 3 % or
+the memory grows.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
@@ -17,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -34,6 +37,7 @@ from serving.contract.errors import run_command
 
 REQUIRED_RATIO = 0.6
 ALLOWED_GROWTH = 0.05
+ALLOWED_HASH_SHARE = 0.03
 WARM_UP_IMAGES = 240  # by then the allocator's pools have found their size, whatever the number of images
 FORMATS = {"JPEG": (".jpg", {"quality": 90}), "PNG": (".png", {})}
 MEGABYTE = 1e6
@@ -49,6 +53,7 @@ class Speed:
         ratio: of the two, median of the rounds' own ratios.
         image_floor: the image alone decoded by Pillow.
         reading: image and label read to checked arrays, without augmentation.
+        hash_share: what comparing files with their prepared hashes, once each, adds to an epoch of training input.
         cached: augmented and put into batches, already decoded.
     """
 
@@ -58,6 +63,7 @@ class Speed:
     image_floor: float
     reading: float
     cached: float
+    hash_share: float
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,10 @@ def open_split(folder: Path, count: int | None = None) -> PreparedSplit:
         image = images[index % len(images)]
         with Image.open(image) as opened:
             width, height = opened.size
-        entries.append(
-            Entry(str(index), f"images/{image.name}", f"labels/{image.stem}.png", "", "", height, width, None)
-        )
+        label = folder / "labels" / f"{image.stem}.png"
+        of_image, of_label = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (image, label))
+        names = (f"images/{image.name}", f"labels/{label.name}")
+        entries.append(Entry(str(index), names[0], names[1], of_image, of_label, height, width, None))
     return PreparedSplit(Folder(folder, {}), folder, tuple(entries))
 
 
@@ -123,10 +130,13 @@ def measure_speed(folder: Path, crop: tuple[int, int], rounds: int) -> Speed:
             with Image.open(split.label_paths(index)[0]) as label:
                 label.load()
 
-    def read() -> None:
+    def read(split: PreparedSplit = split) -> None:
         for index in range(count):
             split.read_image(index)
             split.read_label(index)
+
+    def read_first() -> None:
+        read(replace(split))  # which knows no file yet
 
     everything = sum(4 * height * width for height, width in map(split.size, range(count)))
     tasks: dict[str, Callable[[], object]] = {
@@ -134,6 +144,7 @@ def measure_speed(folder: Path, crop: tuple[int, int], rounds: int) -> Speed:
         "decode_floor": decode,
         "image_floor": decode_images,
         "reading": read,
+        "first_reading": read_first,
         "cached": batches(everything),
     }
     rates: dict[str, list[float]] = {name: [] for name in tasks}
@@ -144,7 +155,15 @@ def measure_speed(folder: Path, crop: tuple[int, int], rounds: int) -> Speed:
             rates[name].append(count / (time.process_time() - started))
     rates = {name: values[1:] for name, values in rates.items()}  # the first round warms up, and fills the cache
     ratios = [a / b for a, b in zip(rates["training"], rates["decode_floor"], strict=True)]
-    return Speed(ratio=statistics.median(ratios), **{name: statistics.median(values) for name, values in rates.items()})
+    hash_shares = [
+        (1 / first - 1 / known) * training
+        for first, known, training in zip(rates.pop("first_reading"), rates["reading"], rates["training"], strict=True)
+    ]
+    return Speed(
+        ratio=statistics.median(ratios),
+        hash_share=statistics.median(hash_shares),
+        **{name: statistics.median(values) for name, values in rates.items()},
+    )
 
 
 def resident_bytes(folder: Path, count: int, crop: tuple[int, int]) -> int:
@@ -183,6 +202,12 @@ def verdict(speeds: dict[str, Speed], memory: Memory) -> list[str]:
         for name, speed in speeds.items()
         if speed.ratio < REQUIRED_RATIO
     ]
+    failures += [
+        f"{name}: comparing hashes adds {speed.hash_share:.1%} to the first epoch; expected at most "
+        f"{ALLOWED_HASH_SHARE:.0%}"
+        for name, speed in speeds.items()
+        if speed.hash_share > ALLOWED_HASH_SHARE
+    ]
     if memory.growth > ALLOWED_GROWTH:
         failures.append(
             f"memory: {memory.growth:+.1%} from {memory.images[0]} to {memory.images[1]} images; expected at most "
@@ -195,12 +220,13 @@ def show(speeds: dict[str, Speed], memory: Memory, crop: tuple[int, int], size: 
     """The results as text."""
     lines = [
         f"images/s per core, {crop[0]}x{crop[1]} crops of {size[0]}x{size[1]} images",
-        f"{'':6}{'training':>10}{'decode floor':>14}{'ratio':>8}{'read only':>12}{'image floor':>13}{'cached':>9}",
+        f"{'':6}{'training':>10}{'decode floor':>14}{'ratio':>8}{'read only':>12}{'image floor':>13}{'cached':>9}"
+        f"{'hashes':>9}",
     ]
     for name, speed in speeds.items():
         lines.append(
             f"{name:6}{speed.training:10.1f}{speed.decode_floor:14.1f}{speed.ratio:8.2f}{speed.reading:12.1f}"
-            f"{speed.image_floor:13.1f}{speed.cached:9.1f}"
+            f"{speed.image_floor:13.1f}{speed.cached:9.1f}{speed.hash_share:+9.1%}"
         )
     few, many = (value / MEGABYTE for value in memory.resident_bytes)
     lines.append(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import mmap
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset
 from pipeline.data.datasets.shared.labels import Colour
+from pipeline.layout.dataset_root import resolve_root as resolve_root
 from serving.contract.errors import UserError
-from serving.images.image_io import read_image
+from serving.images.decoding import decode_image
+from serving.images.image_io import open_file, read_image
 
 SCHEMA = 2
 FILE_NAME = "dataset.json"
 
-_VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
+_IMAGE, _LABEL = 0, 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Entry:
         image: the image file.
         label: the label file, or the first of several that make one label.
         image_sha256: of the image file.
-        label_sha256: of the label file, or `label_sha256` of several.
+        label_sha256: of the label file, or `files_sha256` of several.
         height: in pixels, EXIF orientation applied.
         width: likewise.
         sequence: the recording that it is from, where known.
@@ -79,6 +82,10 @@ class Entry:
 class PreparedSplit:
     """The pairs of one split, read one at a time: memory does not grow with what was read.
 
+    What is read is what was prepared: the first time that a file is read, and whenever its size or time of change is
+    not what it was then, its bytes are compared with the prepared hash. Which files are known is shared by the
+    processes that are forked from this one.
+
     Attributes:
         dataset: decodes the labels.
         root: folder that the entries' paths are relative to.
@@ -88,6 +95,12 @@ class PreparedSplit:
     dataset: Dataset
     root: Path
     entries: tuple[Entry, ...]
+    _known: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shared = mmap.mmap(-1, max(1, 2 * 8 * len(self.entries)))  # anonymous, so that forked processes share it
+        known = np.frombuffer(shared, dtype=np.int64, count=2 * len(self.entries)).reshape(-1, 2)
+        object.__setattr__(self, "_known", known)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -113,16 +126,52 @@ class PreparedSplit:
         return self.entries[index].size
 
     def read_image(self, index: int) -> NDArray[np.uint8]:
-        """The image of pair `index`: `[H,W,3]` uint8 RGB. Raises UserError when the file is gone or damaged."""
-        return read_image(self.image_path(index))
+        """The image of pair `index`: `[H,W,3]` uint8 RGB.
+
+        Raises:
+            UserError: the file is gone, or is not the one that was prepared.
+        """
+        path = self.image_path(index)
+        content = self._changed((path,), index, _IMAGE)
+        if content is None:
+            return read_image(path)
+        return decode_image(io.BytesIO(content[0][1]), str(path)).pixels
 
     def read_label(self, index: int) -> NDArray[np.uint8]:
         """The label of pair `index`: `[H,W]` uint8 train ids, 255 outside every class.
 
         Raises:
-            UserError: the file is gone or damaged, or holds ids that the dataset does not have.
+            UserError: a file is gone, or is not the one that was prepared.
         """
-        return self.dataset.decode_labels([(path, None) for path in self.label_paths(index)])
+        paths = self.label_paths(index)
+        return self.dataset.decode_labels(self._changed(paths, index, _LABEL) or [(path, None) for path in paths])
+
+    def _changed(self, paths: tuple[Path, ...], index: int, which: int) -> list[tuple[Path, bytes]] | None:
+        """The files with their bytes, compared with the prepared hash; None where they are known to be those.
+
+        Raises:
+            UserError: they are not those.
+        """
+        states = []
+        for path in paths:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+            states.append((status.st_size, status.st_mtime_ns))
+        state = hash(tuple(states)) | 1  # never the 0 of a file that was not read yet
+        if self._known[index, which] == state:
+            return None
+        files = [(path, read_bytes(path)) for path in paths]
+        entry = self.entries[index]
+        expected = entry.image_sha256 if which == _IMAGE else entry.label_sha256
+        if files_sha256(files) != expected:
+            raise UserError(
+                f"{', '.join(map(str, paths))}: not what was prepared (other bytes): prepare again, with dvc repro or "
+                "python -m pipeline.stages.prepare"
+            )
+        self._known[index, which] = state
+        return files
 
 
 @dataclass(frozen=True)
@@ -137,9 +186,9 @@ class Prepared:
         class_frequencies: C shares of the labelled training pixels; they sum to 1.
         class_pixels: split -> C numbers of pixels.
         sha256: hash of everything that identifies the data: classes, options, and the bytes of every file.
+        splits: name -> pairs.
         warnings: what prepare found odd: `kind: what`.
         notes: what prepare was certain of and took so: `kind: what`.
-        splits: name -> pairs.
     """
 
     dataset_name: str
@@ -149,9 +198,9 @@ class Prepared:
     class_frequencies: tuple[float, ...]
     class_pixels: Mapping[str, tuple[int, ...]]
     sha256: str
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
     splits: Mapping[str, PreparedSplit] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -220,34 +269,25 @@ def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
     return prepared
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises UserError when it is gone, unreadable, or no file."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
 def content_sha256(content: Mapping[str, Any]) -> str:
     """SHA-256 of the content of dataset.json without its own `sha256`."""
     rest = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def label_sha256(files: Sequence[tuple[Path, bytes]]) -> str:
-    """SHA-256 of a label's file; of several, that of their names and own hashes, one after the other."""
+def files_sha256(files: Sequence[tuple[Path, bytes]]) -> str:
+    """SHA-256 of a file; of several, that of their names and own hashes, one after the other."""
     hashes = [hashlib.sha256(content).hexdigest() for _, content in files]
     if len(hashes) == 1:
         return hashes[0]
     lines = (os.fsencode(path.name) + b"\0" + digest.encode() for (path, _), digest in zip(files, hashes, strict=True))
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
-
-
-def resolve_root(text: str | None) -> Path | None:
-    """The dataset's folder from `prepare.root`: environment variables and `~` expanded; None stays None.
-
-    Raises:
-        UserError: a variable that is not set or empty; the message lists all of them.
-    """
-    if text is None:
-        return None
-    names = [match.group(1).strip("{}") for match in _VARIABLE.finditer(text)]
-    unset = [name for name in names if not os.environ.get(name)]
-    if unset:
-        raise UserError(
-            f"prepare.root is {text!r}, but the environment variable {' and '.join(unset)} is not set; "
-            f"set it to the dataset's folder: export {unset[0]}=/path/to/dataset"
-        )
-    return Path(_VARIABLE.sub(lambda match: os.environ[match.group(1).strip("{}")], text)).expanduser()

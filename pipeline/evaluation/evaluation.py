@@ -140,7 +140,7 @@ def evaluate(
         progress: called as `progress(done, total)` after every image.
 
     Raises:
-        UserError: a file is gone or damaged, image and label differ in size, or no pixel of the split is labelled.
+        UserError: a file is gone or not the one that was prepared, or no pixel of the split is labelled.
         ValueError: `predict` gave something other than `[H,W]` uint8 class indices.
     """
     count = len(split)
@@ -149,11 +149,6 @@ def evaluate(
     sizes = set()
     for index in range(count):
         image, label = split.read_image(index), split.read_label(index)
-        if image.shape[:2] != label.shape:
-            raise UserError(
-                f"{split.name(index)}: the image is {image.shape[0]}x{image.shape[1]}, its label "
-                f"{label.shape[0]}x{label.shape[1]}; a file changed since it was prepared: run prepare again"
-            )
         mask = predict(image)
         width = boundary_width(label.shape[0], label.shape[1], boundary_ratio)
         confusions[index] = confusion_matrix(label, mask, num_classes, ignore_index)

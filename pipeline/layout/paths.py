@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.layout.branches import branch_name
 
 PREPARED_DIR = Path("data/prepared")
+WATCHED_PATH = Path("data/watched.json")  # names, sizes and times in the dataset's folder, as one hash
 ARTIFACTS_DIR = Path("artifacts")
 REPORTS_DIR = Path("reports")
 METRICS_DIR = Path("metrics")
@@ -14,6 +15,12 @@ RUNS_DIR = Path("runs")
 MODEL_NAME = "model.onnx"
 PLAN_NAME = "model.plan"
 SKIPPED_NAME = "skipped.json"  # in place of an engine that cannot be built here: {status, reason}
+
+# All that a run writes, and what else is never data where the dataset's folder is the project's own.
+OUTPUT_PATHS = (
+    *(PREPARED_DIR, WATCHED_PATH, ARTIFACTS_DIR, REPORTS_DIR, METRICS_DIR, RUNS_DIR),
+    *map(Path, ("predictions", "dvc_plots", "dvc.lock", "params.yaml")),
+)
 
 DEVICE_PATH = REPORTS_DIR / "device.json"
 BENCHMARK_PATH = REPORTS_DIR / "benchmark.json"

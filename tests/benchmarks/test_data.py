@@ -19,9 +19,10 @@ from benchmarks.data import (
     verdict,
     write_pictures,
 )
+from pipeline.data import prepared
 from pipeline.data.prepared import PreparedSplit
 
-FINE = Speed(training=70, decode_floor=100, ratio=0.7, image_floor=200, reading=90, cached=300)
+FINE = Speed(training=70, decode_floor=100, ratio=0.7, image_floor=200, reading=90, cached=300, hash_share=0.01)
 FLAT = Memory(images=(16, 128), resident_bytes=(400_000_000, 404_000_000), growth=0.01)
 
 
@@ -64,6 +65,20 @@ def test_speed_sees_a_slow_reader(pictures: Path, monkeypatch: pytest.MonkeyPatc
     assert after.ratio < 0.7 * before.ratio
 
 
+def test_hashes_that_take_long_are_seen(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = prepared.files_sha256
+
+    def slow(files: object) -> str:
+        for _ in range(200):
+            digest = real(files)
+        return digest
+
+    monkeypatch.setattr(prepared, "files_sha256", slow)
+    speed = measure_speed(pictures, (32, 64), rounds=3)
+    assert speed.hash_share > data.ALLOWED_HASH_SHARE
+    assert any("comparing hashes adds" in line for line in verdict({"JPEG": speed}, FLAT))
+
+
 def test_memory_sees_a_leak(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "WARM_UP_IMAGES", 8)
     resident_bytes(pictures, 8, (32, 64))
@@ -93,7 +108,7 @@ def test_verdict_lists_every_failure() -> None:
 def test_what_is_shown() -> None:
     text = show({"JPEG": FINE}, FLAT, (512, 1024), (1024, 2048))
     assert "512x1024 crops of 1024x2048 images" in text
-    assert text.splitlines()[2].split() == ["JPEG", "70.0", "100.0", "0.70", "90.0", "200.0", "300.0"]
+    assert text.splitlines()[2].split() == ["JPEG", "70.0", "100.0", "0.70", "90.0", "200.0", "300.0", "+1.0%"]
     assert "400 MB with 16 images, 404 MB with 128 (+1.0%)" in text
 
 

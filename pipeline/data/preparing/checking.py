@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.data.datasets.shared.dataset import Dataset, Pair
 from pipeline.data.datasets.shared.facts import LabelFacts
 from pipeline.data.datasets.shared.labels import UnreadableError
-from pipeline.data.prepared import Entry, label_sha256
+from pipeline.data.prepared import Entry, files_sha256
 from pipeline.data.preparing.image_notes import describe_mismatch, image_orientation
 from serving.contract.errors import UserError, shown
 from serving.images.decoding import decode_image
@@ -75,7 +75,7 @@ def check_pair(dataset: Dataset, pair: Pair) -> SoundPair | BadPair:
         image=_relative(pair.image, dataset.root),
         label=_relative(pair.label, dataset.root),
         image_sha256=hashlib.sha256(content).hexdigest(),
-        label_sha256=label_sha256(labels),
+        label_sha256=files_sha256(labels),
         height=facts.height,
         width=facts.width,
         sequence=None if pair.sequence is None else shown(pair.sequence),

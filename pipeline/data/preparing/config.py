@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pipeline.data.datasets import DATASETS
 from serving.contract.errors import did_you_mean
@@ -19,6 +20,8 @@ class PrepareConfig:
         root: the dataset's folder; may hold environment variables (`$CONTRAIL_CAMVID`) and `~`. None for a generated
             dataset.
         options: the dataset's own options (`pipeline/data/<dataset>.py`, `Options`).
+        hash: how `dvc repro` notices that files changed: by their names, sizes and `times`, which takes a second for
+            100,000 files, or by their `content`, which reads all of it every time.
         skip_unreadable: leave out pairs of which a file cannot be read, with a warning, instead of failing.
         threads: files decoded at once; the result does not depend on it.
     """
@@ -26,6 +29,7 @@ class PrepareConfig:
     dataset: str = "streets"
     root: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    hash: Literal["times", "content"] = "times"
     skip_unreadable: bool = False
     threads: int = 4
 

@@ -39,7 +39,8 @@ class TrainingBatches:
         workers: forked processes that decode and augment, two batches ahead each; 0 does it in this process.
 
     Raises:
-        UserError: the split is empty. While iterating: a file is gone or damaged, or a worker process died.
+        UserError: the split is empty. While iterating: a file is gone or not the one that was prepared, or a worker
+            process died.
     """
 
     def __init__(
@@ -137,11 +138,6 @@ class _BatchSource(Dataset[tuple[Tensor, Tensor] | str]):
     def _crop(self, iteration: int, position: int) -> tuple[Tensor, Tensor]:
         index = self._index(iteration * self._batch_size + position)
         image, label = self._cache.read(index)
-        if image.shape[:2] != label.shape:
-            raise UserError(
-                f"{self._split.name(index)}: the image is {image.shape[0]}x{image.shape[1]}, its label "
-                f"{label.shape[0]}x{label.shape[1]}; a file changed since it was prepared: run prepare again"
-            )
         return augment(image, label, Draw.random(self._config, self._stream(_CROP, iteration, position)), self._config)
 
     def _index(self, sample: int) -> int:

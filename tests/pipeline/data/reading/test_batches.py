@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.data import prepared
 from pipeline.data.datasets.folder.dataset import Folder
-from pipeline.data.prepared import Entry, PreparedSplit
+from pipeline.data.prepared import Entry, PreparedSplit, files_sha256
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from serving.contract.errors import UserError
@@ -23,6 +25,7 @@ PLAIN = AugmentConfig(crop=(12, 16), scale=(1.0, 1.0), flip_probability=0, brigh
 
 Batch = tuple[Tensor, Tensor]
 MakeSplit = Callable[..., PreparedSplit]
+sha256 = files_sha256
 
 
 @pytest.fixture
@@ -37,7 +40,9 @@ def make_split(tmp_path: Path) -> MakeSplit:
         for index in range(count):
             Image.fromarray(np.full((height, width, 3), 10 * index, np.uint8)).save(tmp_path / f"images/{index}.png")
             Image.fromarray(np.full((height, width), index, np.uint8)).save(tmp_path / f"labels/{index}.png")
-            entries.append(Entry(str(index), f"images/{index}.png", f"labels/{index}.png", "", "", height, width, None))
+            names = f"images/{index}.png", f"labels/{index}.png"
+            hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names]
+            entries.append(Entry(str(index), *names, *hashes, height, width, None))
         return PreparedSplit(Folder(tmp_path, {}), tmp_path, tuple(entries))
 
     return make
@@ -148,8 +153,47 @@ def test_a_damaged_file_is_one_clear_message(make_split: MakeSplit, workers: int
 def test_a_label_of_another_size_is_refused(make_split: MakeSplit, cache: int) -> None:
     split = make_split()
     Image.fromarray(np.zeros((20, 27), np.uint8)).save(split.root / "labels/2.png")
-    with pytest.raises(UserError, match="the image is 20x28, its label 20x27"):
+    with pytest.raises(UserError, match=r"labels/2\.png: not what was prepared"):
         collect(split, AugmentConfig(crop=(16, 24), cache_decoded_bytes=cache))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("cache", [0, 1 << 20])
+@pytest.mark.parametrize("which", ["images/2.png", "labels/2.png"])
+def test_a_file_that_is_not_the_prepared_one_is_refused(
+    make_split: MakeSplit, which: str, cache: int, workers: int
+) -> None:
+    """Of the same size and mode, so that only the hash can tell."""
+    split = make_split()
+    with Image.open(split.root / which) as picture:
+        Image.fromarray(np.full_like(np.asarray(picture), 1)).save(split.root / which)
+    with pytest.raises(
+        UserError, match=r"2\.png: not what was prepared .*: prepare again, with dvc repro or python -m"
+    ):
+        collect(split, AugmentConfig(crop=(16, 24), cache_decoded_bytes=cache), workers=workers)
+
+
+def test_every_file_is_hashed_once_and_again_when_it_changes(
+    make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, hashed = make_split(), []
+    monkeypatch.setattr(prepared, "files_sha256", lambda files: hashed.append(files[0][0].name) or sha256(files))
+    for _ in range(3):
+        for index in range(len(split)):
+            split.read_image(index), split.read_label(index)
+    assert len(hashed) == 2 * len(split)
+    os.utime(split.image_path(1), ns=(0, 0))
+    split.read_image(1)
+    assert hashed[2 * len(split) :] == ["1.png"]
+    split.label_paths(1)[0].write_bytes(split.label_paths(0)[0].read_bytes())
+    with pytest.raises(UserError, match="not what was prepared"):
+        split.read_label(1)
+
+
+def test_what_one_worker_hashed_the_others_need_not(make_split: MakeSplit) -> None:
+    split = make_split()
+    collect(split, AugmentConfig(crop=(16, 24), cache_decoded_bytes=0), workers=2)
+    assert (split._known != 0).all()  # set in the forked processes, seen here
 
 
 def test_a_killed_worker_is_the_users_message(make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch) -> None:
