@@ -25,7 +25,6 @@ PLAIN = AugmentConfig(crop=(12, 16), scale=(1.0, 1.0), flip_probability=0, brigh
 
 Batch = tuple[Tensor, Tensor]
 MakeSplit = Callable[..., PreparedSplit]
-sha256 = files_sha256
 
 
 @pytest.fixture
@@ -40,9 +39,9 @@ def make_split(tmp_path: Path) -> MakeSplit:
         for index in range(count):
             Image.fromarray(np.full((height, width, 3), 10 * index, np.uint8)).save(tmp_path / f"images/{index}.png")
             Image.fromarray(np.full((height, width), index, np.uint8)).save(tmp_path / f"labels/{index}.png")
-            names = f"images/{index}.png", f"labels/{index}.png"
-            hashes = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names]
-            entries.append(Entry(str(index), *names, *hashes, height, width, None))
+            names = (f"images/{index}.png", f"labels/{index}.png")
+            image, label = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names)
+            entries.append(Entry(str(index), names[0], names[1], image, label, height, width, None))
         return PreparedSplit(Folder(tmp_path, {}), tmp_path, tuple(entries))
 
     return make
@@ -177,7 +176,12 @@ def test_every_file_is_hashed_once_and_again_when_it_changes(
     make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split, hashed = make_split(), []
-    monkeypatch.setattr(prepared, "files_sha256", lambda files: hashed.append(files[0][0].name) or sha256(files))
+
+    def noted(files: list[tuple[Path, bytes]]) -> str:
+        hashed.append(files[0][0].name)
+        return files_sha256(files)
+
+    monkeypatch.setattr(prepared, "files_sha256", noted)
     for _ in range(3):
         for index in range(len(split)):
             split.read_image(index), split.read_label(index)
