@@ -22,7 +22,7 @@ from serving.contract.manifest import Manifest
 from serving.foreign.described import add_arguments, manifest_from, parse_size
 from serving.images.decoding import decode_image
 from serving.images.image_io import open_file
-from serving.inference.listing import LeftOut, list_images, summary
+from serving.images.listing import LeftOut, list_images, summary
 from serving.inference.marks import HEAD_BYTES, LEGEND, mark_of, read_mark, run_name
 from serving.inference.planning import OWN_RESULT, Job, plan, results_of_other_runs
 from serving.inference.results import ResultWriter

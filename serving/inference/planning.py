@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serving.contract.errors import UserError, shown
-from serving.inference.listing import LeftOut, ListedImage
+from serving.images.listing import LeftOut, ListedImage
 from serving.inference.marks import ENDINGS, LEGEND, read_mark
 
 OWN_RESULT = "a result of an earlier run"

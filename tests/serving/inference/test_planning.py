@@ -10,8 +10,8 @@ from PIL import Image
 
 from serving.contract.errors import UserError
 from serving.images.image_io import write_image, write_mask
+from serving.images.listing import ListedImage, list_images
 from serving.inference import planning
-from serving.inference.listing import ListedImage, list_images
 from serving.inference.marks import ENDINGS, mark_text
 from serving.inference.planning import plan, results_of_other_runs
 

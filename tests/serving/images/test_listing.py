@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from serving.contract.errors import UserError
-from serving.inference.listing import MAX_WAYS, list_images, summary
+from serving.images.listing import MAX_WAYS, list_images, summary
 
 
 @pytest.fixture
