@@ -23,7 +23,7 @@ from export.artifacts.onnx_int8.export import quantised
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.onnx_int8.sensitivity import held_out_miou
 from export.artifacts.shared.single_precision import build_model
-from pipeline.data.prepared import Prepared, load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared, resolve_root
 from pipeline.layout.paths import ARTIFACTS_DIR, PREPARED_DIR
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.network.weights import SegmentorInfo, load_segmentor

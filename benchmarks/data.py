@@ -28,9 +28,9 @@ import torch
 from PIL import Image
 
 from pipeline.data.datasets.folder.dataset import Folder
+from pipeline.data.datasets.shared.prepared import Entry, PreparedSplit
 from pipeline.data.datasets.streets.dataset import Streets
 from pipeline.data.datasets.streets.scenes.render import render_street
-from pipeline.data.prepared import Entry, PreparedSplit
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from serving.contract.errors import run_command

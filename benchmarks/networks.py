@@ -12,7 +12,7 @@ from pathlib import Path
 from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
 from export.targets.artifact_config import ArtifactConfig
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.models.network.config import ModelConfig

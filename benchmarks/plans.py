@@ -23,7 +23,7 @@ from export.plans.compilation import compile_plan, import_package
 from export.targets.artifact_config import ArtifactConfig
 from export.targets.limits import precision_limits
 from export.targets.plan_build import PlanBuild
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from serving.contract.errors import UserError, run_command

@@ -21,7 +21,7 @@ from export.checks.examination.reference import Reference
 from export.checks.verification import run_checks
 from export.report.config import GateConfig
 from pipeline.compute.devices import select_device
-from pipeline.data.prepared import PreparedSplit, load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import PreparedSplit, load_prepared, resolve_root
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.layout.paths import PREPARED_DIR, stripped_dir
 from pipeline.models.network.weights import load_segmentor

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.training.checkpoints import load_trainee
 from serving.contract.command import program_name

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pipeline.compute.devices import use_threads
 from pipeline.compute.random_streams import stream_seed
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.layout.branches import branch_name
 from pipeline.losses.shared.term import LossTerm

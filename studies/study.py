@@ -28,7 +28,7 @@ import torch
 
 from export.latency.config import CertifyConfig
 from export.targets.sections import branch_entries, fill_in
-from pipeline.data.prepared import Prepared, PreparedSplit, load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit, load_prepared, resolve_root
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from pipeline.evaluation.inference import segmentor_predictor

@@ -17,7 +17,7 @@ from export.checks.examination.reference import Reference
 from export.checks.running.agreement import disagreement
 from export.checks.static.precision import measured_precision
 from export.targets.config import TargetConfig
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, miou_difference
 from pipeline.layout.paths import SKIPPED_NAME
 from serving.contract.errors import UnavailableError, UserError

@@ -11,7 +11,7 @@ from export.latency.engines import working_engines
 from export.latency.paired_latency import save_samples
 from export.records.expected import expected_targets
 from export.records.recorded import load_verified
-from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.paths import BENCHMARK_PATH, DEVICE_PATH, PREPARED_DIR, SAMPLES_PATH
 from pipeline.params import load_params
 from serving.contract.command import program_name

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from export.plans.compilation import TIMING_CACHE_NAME, compile_plan
-from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import MODEL_NAME, PREPARED_DIR, SKIPPED_NAME, artifact_dir
 from pipeline.params import load_params

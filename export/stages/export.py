@@ -7,7 +7,7 @@ import sys
 
 from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
-from pipeline.data.prepared import Prepared, load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import PREPARED_DIR, artifact_dir, stripped_dir
 from pipeline.models.network.weights import load_segmentor

@@ -10,7 +10,7 @@ from export.checks.examination.reference import Reference
 from export.checks.verification import EngineTarget, verify_branch
 from export.targets.engines import engine_path
 from pipeline.compute.devices import select_device
-from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_path
 from pipeline.models.network.weights import load_segmentor

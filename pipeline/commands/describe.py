@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from pipeline.data.datasets import DATASETS
-from pipeline.data.prepared import resolve_root
+from pipeline.data.datasets.shared.prepared import resolve_root
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.models.costs import (
     ModuleCosts,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compute.devices import select_device, use_threads
-from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.layout.arguments import add_branch_arguments, named_branch

@@ -26,7 +26,7 @@ from serving.contract.errors import UserError
 from serving.contract.files import write_atomically
 
 if TYPE_CHECKING:
-    from pipeline.data.prepared import PreparedSplit
+    from pipeline.data.datasets.shared.prepared import PreparedSplit
 
 UInt8 = NDArray[np.uint8]
 Predict = Callable[[UInt8], UInt8]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.data.prepared import load_prepared, resolve_root
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import (
     PREPARED_DIR,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.compute.devices import autocast_dtype, keep_large_depthwise_in_float32, select_device, use_threads
 from pipeline.compute.random_streams import stream_seed
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.evaluation import evaluate

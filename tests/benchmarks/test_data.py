@@ -19,8 +19,8 @@ from benchmarks.data import (
     verdict,
     write_pictures,
 )
-from pipeline.data import prepared
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared import prepared
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 
 FINE = Speed(training=70, decode_floor=100, ratio=0.7, image_floor=200, reading=90, cached=300, hash_share=0.01)
 FLAT = Memory(images=(16, 128), resident_bytes=(400_000_000, 404_000_000), growth=0.01)

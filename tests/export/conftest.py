@@ -20,7 +20,7 @@ from export.checks.examination.context import CheckContext
 from export.checks.examination.images import scene
 from export.checks.examination.reference import Reference
 from export.report.config import GateConfig
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.inference import segmentor_predictor

@@ -18,7 +18,7 @@ import export.stages.gate
 import export.stages.report
 import pipeline.stages.prepare
 from export.report.report import TARGET_KEYS
-from pipeline.data.prepared import content_sha256
+from pipeline.data.datasets.shared.prepared import content_sha256
 from pipeline.evaluation.evaluation import Evaluation
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, Manifest, write_sidecar

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.models.network.config import ModelConfig

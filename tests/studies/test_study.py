@@ -13,7 +13,7 @@ import torch
 from pipeline.data.datasets.camvid.dataset import CamVid
 from pipeline.data.datasets.folder.dataset import Folder
 from pipeline.data.datasets.shared.camvid import sequence_of
-from pipeline.data.prepared import Entry, PreparedSplit
+from pipeline.data.datasets.shared.prepared import Entry, PreparedSplit
 from pipeline.layout.branches import methods_of
 from serving.contract.errors import UserError
 from studies import gradients as study_gradients

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.prepared import Prepared, PreparedSplit
+from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit
 from pipeline.evaluation.metrics import confusion_matrix
 from serving.contract.errors import UserError
 from serving.images.geometry import Placement, place, restore

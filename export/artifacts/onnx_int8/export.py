@@ -13,7 +13,7 @@ from export.artifacts.onnx_int8.sensitivity import Selection, select
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.model_file import write_engine
 from export.artifacts.shared.single_precision import build_model
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.models.network.segmentor import Segmentor
 from serving.contract.errors import UserError
 

@@ -22,7 +22,7 @@ from export.checks.examination.images import Batch, ShapeRange, image_batches
 from export.checks.examination.reference import Reference
 from export.graph.deploy import LOGITS_NAME
 from export.graph.inner_logits import expose_logits
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from serving.contract.errors import UserError
 from serving.contract.files import write_atomically

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from export.checks.examination.deviation import UInt8
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from serving.images.geometry import place
 from serving.runtimes.runtime import Runtime
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.checks.examination.deviation import Float32, UInt8
 from export.checks.examination.tf32 import tf32_products
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.models.network.segmentor import Segmentor, upsample

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.data.datasets.shared.dataset import SPLITS, Pair
 from pipeline.data.datasets.shared.facts import Findings, listed
 from pipeline.data.datasets.shared.names import composed
-from pipeline.data.prepared import Entry
+from pipeline.data.datasets.shared.prepared import Entry
 from serving.contract.errors import shown
 
 Int64 = NDArray[np.int64]

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.data.datasets.shared.dataset import Dataset, Pair
 from pipeline.data.datasets.shared.facts import LabelFacts
 from pipeline.data.datasets.shared.labels import UnreadableError
-from pipeline.data.prepared import Entry, files_sha256
+from pipeline.data.datasets.shared.prepared import Entry, files_sha256
 from pipeline.data.preparing.image_notes import describe_mismatch, image_orientation
 from serving.contract.errors import UserError, shown
 from serving.images.decoding import decode_image

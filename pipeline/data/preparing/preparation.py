@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
 from pipeline.data.datasets.shared.facts import Findings
-from pipeline.data.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
+from pipeline.data.datasets.shared.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
 from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap
 from pipeline.data.preparing.checking import SoundPair, check_pair
 from pipeline.data.preparing.config import PrepareConfig

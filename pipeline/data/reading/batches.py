@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.data.reading.allocator import keep_freed_memory
 from pipeline.data.reading.augmentation import Draw, augment
 from pipeline.data.reading.config import AugmentConfig

@@ -8,7 +8,7 @@ import multiprocessing
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.prepared import PreparedSplit
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 
 
 class DecodedCache:

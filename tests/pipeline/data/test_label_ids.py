@@ -23,7 +23,7 @@ from pipeline.data.datasets.pascal_context.dataset import PascalContext
 from pipeline.data.datasets.shared.dataset import Dataset
 from pipeline.data.datasets.shared.labels import LabelError
 from pipeline.data.datasets.shared.palettes import voc_colours
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.labels import UnreadableError
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError

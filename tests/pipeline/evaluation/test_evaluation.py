@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data.prepared import Prepared, PreparedSplit
+from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit
 from pipeline.evaluation.config import EvaluateConfig, InferenceProtocol
 from pipeline.evaluation.evaluation import Evaluation, evaluate, miou_difference
 from pipeline.evaluation.inference import segmentor_predictor

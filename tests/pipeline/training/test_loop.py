@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from pipeline.evaluation.config import EvaluateConfig

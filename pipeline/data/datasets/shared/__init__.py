@@ -1,1 +1,1 @@
-"""What datasets share: their interface, the decoding of labels, palettes."""
+"""What datasets share: their interface, the decoding of labels, palettes, and how a prepared one is read."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export.artifacts.onnx_int8.calibration import CalibrationImages, choose, confusions
-from pipeline.data.prepared import Entry, Prepared, PreparedSplit
+from pipeline.data.datasets.shared.prepared import Entry, Prepared, PreparedSplit
 from serving.contract.errors import UserError
 
 

@@ -15,7 +15,7 @@ from export.artifacts.onnx_int8.export import export
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.shared.exporter import ExportContext
 from export.checks.examination.images import scene
-from pipeline.data.prepared import load_prepared
+from pipeline.data.datasets.shared.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.models.network.config import ModelConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.prepared import load_prepared
+from pipeline.data.datasets.shared.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.data import prepared
 from pipeline.data.datasets.folder.dataset import Folder
-from pipeline.data.prepared import Entry, PreparedSplit, files_sha256
+from pipeline.data.datasets.shared import prepared
+from pipeline.data.datasets.shared.prepared import Entry, PreparedSplit, files_sha256
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from serving.contract.errors import UserError

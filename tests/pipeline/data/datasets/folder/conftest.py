@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.prepared import Prepared, load_prepared
+from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import Preparation, prepare
 

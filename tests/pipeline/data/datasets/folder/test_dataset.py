@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.datasets.folder.classes import distinct_colour
 from pipeline.data.datasets.folder.dataset import Folder, deal
-from pipeline.data.prepared import load_prepared
+from pipeline.data.datasets.shared.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[import-not-found]
 from PIL import Image
 
+from pipeline.data.datasets.shared.prepared import load_prepared
 from pipeline.data.datasets.streets.dataset import Streets, write_image, write_label
 from pipeline.data.datasets.streets.scenes.classes import CLASSES, SKY, VOID
 from pipeline.data.datasets.streets.scenes.render import render_street
-from pipeline.data.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.metrics import confusion_matrix, mean_iou
