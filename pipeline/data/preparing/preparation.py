@@ -25,6 +25,7 @@ from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, fi
 from pipeline.data.preparing.checking import SoundPair, check_pair
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
+from pipeline.data.preparing.subsets import choose
 from serving.contract.errors import UserError
 
 MAX_LISTED = 1000
@@ -115,8 +116,9 @@ def _check(dataset: Dataset, config: PrepareConfig, strict: bool, bar: Progress)
         if pairs[split] and not checked[split] and not findings.problems:
             findings.problem("empty split", f"{split}: none of its {len(pairs[split])} pairs can be read")
     everything = [pair for split in SPLITS for pair in checked[split]]
-    entries = {split: [pair.entry for pair in checked[split]] for split in SPLITS}
     dataset.settle([pair.facts for pair in everything], findings)
+    checked = choose(dataset.options, checked, findings)
+    entries = {split: [pair.entry for pair in checked[split]] for split in SPLITS}
     judge_image_notes(((pair.entry.name, pair.image_notes) for pair in everything), findings)
     judge_orientations(
         ((one.entry.name, one.entry.size, one.orientation, one.facts.orientation) for one in everything), findings

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.camvid import CLASSES as CLASSES_11
 from pipeline.data.datasets.shared.camvid import seconds_of, sequence_of
-from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
+from pipeline.data.datasets.shared.dataset import (
+    Dataset,
+    Pair,
+    SubsetOptions,
+    list_files,
+    missing_folders,
+    pair_by_name,
+)
 from pipeline.data.datasets.shared.label_files import read_colour_image
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour, ColourTable
 
@@ -62,7 +69,7 @@ _FRAME = re.compile(r"_f?(\d+)$")
 
 
 @dataclass(frozen=True)
-class CamVid32Options:
+class CamVid32Options(SubsetOptions):
     """How the colours are read.
 
     Attributes:

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.arrays import read_matlab_label
-from pipeline.data.datasets.shared.dataset import Dataset, Pair, list_files, missing_folders, pair_by_name
+from pipeline.data.datasets.shared.dataset import (
+    Dataset,
+    Pair,
+    SubsetOptions,
+    list_files,
+    missing_folders,
+    pair_by_name,
+)
 from pipeline.data.datasets.shared.label_files import read_index_image
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.shared.palettes import voc_colours
@@ -60,7 +67,7 @@ CLASSES = {index: name for index, name in NAMES.items() if name not in UNUSED}
 
 
 @dataclass(frozen=True)
-class CocoStuffOptions:
+class CocoStuffOptions(SubsetOptions):
     """Which release.
 
     Attributes:

@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.data.datasets.shared.dataset import SubsetOptions
 from serving.contract.schema import Require
 
 
 @dataclass(frozen=True)
-class FolderOptions:
+class FolderOptions(SubsetOptions):
     """How a folder is split, and how its labels are read.
 
     Attributes:
@@ -35,8 +36,9 @@ class FolderOptions:
     transparent: Literal["refuse", "void"] = "refuse"
     mat_variable: str | None = None
 
-    def __post_init__(self) -> None:
-        require = Require()
+    def check(self, require: Require) -> None:
+        """See `SubsetOptions.check`."""
+        super().check(require)
         require(0 < self.val_fraction < 1, f"val_fraction: expected between 0 and 1, got {self.val_fraction}")
         require(0 <= self.test_fraction < 1, f"test_fraction: expected in [0, 1), got {self.test_fraction}")
         require(
@@ -57,4 +59,3 @@ class FolderOptions:
             all(0 <= part <= 255 for colour in self.void_colours for part in colour),
             f"void_colours: expected [red, green, blue] up to 255 each, got {[list(one) for one in self.void_colours]}",
         )
-        require.done()

@@ -15,7 +15,7 @@ from pipeline.data.datasets.shared.facts import Findings, LabelFacts
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
 from pipeline.data.datasets.shared.names import relative_name
 from serving.contract.errors import UserError
-from serving.contract.schema import Problems, build
+from serving.contract.schema import Problems, Require, build
 
 LabelFile = tuple[Path, bytes | None]
 """A label file with its bytes, or None where they are not read yet."""
@@ -50,8 +50,30 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class NoOptions:
-    """The options of a dataset that has none."""
+class SubsetOptions:
+    """Options of every dataset: which training images are trained on. By default all, and its splits are its own.
+
+    Attributes:
+        hold_out: a recording of the training images that is not trained on; its images are val then, in place of the
+            dataset's own. To choose settings with, one recording after the other.
+        train_images: how many of the training images (without a held-out recording) are trained on; null for all.
+        subset_seed: which ones. Of one seed, fewer are among more.
+    """
+
+    hold_out: str | None = None
+    train_images: int | None = None
+    subset_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require = Require()
+        self.check(require)
+        require.done()
+
+    def check(self, require: Require) -> None:
+        """Note what is wrong with the options; a dataset with others beside these adds what is wrong with them."""
+        if self.train_images is not None:
+            require(self.train_images >= 1, f"train_images: expected at least 1, got {self.train_images}")
+        require(self.subset_seed >= 0, f"subset_seed: expected at least 0, got {self.subset_seed}")
 
 
 class Dataset(ABC):
@@ -65,7 +87,7 @@ class Dataset(ABC):
         UserError: unknown or mistyped options, all at once.
     """
 
-    Options: ClassVar[type[Any]] = NoOptions
+    Options: ClassVar[type[SubsetOptions]] = SubsetOptions
     generated: ClassVar[bool] = False
     """Whether the dataset makes its own files (`generate`) instead of reading the user's."""
 

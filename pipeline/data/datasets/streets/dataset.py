@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair, list_files, missing_folders, pair_by_name
+from pipeline.data.datasets.shared.dataset import (
+    SPLITS,
+    Dataset,
+    Pair,
+    SubsetOptions,
+    list_files,
+    missing_folders,
+    pair_by_name,
+)
 from pipeline.data.datasets.shared.label_files import read_index_image
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, LabelTable
 from pipeline.data.datasets.streets.scenes.classes import CLASSES, VOID
@@ -22,7 +30,7 @@ MIN_SIZE, MAX_SIZE = 32, 4096
 
 
 @dataclass(frozen=True)
-class StreetsOptions:
+class StreetsOptions(SubsetOptions):
     """How many streets, how large, and which.
 
     Attributes:
@@ -41,14 +49,14 @@ class StreetsOptions:
     width: int = 256
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        require = Require()
+    def check(self, require: Require) -> None:
+        """See `SubsetOptions.check`."""
+        super().check(require)
         for name, least in (("train", 1), ("val", 1), ("test", 0), ("seed", 0)):
             require(getattr(self, name) >= least, f"{name}: expected at least {least}, got {getattr(self, name)}")
         for name in ("height", "width"):
             size = getattr(self, name)
             require(MIN_SIZE <= size <= MAX_SIZE, f"{name}: expected {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
-        require.done()
 
 
 class Streets(Dataset):
