@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.prepared import load_prepared
+from pipeline.data.datasets.shared.prepared import load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError
