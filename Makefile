@@ -10,6 +10,8 @@ TORCH_INDEX ?=
 # What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
 LOCKED := $(foreach extra,cpu gpu tensorrt-rtx dev,--extra $(extra))
 UV := uv==0.13.9
+# Further arguments of pytest: make test PYTEST='-n 2 --cov'
+PYTEST ?=
 
 # Two spinning threads on a busy machine are 20 times slower than one.
 export OMP_WAIT_POLICY := PASSIVE
@@ -41,10 +43,10 @@ repro: install  ## run the pipeline on the dataset that params.yaml names
 	dvc repro
 
 test: install  ## the quick test suite
-	OMP_NUM_THREADS=1 python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' $(PYTEST)
 
 test-all: install  ## every test
-	OMP_NUM_THREADS=1 python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest $(PYTEST)
 
 lint: install  ## ruff, mypy --strict, import-linter
 	ruff check .
