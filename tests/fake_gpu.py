@@ -8,9 +8,12 @@ the runtime waits before it reads, keeps addresses and shapes together, replays 
 
 import ctypes
 import enum
+import json
+import threading
 import types
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -32,9 +35,10 @@ class FakeCuda(types.ModuleType):
 
     cudaStreamNonBlocking = 1
 
-    def __init__(self, capability=(8, 9), devices=1):
+    def __init__(self, capability=(8, 9), devices=1, name=b"Fake GPU"):
         super().__init__("cuda.bindings.runtime")
-        self.devices, self.capability = devices, capability
+        self.devices, self.capability, self.name = devices, capability, name
+        self.chosen, self.owners = {}, {}  # thread -> device, stream -> device
         self.memory, self.handles = {}, set()
         self.pending, self.recording = [], None
         self.launches = self.clock = self.streams = 0
@@ -58,11 +62,12 @@ class FakeCuda(types.ModuleType):
         return self.cudaError_t(0), status.name.encode()
 
     def cudaSetDevice(self, device):
+        self.chosen[threading.get_ident()] = device
         return (self.cudaError_t(0),)
 
     def cudaGetDeviceProperties(self, device):
         major, minor = self.capability
-        return self.cudaError_t(0), types.SimpleNamespace(name=b"Fake GPU", major=major, minor=minor)
+        return self.cudaError_t(0), types.SimpleNamespace(name=self.name, major=major, minor=minor)
 
     def allocate(self, size, *_):
         block = (ctypes.c_uint8 * size)(*[0xAA] * min(size, 64))
@@ -82,6 +87,7 @@ class FakeCuda(types.ModuleType):
         assert flags == self.cudaStreamNonBlocking
         self.streams += 1
         self.handles.add(self.streams)
+        self.owners[self.streams] = self.chosen[threading.get_ident()]
         return self.cudaError_t(0), self.streams
 
     def cudaStreamDestroy(self, stream):
@@ -92,7 +98,11 @@ class FakeCuda(types.ModuleType):
         assert size <= len(block)
         return np.frombuffer(block, np.uint8)[:size]
 
+    def require_device(self, stream):
+        assert self.owners[stream] == self.chosen[threading.get_ident()], "a stream of another GPU than the chosen one"
+
     def cudaMemcpyAsync(self, target, source, size, kind, stream):
+        self.require_device(stream)
         self.view(target, size), self.view(source, size)
         self.submit(lambda: np.copyto(self.view(target, size), self.view(source, size)))
         return (self.cudaError_t(0),)
@@ -138,7 +148,7 @@ class FakeCuda(types.ModuleType):
 
 
 class FakeTensorRT(types.ModuleType):
-    """`tensorrt_rtx` whose plans are ONNX files behind a magic word."""
+    """`tensorrt_rtx` or `tensorrt`; plans are ONNX files behind a magic word."""
 
     MAGIC = b"PLAN"
 
@@ -151,18 +161,33 @@ class FakeTensorRT(types.ModuleType):
         EAGER = 1
         NONE = 2
 
+    class BuilderFlag(enum.Enum):
+        TF32 = 0
+
+    class NetworkDefinitionCreationFlag(enum.IntEnum):
+        EXPLICIT_BATCH = 0
+        STRONGLY_TYPED = 1
+
+    class ProfilingVerbosity(enum.Enum):
+        DETAILED = 2
+
+    class LayerInformationFormat(enum.Enum):
+        JSON = 1
+
     class ILogger:
         class Severity(enum.Enum):
             INTERNAL_ERROR = 0
             ERROR = 1
             WARNING = 2
 
-    def __init__(self, cuda, version="1.7.1.116"):
-        super().__init__("tensorrt_rtx")
+    def __init__(self, cuda, package="tensorrt_rtx", version="1.7.1.116"):
+        super().__init__(package)
         self.__version__ = version
         self.cuda, self.deserialised, self.captures = cuda, 0, True
         self.failures = iter(())  # whether the next runs fail, after they have enqueued something
         self.nptype = lambda dtype: np.dtype(dtype)
+        self.compiled = 0  # kernels that contexts of TensorRT-RTX have compiled, one for each shape
+        self.builders = []
         library = self
 
         class Runtime:
@@ -178,6 +203,8 @@ class FakeTensorRT(types.ModuleType):
                 return FakeEngine(library, content[len(library.MAGIC) :])
 
         self.Runtime = Runtime
+        self.Builder = lambda log: FakeBuilder(self)
+        self.OnnxParser = FakeParser
 
 
 class FakeEngine:
@@ -204,11 +231,135 @@ class FakeEngine:
         return (self.inputs | self.outputs)[name].shape
 
     def create_runtime_config(self):
-        return types.SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=None)
+        return FakeRuntimeConfig(self.library)
+
+    def create_engine_inspector(self):
+        return types.SimpleNamespace(get_engine_information=lambda _: "{}")
 
     def create_execution_context(self, config=None):
         self.config = config
         return FakeContext(self)
+
+
+class FakeRuntimeConfig:
+    """The runtime configuration of TensorRT-RTX, whose cache holds the shapes that were compiled for."""
+
+    def __init__(self, library):
+        self.library, self.cache = library, None
+        self.dynamic_shapes_kernel_specialization_strategy = None
+
+    def create_runtime_cache(self):
+        return FakeRuntimeCache(self.library)
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        return True
+
+    def compile(self, shape):
+        shapes = set() if self.cache is None else self.cache.shapes
+        if shape not in shapes:
+            self.library.compiled += 1
+            shapes.add(shape)
+
+
+class FakeRuntimeCache:
+    """An IRuntimeCache: refuses what is damaged, or of another version or GPU."""
+
+    def __init__(self, library):
+        self.origin = [library.__version__, library.cuda.name.decode()]
+        self.shapes = set()
+
+    def deserialize(self, blob):
+        try:
+            origin, shapes = json.loads(blob)
+        except ValueError:
+            return False
+        if origin != self.origin:
+            return False
+        self.shapes |= {tuple(shape) for shape in shapes}
+        return True
+
+    def serialize(self):
+        return json.dumps([self.origin, sorted(self.shapes)]).encode()
+
+
+class FakeBuilder:
+    """An IBuilder that times a kernel for every kind of node, with a result that is never the same twice."""
+
+    def __init__(self, library):
+        self.library = library
+        library.builders.append(self)
+
+    def create_network(self, flags):
+        self.network = types.SimpleNamespace(flags=flags, num_layers=0)
+        return self.network
+
+    def create_builder_config(self):
+        self.config = FakeBuilderConfig([self.library.__version__, self.library.cuda.name.decode()])
+        return self.config
+
+    def create_optimization_profile(self):
+        return types.SimpleNamespace(set_shape=lambda *_: None)
+
+    def build_serialized_network(self, network, config):
+        self.device = self.library.cuda.chosen[threading.get_ident()]
+        model = onnx.load_from_string(network.content)
+        times = config.cache.times
+        for node in model.graph.node:
+            times.setdefault(node.op_type, float(np.random.default_rng().random()))
+        self.kernels = {node.op_type: times[node.op_type] for node in model.graph.node}
+        return FakeTensorRT.MAGIC + network.content
+
+
+class FakeBuilderConfig:
+    """An IBuilderConfig."""
+
+    def __init__(self, origin):
+        self.origin, self.flags, self.cache = origin, {FakeTensorRT.BuilderFlag.TF32}, None
+
+    def clear_flag(self, flag):
+        self.flags.discard(flag)
+
+    def get_flag(self, flag):
+        return flag in self.flags
+
+    def add_optimization_profile(self, profile):
+        return 0
+
+    def create_timing_cache(self, blob):
+        return FakeTimingCache(self.origin, blob)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        fits = cache.origin == self.origin
+        if fits:
+            self.cache = cache
+        return fits
+
+    def get_timing_cache(self):
+        return self.cache
+
+
+class FakeTimingCache:
+    """An ITimingCache; the order of its entries in a file is any."""
+
+    def __init__(self, origin, blob):
+        self.origin, self.times = json.loads(blob) if blob else (origin, {})
+
+    def serialize(self):
+        names = list(self.times)
+        np.random.default_rng().shuffle(names)
+        return json.dumps([self.origin, {name: self.times[name] for name in names}]).encode()
+
+
+class FakeParser:
+    """An OnnxParser that keeps what it is given."""
+
+    def __init__(self, network, log):
+        self.network = network
+
+    def parse(self, content):
+        self.network.content = content
+        return True
 
 
 class FakeContext:
@@ -219,6 +370,8 @@ class FakeContext:
 
     def set_input_shape(self, name, shape):
         self.shape = tuple(shape)
+        if self.engine.config is not None:
+            self.engine.config.compile(self.shape)
         self.addresses = {}
         return True
 
@@ -246,21 +399,22 @@ class FakeContext:
             for output, values in zip(self.engine.outputs, results, strict=True):
                 np.copyto(cuda.view(addresses[output], sizes[output]), values.reshape(-1))
 
+        cuda.require_device(stream)
         cuda.submit(run)
         return not next(self.engine.library.failures, False)
 
 
 @pytest.fixture
 def fake_gpu(monkeypatch):
-    """Put the stand-ins in the place of cuda-python and tensorrt_rtx; returns both."""
+    """Put the stand-ins in the place of cuda-python and tensorrt_rtx, or another `package`; returns both."""
 
-    def install(**options):
+    def install(package="tensorrt_rtx", version="1.7.1.116", **options):
         cuda = FakeCuda(**options)
-        library = FakeTensorRT(cuda)
+        library = FakeTensorRT(cuda, package, version)
         for name in ("cuda", "cuda.bindings"):
             monkeypatch.setitem(__import__("sys").modules, name, types.ModuleType(name))
         monkeypatch.setitem(__import__("sys").modules, "cuda.bindings.runtime", cuda)
-        monkeypatch.setitem(__import__("sys").modules, "tensorrt_rtx", library)
+        monkeypatch.setitem(__import__("sys").modules, package, library)
         return cuda, library
 
     return install

@@ -138,6 +138,11 @@ def test_nothing_reruns_when_nothing_changed_or_new_rooms_came_with_their_regist
     assert project.repro() == set()
 
 
+def test_what_a_runtime_compiles_beside_a_plan_makes_nothing_stale(project: Project) -> None:
+    project.append("artifacts/pixel_contrast-s0/tensorrt_fp16/model.plan.runtime-cache", "kernels")
+    assert project.repro() == set()
+
+
 @pytest.mark.slow
 def test_a_new_method_makes_nothing_stale_before_it_has_a_branch(project: Project) -> None:
     values = project.params()

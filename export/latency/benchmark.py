@@ -19,6 +19,7 @@ from export.latency.paired_latency import Comparison, PairPlan, PairSamples, mea
 from export.machine import load as machine
 from pipeline.evaluation.intervals import confidence_per_look, equivalence
 from serving.contract.errors import UserError
+from serving.runtimes.tensorrt.plan import PlanDetails
 
 SCHEMA = 1
 CONTROL = "control"
@@ -158,10 +159,11 @@ def _plan_comparisons(
         )
         if method != certify.baseline and shared:
             plans.append((method, shared))
+    reasons = {name: _timed_apart(variants) for name, variants in plans}
     entries = {
         name: {
-            "status": "ok",
-            "reason": None,
+            "status": "ok" if reasons[name] is None else "failed",
+            "reason": reasons[name],
             "target": certify.target,
             "baseline": certify.baseline,
             "engines": [
@@ -170,7 +172,27 @@ def _plan_comparisons(
         }
         for name, variants in plans
     }
-    return plans, entries
+    return [plan for plan in plans if reasons[plan[0]] is None], entries
+
+
+def _timed_apart(variants: Sequence[tuple[Engine, Engine]]) -> str | None:
+    """Why the plans of a comparison may have other kernels for equal graphs; None where they have not."""
+    for first, second in variants:
+        caches = [_timing_cache(engine) for engine in (first, second)]
+        if caches[0] != caches[1]:
+            return (
+                f"{first.name} and {second.name}: TensorRT chose their kernels by different measurements "
+                f"(timing caches {' and '.join(str(cache)[:16] for cache in caches)}); compile both again"
+            )
+    return None
+
+
+def _timing_cache(engine: Engine) -> object:
+    """SHA-256 of the timing cache that a TensorRT plan was built with; None for other engines."""
+    manifest = engine.manifest()
+    if manifest.kind != "tensorrt":
+        return None
+    return PlanDetails.of(manifest, engine.path).extra.get("timing_cache_sha256")
 
 
 def _compare(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib
 import json
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from export.plans.profile import plan_profile
+from export.plans.timing_cache import TimingCaches
 from export.targets.plan_build import PlanBuild
 from pipeline.layout.paths import PLAN_NAME
 from serving.contract.errors import UnavailableError, UserError
@@ -26,7 +26,6 @@ from serving.contract.manifest import verify_sidecar, write_sidecar
 from serving.runtimes.tensorrt.cuda import Cuda
 from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, Profile, error_log
 
-TIMING_CACHE_NAME = "timing.cache"
 INSPECTION_NAME = "inspection.json"
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
@@ -42,17 +41,17 @@ def compile_plan(
     name: str,
     build: PlanBuild,
     sizes: Callable[[], Collection[tuple[int, int]]],
-    cache: bytes = b"",
+    timings: TimingCaches,
 ) -> Path:
     """Build a plan and its manifest.
 
     Args:
         onnx_path: an exported ONNX artefact with its manifest beside it.
-        folder: an existing folder for the plan, its manifest, `inspection.json` and the timing cache.
+        folder: an existing folder for the plan, its manifest and `inspection.json`.
         name: of the target.
         build: package, GPUs and input shapes.
         sizes: gives height and width of the dataset's images, in pixels, for the shapes that `build` does not name.
-        cache: of an earlier build on this GPU: measured kernels are not measured again.
+        timings: of this machine: what was timed for one graph is not timed again for another of equal structure.
 
     Returns:
         Path of the plan. Its bytes differ from build to build; the manifest names what it was made of.
@@ -67,7 +66,7 @@ def compile_plan(
         raise UserError(f"build.tf32: only for artifacts in fp32, {onnx_path} is in {source.precision}")
     library = import_package(build.package)
     profile = plan_profile(build, source.input, sizes)
-    capabilities = _capabilities(library.__name__, build)
+    capabilities, gpu = _capabilities(library.__name__, build)
     log = error_log(library)
     builder = library.Builder(log)
     network = builder.create_network(0)
@@ -79,14 +78,16 @@ def compile_plan(
     if build.workspace_mebibytes is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, build.workspace_mebibytes * 2**20)
     _add_profile(builder, config, source.input.name, profile)
-    is_rtx = library.__name__ == "tensorrt_rtx"
-    if is_rtx:
+    timing_cache = None
+    if library.__name__ == "tensorrt_rtx":
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):
             member = getattr(library.ComputeCapability, f"SM{capability.replace('.', '')}")
             config.set_compute_capability(member, index)
-    elif not config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False):
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)  # of another GPU or version
+    else:
+        structure = source.details.get("structure_sha256", source.sha256)
+        timing_cache = timings.of(library, gpu, str(structure))
+        timing_cache.attach(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise UserError(f"{onnx_path}: {_title(library)} cannot build it:{_listed(log.errors)}")
@@ -97,12 +98,8 @@ def compile_plan(
         "onnx_sha256": file_sha256(onnx_path),
         "layers": layers,
         # TensorRT-RTX measures on the machine that runs the plan; it has no timing cache when building.
-        "timing_cache_sha256": None,
+        "timing_cache_sha256": None if timing_cache is None else timing_cache.keep(config),
     }
-    if not is_rtx:
-        timings = bytes(config.get_timing_cache().serialize())
-        write_atomically(folder / TIMING_CACHE_NAME, timings)
-        extra["timing_cache_sha256"] = hashlib.sha256(timings).hexdigest()
     details = PlanDetails(library.__name__, library.__version__, capabilities, profile, extra)
     manifest = dataclasses.replace(
         source,
@@ -129,8 +126,9 @@ def import_package(package: str) -> Any:
     raise UnavailableError(f"{distributions} is not installed: {extras}")
 
 
-def _capabilities(package: str, build: PlanBuild) -> tuple[str, ...]:
-    """The GPUs to build for: those named, else the one here."""
+def _capabilities(package: str, build: PlanBuild) -> tuple[tuple[str, ...], str]:
+    """The GPUs to build for, those named or else the one here, and the name of the one that it builds on, or ""."""
+    gpu = ""
     if package == "tensorrt_rtx" and build.compute_capabilities:
         named = build.compute_capabilities
     else:
@@ -151,7 +149,7 @@ def _capabilities(package: str, build: PlanBuild) -> tuple[str, ...]:
             f"TensorRT-RTX does not build for compute capability {', '.join(unknown)}; it knows "
             f"{', '.join(RTX_CAPABILITIES)}; use package: tensorrt"
         )
-    return named
+    return named, gpu
 
 
 def _parse(library: Any, network: Any, log: Any, path: Path) -> None:

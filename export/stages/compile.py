@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from export.plans.compilation import TIMING_CACHE_NAME, compile_plan
+from export.plans.compilation import compile_plan
+from export.plans.timing_cache import TIMING_CACHES_DIR, TimingCaches
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
-from pipeline.layout.paths import MODEL_NAME, PREPARED_DIR, SKIPPED_NAME, artifact_dir
+from pipeline.layout.paths import DEVICE_PATH, MODEL_NAME, PREPARED_DIR, SKIPPED_NAME, artifact_dir
 from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
-from serving.contract.files import atomic_dir, write_json
+from serving.contract.files import atomic_dir, read_json, write_json
 
 
 def main() -> int:
@@ -31,8 +32,7 @@ def main() -> int:
         )
     target = params.targets[arguments.target]
     folder = artifact_dir(method, seed, arguments.target)
-    cache = folder / TIMING_CACHE_NAME
-    timings = cache.read_bytes() if cache.exists() else b""
+    timings = TimingCaches(TIMING_CACHES_DIR, read_json(DEVICE_PATH, made_by="device")["hardware_sha256"])
     source = artifact_dir(method, seed, target.artifact) / MODEL_NAME
 
     def sizes() -> list[tuple[int, int]]:
@@ -42,7 +42,7 @@ def main() -> int:
     with atomic_dir(folder) as temporary:
         try:
             path = compile_plan(
-                source, temporary, name=arguments.target, build=target.build, sizes=sizes, cache=timings
+                source, temporary, name=arguments.target, build=target.build, sizes=sizes, timings=timings
             )
         except UnavailableError as reason:
             write_json(temporary / SKIPPED_NAME, {"status": "skipped", "reason": str(reason)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import threading
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ class Cuda:
             raise UnavailableError(f"no CUDA device: {self._message(status)}; an NVIDIA GPU and its driver are needed")
         if device_id >= count:
             raise UserError(f"device_id {device_id}: this machine has {count} CUDA device(s), counted from 0")
-        self._device_id, self._thread = device_id, 0
+        self._device_id = device_id
         self.use_here()
         properties = self.call("cudaGetDeviceProperties", device_id)
         name = properties.name
@@ -49,11 +48,8 @@ class Cuda:
         self.compute_capability = f"{properties.major}.{properties.minor}"
 
     def use_here(self) -> None:
-        """Choose this GPU for the calling thread: CUDA keeps the choice for each thread."""
-        thread = threading.get_ident()
-        if thread != self._thread:
-            self.call("cudaSetDevice", self._device_id)
-            self._thread = thread
+        """Choose this GPU for the calling thread: CUDA keeps one choice for each, which engines elsewhere change."""
+        self.call("cudaSetDevice", self._device_id)
 
     def open_stream(self) -> None:
         """Make the stream (not the default one, which would synchronise with everything else)."""

@@ -20,6 +20,7 @@ from serving.contract.schema import Require
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 from serving.runtimes.tensorrt.cuda import Buffer, Cuda
 from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, error_log, require_capability, require_version
+from serving.runtimes.tensorrt.runtime_cache import RuntimeCache
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,13 @@ class TensorRT(Runtime):
         engine: Any,
         context: Any,
         plan: PlanDetails,
+        cache: RuntimeCache | None,
         layout: str,
         options: TensorRTOptions,
     ) -> None:
         super().__init__()
         self._cuda, self._library, self._engine, self._context = cuda, library, engine, context
-        self._plan, self._options = plan, options
+        self._plan, self._cache, self._options = plan, cache, options
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT]
         self._input_name: str = inputs[0]
@@ -95,7 +97,7 @@ class TensorRT(Runtime):
         require_capability(plan, cuda.compute_capability, cuda.gpu, engine_path)
         cuda.open_stream()
         try:
-            engine, context = _deserialise(library, engine_path, parsed)
+            engine, context, cache = _deserialise(library, engine_path, parsed)
             names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
             sides: tuple[dict[str, tuple[str, int | None]], dict[str, tuple[str, int | None]]] = ({}, {})
             for name in names:
@@ -103,7 +105,7 @@ class TensorRT(Runtime):
                 is_output = engine.get_tensor_mode(name) != library.TensorIOMode.INPUT
                 sides[is_output][name] = (dtype, len(engine.get_tensor_shape(name)))
             check_io(engine_path, manifest, *sides)
-            return cls(cuda, library, engine, context, plan, manifest.input.layout, parsed)
+            return cls(cuda, library, engine, context, plan, cache, manifest.input.layout, parsed)
         except BaseException:
             cuda.close()
             raise
@@ -231,6 +233,7 @@ class TensorRT(Runtime):
             "compute_capability": self._cuda.compute_capability,
             "cuda_graph": self._options.cuda_graph,
             "failed_captures": self._failed_captures,
+            "runtime_cache_found": self._cache.found if self._cache is not None else None,
         }
 
     def computes_in(self, precision: str) -> bool:
@@ -253,6 +256,9 @@ class TensorRT(Runtime):
             self._cuda.use_here()
             if self._cuda.stream:
                 self._cuda.synchronise()  # nothing may be in flight when the context goes
+            if self._cache is not None:
+                self._cache.save()
+            self._cache = None
             self._context = None
             self._engine = None
             self._buffers, self._shapes = {}, {}
@@ -272,21 +278,22 @@ def _import(plan: PlanDetails) -> Any:
         ) from error
 
 
-def _deserialise(library: Any, engine_path: Path, options: TensorRTOptions) -> tuple[Any, Any]:
-    """(engine, context) of a plan that passed every refusal."""
+def _deserialise(library: Any, engine_path: Path, options: TensorRTOptions) -> tuple[Any, Any, RuntimeCache | None]:
+    """(engine, context, compiled kernels where TensorRT-RTX keeps some) of a plan that passed every refusal."""
     log = error_log(library)
     runtime = library.Runtime(log)
     engine = runtime.deserialize_cuda_engine(engine_path.read_bytes())
-    context = None
+    context, cache = None, None
     if engine is not None:
         if library.__name__ == "tensorrt_rtx":
             config = engine.create_runtime_config()
             strategies = library.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = getattr(strategies, options.specialization.upper())
+            cache = RuntimeCache(config, engine_path)
             context = engine.create_execution_context(config)
         else:
             context = engine.create_execution_context()
     if context is None:
         reason = one_line(RuntimeError("; ".join(log.errors) or "no reason given"))
         raise UserError(f"{engine_path}: TensorRT cannot open it: {reason}; rebuild it with `dvc repro`")
-    return engine, context
+    return engine, context, cache

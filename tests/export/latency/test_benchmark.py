@@ -25,6 +25,7 @@ from serving.contract.errors import UserError
 from serving.contract.files import write_json
 from serving.contract.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
 from serving.contract.schema import Problems, build
+from serving.runtimes.tensorrt.plan import PlanDetails, Profile
 
 BRIEF = QuickProfileConfig(
     sessions=3,
@@ -105,6 +106,28 @@ def test_percentiles_are_those_of_the_raw_samples(engines):
     assert row["latency_ms"]["p50"]["value"] == pytest.approx(np.median(pooled))
     if len(pooled) >= 100:
         assert row["latency_ms"]["p99"]["value"] == pytest.approx(np.percentile(pooled, 99))
+
+
+def test_plans_whose_kernels_were_timed_apart_are_not_compared(tmp_path, fake_gpu):
+    """Their kernels may differ although their graphs are equal: a certificate would compare two draws of TensorRT's."""
+    fake_gpu(package="tensorrt", version="11.1.0")
+
+    def plan(method, timings):
+        engine = save_engine(tmp_path / timings, method)
+        path = engine.path.with_name("model.plan")
+        path.write_bytes(b"PLAN" + engine.path.read_bytes())
+        profile = Profile((1, 16, 16, 3), (1, 32, 48, 3), (2, 32, 48, 3))
+        details = PlanDetails("tensorrt", "11.1.0", ("8.9",), profile, {"timing_cache_sha256": timings})
+        manifest = dataclasses.replace(read_sidecar(engine.path), kind="tensorrt", details=details.to_details())
+        sha256 = write_sidecar(manifest, path).sha256
+        return dataclasses.replace(engine, path=path, sha256=sha256, runtime="tensorrt", options={})
+
+    apart = run([plan("plain", "a" * 64), plan("contrast", "b" * 64)])
+    entry = apart.summary["comparisons"]["contrast"]
+    assert entry["status"] == "failed" and "chose their kernels by different measurements" in entry["reason"]
+    assert "contrast" not in apart.pairs and len(apart.pairs[CONTROL]) == 8
+    together = run([plan("plain", "c" * 64), plan("contrast", "c" * 64)])
+    assert together.summary["comparisons"]["contrast"]["status"] == "ok" and len(together.pairs["contrast"]) == 8
 
 
 def test_wrong_stopwatch_gives_no_latency_at_all(engines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
 from export.plans.compilation import compile_plan, import_package
+from export.plans.timing_cache import TimingCaches
 from export.targets.config import TargetConfig
 from export.targets.plan_build import PlanBuild
 from serving.contract.errors import UnavailableError, UserError
@@ -38,13 +40,18 @@ def no_sizes():
     raise AssertionError("every shape is named")
 
 
+def compiled(source: Path, folder: Path, name: str, build: PlanBuild = BUILD) -> Path:
+    # TensorRT-RTX times nothing when it builds.
+    return compile_plan(source, folder, name=name, build=build, sizes=no_sizes, timings=TimingCaches(folder, ""))
+
+
 def build_int8(segmentor, info, prepared, folder, scheme):
     options = OnnxInt8Options(scheme=scheme, images=2, held_out=1, max_miou_drop_points=100)
     return export_int8(segmentor, ExportContext(folder.name, folder, info, lambda: prepared), options)
 
 
 def test_a_plan_says_what_it_is(rtx, exported, tmp_path):
-    path = compile_plan(exported, tmp_path, name="tensorrt_fp32", build=BUILD, sizes=no_sizes)
+    path = compiled(exported, tmp_path, "tensorrt_fp32")
     manifest = verify_sidecar(path)
     source = read_sidecar(exported)
     plan = PlanDetails.of(manifest, path)
@@ -72,7 +79,7 @@ def configured(rtx, monkeypatch):
 
 
 def test_single_precision_is_not_computed_in_tensorfloat_32(rtx, configured, exported, tmp_path):
-    manifest = read_sidecar(compile_plan(exported, tmp_path, name="full", build=BUILD, sizes=no_sizes))
+    manifest = read_sidecar(compiled(exported, tmp_path, "full"))
     (config,) = configured
     assert not config.get_flag(rtx.BuilderFlag.TF32)
     assert manifest.precision == "fp32" and list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["fp32"]
@@ -80,7 +87,7 @@ def test_single_precision_is_not_computed_in_tensorfloat_32(rtx, configured, exp
 
 def test_tensorfloat_32_is_a_precision_of_its_own(rtx, configured, exported, tmp_path):
     build = dataclasses.replace(BUILD, tf32=True)
-    manifest = read_sidecar(compile_plan(exported, tmp_path, name="tf32", build=build, sizes=no_sizes))
+    manifest = read_sidecar(compiled(exported, tmp_path, "tf32", build))
     (config,) = configured
     assert config.get_flag(rtx.BuilderFlag.TF32)
     assert manifest.precision == "tf32" and list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["tf32"]
@@ -89,13 +96,13 @@ def test_tensorfloat_32_is_a_precision_of_its_own(rtx, configured, exported, tmp
 def test_tensorfloat_32_is_for_single_precision_only(engine, tmp_path):
     write_sidecar(dataclasses.replace(read_sidecar(engine), precision="fp16"), engine)
     with pytest.raises(UserError, match=r"build\.tf32: only for artifacts in fp32, .* is in fp16"):
-        compile_plan(engine, tmp_path, name="x", build=dataclasses.replace(BUILD, tf32=True), sizes=no_sizes)
+        compiled(engine, tmp_path, "x", dataclasses.replace(BUILD, tf32=True))
 
 
 def test_half_graphs_give_half_plans(rtx, segmentor, info, tmp_path):
     source = export_fp16(segmentor, ExportContext("onnx_fp16", tmp_path, info), OutputOptions())
     (tmp_path / "plan").mkdir()
-    manifest = read_sidecar(compile_plan(source, tmp_path / "plan", name="half", build=BUILD, sizes=no_sizes))
+    manifest = read_sidecar(compiled(source, tmp_path / "plan", "half"))
     assert manifest.precision == "fp16"
     assert list(PlanDetails.of(manifest, "plan").extra["layers"]) == ["fp16"]
 
@@ -104,7 +111,7 @@ def test_half_graphs_give_half_plans(rtx, segmentor, info, tmp_path):
 def test_symmetric_int8_gives_an_int8_plan(rtx, segmentor, info, prepared, tmp_path):
     source = build_int8(segmentor, info, prepared, tmp_path, "symmetric")
     (tmp_path / "plan").mkdir()
-    manifest = read_sidecar(compile_plan(source, tmp_path / "plan", name="int8", build=BUILD, sizes=no_sizes))
+    manifest = read_sidecar(compiled(source, tmp_path / "plan", "int8"))
     layers: Any = PlanDetails.of(manifest, "plan").extra["layers"]
     assert manifest.precision == "int8" and layers["int8"] >= 0.9 * sum(layers.values())
 
@@ -113,13 +120,13 @@ def test_symmetric_int8_gives_an_int8_plan(rtx, segmentor, info, prepared, tmp_p
 def test_quantised_biases_are_refused_with_the_parsers_own_words(rtx, segmentor, info, prepared, tmp_path):
     source = build_int8(segmentor, info, prepared, tmp_path, "asymmetric")
     with pytest.raises(UserError, match=r"does not take this graph, \d+ errors?:\n  node .*DequantizeLinear.*Int32"):
-        compile_plan(source, tmp_path, name="int8", build=BUILD, sizes=no_sizes)
+        compiled(source, tmp_path, "int8")
 
 
 def test_a_changed_onnx_file_is_refused_before_it_is_parsed(engine, tmp_path):
     engine.write_bytes(engine.read_bytes() + b"\0")
     with pytest.raises(UserError, match=r"(?i)sha-?256"):
-        compile_plan(engine, tmp_path, name="changed", build=BUILD, sizes=no_sizes)
+        compiled(engine, tmp_path, "changed")
 
 
 def test_every_error_of_the_parser_is_shown(rtx, engine, tmp_path):
@@ -128,13 +135,13 @@ def test_every_error_of_the_parser_is_shown(rtx, engine, tmp_path):
     engine.write_bytes(model.SerializeToString())
     write_sidecar(read_sidecar(engine), engine)
     with pytest.raises(UserError, match=r"does not take this graph, \d+ errors?:\n  node .*NonMaxSuppression"):
-        compile_plan(engine, tmp_path, name="broken", build=BUILD, sizes=no_sizes)
+        compiled(engine, tmp_path, "broken")
 
 
 def test_a_capability_that_rtx_does_not_know_is_named(rtx, exported, tmp_path):
     build = dataclasses.replace(BUILD, compute_capabilities=("9.0",))
     with pytest.raises(UnavailableError, match=r"compute capability 9\.0; it knows 7\.5, 8\.0"):
-        compile_plan(exported, tmp_path, name="hopper", build=build, sizes=no_sizes)
+        compiled(exported, tmp_path, "hopper", build)
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):

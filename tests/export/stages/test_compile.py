@@ -8,12 +8,15 @@ import sys
 
 import pytest
 
+from export.plans.timing_cache import TIMING_CACHES_DIR
 from export.stages import compile as compile_stage
-from pipeline.layout.paths import artifact_dir
+from pipeline.layout.paths import DEVICE_PATH, artifact_dir
 from serving.contract.errors import UserError
+from serving.contract.files import write_json
 from serving.contract.manifest import verify_sidecar
 from serving.runtimes.tensorrt.plan import PlanDetails
 
+BUILD = '{package: tensorrt_rtx, compute_capabilities: ["8.9"]}'
 PARAMS = """
 prepare: {{dataset: folder, root: "{root}"}}
 methods: {{cross_entropy: {{loss: cross_entropy}}, pixel_contrast: {{loss: pixel_contrast}}}}
@@ -23,7 +26,7 @@ branches:
 artifacts: {{onnx_fp32: {{kind: onnx_fp32}}}}
 targets:
   ort_fp32: {{artifact: onnx_fp32}}
-  plan: {{artifact: onnx_fp32, runtime: tensorrt, build: {{package: tensorrt_rtx, compute_capabilities: ["8.9"]}}}}
+  plan: {{artifact: onnx_fp32, runtime: tensorrt, build: BUILD}}
 exports:
   cross_entropy-s0-onnx_fp32: {{branch: cross_entropy-s0, artifact: onnx_fp32, kind: onnx_fp32}}
   pixel_contrast-s0-onnx_fp32: {{branch: pixel_contrast-s0, artifact: onnx_fp32, kind: onnx_fp32}}
@@ -36,9 +39,10 @@ compiles:
 def compiled(exported, prepared_folder, dataset_root, tmp_path, monkeypatch):
     """Runs the stage in a checkout after prepare and export; returns the target's folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS.format(root=dataset_root))
+    (tmp_path / "params.yaml").write_text(PARAMS.format(root=dataset_root).replace("BUILD", BUILD))
     shutil.copytree(exported.parent, artifact_dir("pixel_contrast", 0, "onnx_fp32"))
     shutil.copytree(prepared_folder, "data/prepared")
+    write_json(DEVICE_PATH, {"hardware_sha256": "0" * 64})
 
     def run(target="plan"):
         arguments = ["compile", "--method", "pixel_contrast", "--seed", "0", "--target", target]
@@ -77,3 +81,14 @@ def test_without_the_package_the_reason_lies_in_the_plans_place(compiled, monkey
 def test_a_target_that_is_not_compiled_is_refused(compiled):
     with pytest.raises(UserError, match=r"params\.yaml has no compiled target 'ort_fp32'"):
         compiled("ort_fp32")
+
+
+def test_plans_of_tensorrt_share_their_timings_outside_of_all_stages(compiled, fake_gpu, tmp_path):
+    fake_gpu(package="tensorrt", version="11.1.0")
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace(BUILD, "{package: tensorrt}"))
+    caches = set()
+    for _ in range(2):
+        folder = compiled()
+        caches.add(PlanDetails.of(verify_sidecar(folder / "model.plan"), folder).extra["timing_cache_sha256"])
+    assert len(caches) == 1 and len(list(TIMING_CACHES_DIR.iterdir())) == 1

@@ -18,26 +18,6 @@ PROFILE = Profile((1, 32, 32, 3), (1, 64, 96, 3), (4, 128, 128, 3))
 DETAILS = PlanDetails("tensorrt_rtx", "1.7.1.116", ("8.6", "8.9"), PROFILE)
 
 
-@pytest.fixture
-def write_plan(tmp_path, models, manifest):
-    def write(details=DETAILS, content=None, **changes):
-        path = tmp_path / "model.plan"
-        path.write_bytes(content or b"PLAN" + models["network"]().SerializeToString())
-        filled = dataclasses.replace(
-            manifest, kind="tensorrt", details=details if isinstance(details, dict) else details.to_details(), **changes
-        )
-        write_sidecar(filled, path)
-        return path
-
-    return write
-
-
-@pytest.fixture
-def reference(engine):
-    with Predictor(engine, options={"threads": 1}) as predictor:
-        yield predictor
-
-
 def test_the_details_survive_the_manifest(write_plan):
     details = dataclasses.replace(DETAILS, extra={"timing_cache_sha256": "0" * 64})
     from serving.contract.manifest import read_sidecar
@@ -145,6 +125,17 @@ def test_a_least_batch_is_filled(write_plan, fake_gpu, reference, photo):
     with Predictor(write_plan(dataclasses.replace(DETAILS, profile=profile))) as predictor:
         image = photo(64, 64)
         np.testing.assert_array_equal(predictor.predict(image), reference.predict(image))
+
+
+def test_engines_on_two_gpus_take_turns_in_one_thread(write_plan, fake_gpu, reference, photo):
+    """CUDA keeps one chosen GPU for each thread, and an engine's stream is of one GPU."""
+    fake_gpu(devices=2)
+    path = write_plan()
+    with Predictor(path) as first, Predictor(path, options={"device_id": 1}) as second:
+        for seed in range(3):
+            image = photo(64, 64, seed)
+            for predictor in (first, second):
+                np.testing.assert_array_equal(predictor.predict(image), reference.predict(image))
 
 
 def test_an_engine_that_cannot_be_recorded_says_so(write_plan, fake_gpu, photo):
@@ -339,7 +330,10 @@ def test_the_names_used_of_both_packages_exist():
             "get_tensor_shape",
         ),
         trt.IExecutionContext: ("set_input_shape", "infer_shapes", "set_tensor_address", "execute_async_v3"),
-        trt.IRuntimeConfig: ("dynamic_shapes_kernel_specialization_strategy",),
+        trt.IRuntimeConfig: (
+            *("dynamic_shapes_kernel_specialization_strategy", "create_runtime_cache", "set_runtime_cache"),
+        ),
+        trt.IRuntimeCache: ("deserialize", "serialize"),
         trt.DynamicShapesKernelSpecializationStrategy: ("EAGER", "LAZY", "NONE"),
         trt.ILogger.Severity: ("ERROR", "INTERNAL_ERROR"),
     }.items():
