@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
     {
-        "onnxruntime": "serving.runtimes.onnxruntime:OnnxRuntime",
+        "onnxruntime": "serving.runtimes.onnxruntime.engine:OnnxRuntime",
         "openvino": "serving.runtimes.openvino:OpenVino",
         "tensorrt": "serving.runtimes.tensorrt.engine:TensorRT",
     },

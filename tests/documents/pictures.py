@@ -33,7 +33,6 @@ HOUSE: dict[str, tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
             ("losses", "evaluation"),
             ("data/preparing", "data/reading"),
             ("models",),
-            ("data/prepared",),
             ("data/datasets",),
             ("compute", "layout"),
         ),
@@ -59,7 +58,8 @@ WAY: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "strip": (415, 80, ("stripped/, without what", "only training needs")),
     "export": (605, 80, ("ARTIFACT/model.onnx", "and its manifest")),
     "verify": (820, 80, ("reports/verify/",)),
-    "device": (20, 190, ("what machine this is;", "always runs")),
+    "watch": (20, 190, ("did the data change?", "always runs")),
+    "device": (225, 190, ("what machine this is;", "always runs")),
     "compile": (605, 190, ("TARGET/model.plan",)),
     "benchmark": (225, 345, ("latencies of fresh sessions",)),
     "certify": (415, 345, ("certificate.{json,md}",)),
@@ -69,6 +69,7 @@ WAY: dict[str, tuple[int, int, tuple[str, ...]]] = {
 STAGE_WIDTH, STAGE_HEIGHT = 140, 40
 ARROWS = (
     "M160 100H223",
+    "M34 190V122",  # from watch to prepare
     "M365 100H413",
     "M555 100H603",
     "M745 100H818",
@@ -128,7 +129,7 @@ def way() -> str:
         inside = _text("name", centre, top + 25, stage)
         below = [_text("note", centre, top + STAGE_HEIGHT + 16 + 14 * line, note) for line, note in enumerate(notes)]
         mark = f'data-stage="{stage}"'
-        parts += [_box(mark, left, top, STAGE_WIDTH, STAGE_HEIGHT, inside, dashed=stage == "device"), *below]
+        parts += [_box(mark, left, top, STAGE_WIDTH, STAGE_HEIGHT, inside, dashed=stage in ("device", "watch")), *below]
     parts += [f'<path class="arrow" d="{path}"/>' for path in ARROWS]
     return _picture(1000, 440, "The stages of dvc.yaml and what each leaves behind", parts)
 

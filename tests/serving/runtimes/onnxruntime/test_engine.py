@@ -14,7 +14,7 @@ import pytest
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, OutputSpec
 from serving.predictor import Predictor
-from serving.runtimes.onnxruntime import OnnxRuntime
+from serving.runtimes.onnxruntime.engine import OnnxRuntime
 
 
 def opened(path, manifest, **options):
@@ -220,7 +220,7 @@ import sys, pathlib
 from serving.contract.errors import UserError
 from serving.contract.manifest import read_manifest
 from serving.predictor import Predictor
-from serving.runtimes.onnxruntime import OnnxRuntime
+from serving.runtimes.onnxruntime.engine import OnnxRuntime
 import numpy as np
 path = pathlib.Path(sys.argv[1])
 manifest = read_manifest(path.with_name("described.json"))

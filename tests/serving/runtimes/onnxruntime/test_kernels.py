@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from serving.runtimes.kernels import computed_elsewhere, layers_by_precision, read_profile
+from serving.runtimes.onnxruntime.kernels import computed_elsewhere, layers_by_precision, read_profile
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 

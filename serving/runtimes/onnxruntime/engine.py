@@ -17,7 +17,13 @@ from serving.contract.errors import UnavailableError, UserError
 from serving.contract.limits import TF32, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
-from serving.runtimes.kernels import Kernel, assigned_nodes, computed_elsewhere, layers_by_precision, read_profile
+from serving.runtimes.onnxruntime.kernels import (
+    Kernel,
+    assigned_nodes,
+    computed_elsewhere,
+    layers_by_precision,
+    read_profile,
+)
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
