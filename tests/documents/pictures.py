@@ -59,7 +59,7 @@ WAY: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "export": (605, 80, ("ARTIFACT/model.onnx", "and its manifest")),
     "verify": (820, 80, ("reports/verify/",)),
     "watch": (20, 190, ("did the data change?", "always runs")),
-    "device": (225, 190, ("what machine this is;", "always runs")),
+    "device": (20, 345, ("what machine this is;", "always runs")),
     "compile": (605, 190, ("TARGET/model.plan",)),
     "benchmark": (225, 345, ("latencies of fresh sessions",)),
     "certify": (415, 345, ("certificate.{json,md}",)),
