@@ -6,6 +6,7 @@ import copy
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ TOY: dict[str, Any] = {
     "gate": {"max_method_drop_points": None},
 }
 STREETS = {"train": 16, "val": 6, "test": 6, "height": 96, "width": 128, "seed": 0}
+METHODS = ("cross_entropy", "pixel_contrast")  # of params.yaml; recipes bring theirs
 CAMVID = "camvid"  # folder of the toy copy of CamVid, beside the project's
 
 _STATE = re.compile(r"(?:export|source|cd) ")
@@ -63,8 +65,12 @@ class Project:
     root: Path
     state: list[str] = field(default_factory=list)
 
-    def run(self, command: str, timeout: int = 900) -> subprocess.CompletedProcess[str]:
-        """Run one command of a page in the shell that the page's commands before it have left."""
+    def run(self, command: str, timeout: int = 3000) -> subprocess.CompletedProcess[str]:
+        """Run one command of a page in the shell that the page's commands before it have left.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `timeout` seconds; it and what it started were ended.
+        """
         if _STATE.match(command):
             self.state.append(command)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("CONTRAIL_")}
@@ -78,7 +84,7 @@ class Project:
             "COLUMNS": "160",
         }
         script = "\n".join(["set -euo pipefail", *self.state, *([] if command in self.state else [command])])
-        return subprocess.run(
+        with subprocess.Popen(
             ["bash", "-c", script],
             cwd=self.root,
             env=environment,
@@ -86,8 +92,14 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, output)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -143,6 +155,9 @@ def toy_project(folder: Path) -> Project:
         done = project.run(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}"
     project.shrink()
+    project.overlay(
+        {"branches": {key: row for key, row in project.params["branches"].items() if row["method"] in METHODS}}
+    )
     write_camvid(folder / CAMVID)
     return project
 
