@@ -22,7 +22,7 @@ from onnx import ModelProto
 from export.graph.structure import Costs, canonical, costs, first_difference, unused_initializers
 from export.latency.paired_latency import PairSamples, median_ratio
 from pipeline.evaluation.accuracy import PairedAccuracy, accuracy_section
-from pipeline.evaluation.intervals import Interval, Verdict, confidence_per_look, equivalence
+from pipeline.evaluation.intervals import Verdict, confidence_per_look, equivalence
 
 SCHEMA = 1
 MIN_PAIRS = 8
@@ -232,13 +232,6 @@ def latency_section(
         "verdict": verdict,
         "reasons": reasons,
     }
-
-
-def ratio_interval(section: Mapping[str, Any]) -> Interval | None:
-    """The ratio of a latency section with its bounds, or None where nothing was measured."""
-    if section["ratio"] is None or section["ci95"] is None:
-        return None
-    return Interval(section["ratio"], section["ci95"][0], section["ci95"][1])
 
 
 def _costs_section(counted: Costs | None) -> dict[str, int | None]:

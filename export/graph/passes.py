@@ -160,7 +160,7 @@ def complete_biases(model: onnx_ir.Model) -> None:
         if weight is not None:
             bias = np.zeros(len(weight.array), weight.array.dtype)
             node.resize_inputs(3)
-            node.replace_input_with(2, _add_initializer(model.graph, f"{node.outputs[0].name}_bias", bias))
+            node.replace_input_with(2, add_initializer(model.graph, f"{node.outputs[0].name}_bias", bias))
 
 
 def unshare_weights(model: onnx_ir.Model) -> None:
@@ -177,18 +177,22 @@ def unshare_weights(model: onnx_ir.Model) -> None:
                 continue
             if value.name in seen:
                 name = f"{value.name}_{node.outputs[0].name}_{position}"
-                node.replace_input_with(position, _add_initializer(model.graph, name, value.const_value.numpy()))
+                node.replace_input_with(position, add_initializer(model.graph, name, value.const_value.numpy()))
             seen.add(value.name)
 
 
-def _add_initializer(graph: onnx_ir.Graph, name: str, values: np.ndarray) -> onnx_ir.Value:
+def add_initializer(graph: onnx_ir.Graph, name: str, values: np.ndarray) -> onnx_ir.Value:
+    """A new constant of the graph."""
     value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(values, name=name))
     graph.register_initializer(value)
     return value
 
 
 def anonymise(model: ModelProto) -> None:
-    """Remove what tells of the machine and the source tree: stack traces, module paths, versions, doc strings."""
+    """Remove what tells of the machine and the source tree: stack traces, module paths, versions, doc strings.
+
+    By hand, since `ClearMetadataAndDocStringPass` of onnx_ir leaves those of the model, its inputs and initializers.
+    """
     model.producer_name, model.producer_version, model.doc_string, model.domain = "contrail", "", "", ""
     model.graph.name, model.graph.doc_string = "segmentor", ""
     del model.metadata_props[:]
