@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from serving.runtimes.onnxruntime.kernels import (
     layers_by_precision,
     read_profile,
 )
+from serving.runtimes.onnxruntime.sessions import BoundSession, SessionsByShape
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIMIZATION = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
+# Options that are on or off -> as the CUDA provider calls them.
+_CUDA_SWITCHES = {"tf32": "use_tf32", "prefer_nhwc": "prefer_nhwc", "fuse_conv_bias": "fuse_conv_bias"}
+SHAPE_BUCKETS = 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class OnnxRuntimeOptions:
         device_id: GPU, counted from 0.
         tf32: on a GPU, let layers in single precision round the factors of their products to TensorFloat-32; what is
             computed is then called `tf32`. ONNX Runtime's own default, and never ours.
+        prefer_nhwc: on a GPU, run convolutions with the channels last.
+        fuse_conv_bias: on a GPU, let cuDNN add a convolution's bias.
+        shape_buckets: sessions on a GPU, one for each input shape that comes again (`SessionsByShape`); each takes the
+            engine's memory once more. None means 4, and 1 on the CPU.
         io_binding: keep input and output buffers on the device between calls; None means on a GPU only.
         provider_options: handed to the provider as they are (names as in ONNX Runtime's documentation).
     """
@@ -56,6 +63,9 @@ class OnnxRuntimeOptions:
     optimization: Literal["none", "basic", "extended", "all"] = "all"
     device_id: int = 0
     tf32: bool = False
+    prefer_nhwc: bool = False
+    fuse_conv_bias: bool = False
+    shape_buckets: int | None = None
     io_binding: bool | None = None
     provider_options: Mapping[str, object] = field(default_factory=dict)
 
@@ -63,9 +73,20 @@ class OnnxRuntimeOptions:
         require = Require()
         require(self.threads is None or self.threads >= 1, f"threads: expected at least 1, got {self.threads}")
         require(self.device_id >= 0, f"device_id: expected at least 0, got {self.device_id}")
-        require(not self.tf32 or self.provider == "cuda", f"tf32: only with provider: cuda, got {self.provider}")
-        require("use_tf32" not in self.provider_options, "provider_options.use_tf32: write `tf32: true`, or nothing")
+        for name in _CUDA_SWITCHES:
+            asked = getattr(self, name)
+            require(not asked or self.provider == "cuda", f"{name}: only with provider: cuda, got {self.provider}")
+            own = _CUDA_SWITCHES[name]
+            require(own not in self.provider_options, f"provider_options.{own}: write `{name}: true`, or nothing")
+        buckets = self.shape_buckets
+        require(buckets is None or buckets >= 1, f"shape_buckets: expected at least 1, got {buckets}")
+        require(buckets in (None, 1) or self.is_bound, "shape_buckets: only with io_binding")
         require.done()
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether buffers stay on the device between calls."""
+        return self.io_binding if self.io_binding is not None else self.provider != "cpu"
 
 
 class OnnxRuntime(Runtime):
@@ -81,7 +102,7 @@ class OnnxRuntime(Runtime):
         self,
         session: onnxruntime.InferenceSession,
         options: OnnxRuntimeOptions,
-        open_profiled: Callable[[str], onnxruntime.InferenceSession],
+        open_session: Callable[..., onnxruntime.InferenceSession],
         sample_shape: tuple[int, ...],
     ) -> None:
         """See `open`.
@@ -89,23 +110,23 @@ class OnnxRuntime(Runtime):
         Args:
             session: the open engine.
             options: it was opened with.
-            open_profiled: opens it once more, writing profiles to files of the prefix given.
+            open_session: opens it once more, writing profiles where a prefix of files for them is given.
             sample_shape: of a small input.
         """
         super().__init__()
         self._session: Any = session
         self._options = options
-        self._open_profiled = open_profiled
+        self._open_session = open_session
         self._sample_shape = sample_shape
         self._input_name: str = session.get_inputs()[0].name
         self._output_names: list[str] = [output.name for output in session.get_outputs()]
         batch = session.get_inputs()[0].shape[:1]
         if batch and isinstance(batch[0], int) and batch[0] > 0:
             self.batch_range = (batch[0], batch[0])
-        bound = options.io_binding if options.io_binding is not None else options.provider != "cpu"
-        self._binding: Any = session.io_binding() if bound else None
-        self._device_input: Any = None
-        self._bound = threading.Lock()  # a session runs for several threads at once, a binding for one
+        self._bound: SessionsByShape | None = None
+        if options.is_bound:
+            most = options.shape_buckets or (SHAPE_BUCKETS if options.provider == "cuda" else 1)
+            self._bound = SessionsByShape(self._bind(session), lambda: self._bind(open_session()), most)
 
     @classmethod
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
@@ -153,50 +174,23 @@ class OnnxRuntime(Runtime):
         _, errors = _import()
         start = time.perf_counter_ns()
         try:
-            values = self._infer_bound(batch) if self._binding is not None else self._infer_plain(batch)
+            values = self._run(batch)
         except errors as error:
             raise UserError(f"ONNX Runtime, on an input of shape {list(batch.shape)}: {one_line(error)}") from error
         self.last_timings_ms["engine"] = (time.perf_counter_ns() - start) / 1e6
         return dict(zip(self._output_names, values, strict=True))
 
-    def _infer_plain(self, batch: Array) -> list[Array]:
-        values: list[Array] = self._session.run(None, {self._input_name: batch})
-        self.last_timings_ms = {}
-        return values
-
-    def _infer_bound(self, batch: Array) -> list[Array]:
-        """Upload into a buffer that stays on the device, run, download; each part timed. One thread at a time."""
-        with self._bound:
-            return self._infer_on_device(batch)
-
-    def _infer_on_device(self, batch: Array) -> list[Array]:
+    def _bind(self, session: Any) -> BoundSession:
         ort, _ = _import()
-        device = "cpu" if self._options.provider == "cpu" else "cuda"
-        begin = time.perf_counter_ns()
-        held = self._device_input
-        if held is not None and tuple(held.shape()) == batch.shape and held.data_type() == _tensor_type(batch):
-            held.update_inplace(np.ascontiguousarray(batch))
+        return BoundSession(ort, session, self._options.provider, self._options.device_id)
+
+    def _run(self, batch: Array) -> list[Array]:
+        values: list[Array]
+        if self._bound is not None:
+            values, self.last_timings_ms = self._bound.run(batch)
         else:
-            # On the CPU it would be the caller's own memory, which the next batch is written into.
-            own = batch.copy() if device == "cpu" else batch
-            held = self._device_input = ort.OrtValue.ortvalue_from_numpy(own, device, self._options.device_id)
-            self._binding.clear_binding_inputs()
-            self._binding.bind_ortvalue_input(self._input_name, held)
-        # Outputs anew every time: their shapes follow the input's.
-        self._binding.clear_binding_outputs()
-        for name in self._output_names:
-            self._binding.bind_output(name, device, self._options.device_id)
-        self._binding.synchronize_inputs()
-        uploaded = time.perf_counter_ns()
-        self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
-        ran = time.perf_counter_ns()
-        values = [np.array(value, copy=device == "cpu") for value in self._binding.copy_outputs_to_cpu()]
-        self.last_timings_ms = {
-            "upload": (uploaded - begin) / 1e6,
-            "enqueue": (ran - uploaded) / 1e6,
-            "download": (time.perf_counter_ns() - ran) / 1e6,
-        }
+            values = self._session.run(None, {self._input_name: batch})
+            self.last_timings_ms = {}
         return values
 
     @cached_property
@@ -204,7 +198,7 @@ class OnnxRuntime(Runtime):
         """What one run on a small image executes, seen by a session of its own. Raises UserError when that fails."""
         _, errors = _import()
         with tempfile.TemporaryDirectory(prefix="contrail-profile-") as folder:
-            session = self._open_profiled(str(Path(folder) / "profile"))
+            session = self._open_session(str(Path(folder) / "profile"))
             spec = session.get_inputs()[0]
             try:
                 session.run(None, {spec.name: np.zeros(self._sample_shape, _found(spec)[0])})
@@ -232,7 +226,8 @@ class OnnxRuntime(Runtime):
             "threads": self._options.threads,
             "spinning": self._options.spinning,
             "optimization": self._options.optimization,
-            "io_binding": self._binding is not None,
+            "io_binding": self._bound is not None,
+            "sessions": 1 if self._bound is None else len(self._bound),
         } | (assigned_nodes(assigned(), _PROVIDERS[self._options.provider]) if assigned is not None else {})
 
     def told_precision(self) -> str | None:
@@ -243,7 +238,7 @@ class OnnxRuntime(Runtime):
         return not (precision == "fp16" and self._session.get_providers()[0] == "CPUExecutionProvider")
 
     def close(self) -> None:
-        self._device_input = self._binding = self._session = None
+        self._bound = self._session = None
 
 
 def _import() -> tuple[Any, tuple[type[Exception], ...]]:
@@ -279,7 +274,7 @@ def _provider_options(options: OnnxRuntimeOptions) -> dict[str, str]:
     given = {key: str(value) for key, value in options.provider_options.items()}
     if options.provider != "cpu":
         given.setdefault("device_id", str(options.device_id))
-        given["use_tf32"] = str(int(options.tf32))
+        given |= {own: str(int(getattr(options, name))) for name, own in _CUDA_SWITCHES.items()}
     return given
 
 
@@ -297,8 +292,3 @@ def _found(tensor: Any) -> tuple[str, int | None]:
     """(dtype as numpy names it, rank) of a session's input or output."""
     dtype = _DTYPES.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
     return dtype, len(tensor.shape) if tensor.shape else None
-
-
-def _tensor_type(batch: Array) -> str:
-    names = {np.dtype(np.float32): "float", np.dtype(np.float16): "float16", np.dtype(np.uint8): "uint8"}
-    return f"tensor({names.get(batch.dtype, batch.dtype.name)})"

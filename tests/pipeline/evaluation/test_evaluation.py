@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit
+from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit, load_prepared
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.config import EvaluateConfig, InferenceProtocol
 from pipeline.evaluation.evaluation import Evaluation, evaluate, miou_difference
 from pipeline.evaluation.inference import segmentor_predictor
@@ -53,6 +55,32 @@ def by_brightness(image: np.ndarray) -> np.ndarray:
 def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_images_are_run_size_by_size_and_counted_each_in_its_own_place(tmp_path: Path) -> None:
+    root = tmp_path / "dataset"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    (root / "classes.txt").write_text("dark\ngrey\nbright\n")
+    for index, (height, width) in enumerate([(32, 64), (64, 32), (48, 48)] * 8):
+        image = random_image(height, width, index)
+        Image.fromarray(image).save(root / "images" / f"{index:02}.png")
+        Image.fromarray(by_brightness(image)).save(root / "labels" / f"{index:02}.png")
+    prepare(PrepareConfig(dataset="folder", root=str(root)), tmp_path / "prepared")
+    mixed = load_prepared(tmp_path / "prepared", root).split("train")
+    seen: list[tuple[int, ...]] = []
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        seen.append(image.shape)
+        return by_brightness(image)
+
+    evaluation = evaluate(predict, mixed, 3, VOID)
+    assert len(set(seen)) == 3 and seen == sorted(seen), "each size once"
+    assert [mixed.size(index) for index in range(len(mixed))] != sorted(map(mixed.size, range(len(mixed))))
+    assert evaluation.names == tuple(map(mixed.name, range(len(mixed)))) and evaluation.miou == 1
+    for index in range(len(mixed)):
+        label = mixed.read_label(index)
+        assert np.array_equal(evaluation.confusions[index], confusion_matrix(label, label, 3, VOID))
 
 
 def test_counts_are_those_of_every_image(split: PreparedSplit) -> None:

@@ -146,7 +146,11 @@ def test_single_precision_on_a_gpu_is_not_tensorfloat_32_unless_asked_for(engine
         assert runtime.told_precision() is None
     with opened(engine, manifest, provider="cuda", io_binding=False, tf32=True) as runtime:
         assert runtime.told_precision() == "tf32"
-    assert [options["use_tf32"] for options in fake_cuda] == ["0", "1"]
+    with opened(engine, manifest, provider="cuda", io_binding=False, prefer_nhwc=True, fuse_conv_bias=True):
+        pass
+    assert [options["use_tf32"] for options in fake_cuda] == ["0", "1", "0"]
+    assert [options["prefer_nhwc"] for options in fake_cuda] == ["0", "0", "1"]
+    assert [options["fuse_conv_bias"] for options in fake_cuda] == ["0", "0", "1"]
     half = dataclasses.replace(manifest, precision="fp16")
     with pytest.raises(UserError, match="tf32: only for engines in fp32, this one is in fp16"):
         opened(engine, half, provider="cuda", tf32=True)
