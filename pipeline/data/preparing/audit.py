@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.dataset import SPLITS, Pair
 from pipeline.data.datasets.shared.facts import Findings, listed
-from pipeline.data.datasets.shared.names import composed
+from pipeline.data.datasets.shared.names import composed, relative_name
 from pipeline.data.datasets.shared.prepared import Entry
 from serving.contract.errors import shown
+from serving.images.listing import LeftOut, summary
 
 Int64 = NDArray[np.int64]
+
+# What lies beside images and labels and is neither.
+_NO_PICTURES = frozenset(
+    {".txt", ".json", ".xml", ".csv", ".tsv", ".md", ".yaml", ".yml", ".html", ".log", ".db", ".ini", ".py", ".pdf"}
+)
 
 
 def audit_labels(
@@ -73,6 +79,22 @@ def find_duplicate_names(split: str, pairs: Sequence[Pair], findings: Findings) 
         if count > 1:
             files = ", ".join(str(path) for path in sorted(files_of[name]))
             findings.problem("duplicate name", shown(f"{name} in {split}: {files}"))
+
+
+def tell_left_out(left_out: Sequence[LeftOut], root: Path, findings: Findings) -> None:
+    """Name what lies in the dataset's folders and is not read, one line for each reason.
+
+    What nobody would expect to be read is a note, everything else a warning.
+    """
+    harmless: list[LeftOut] = []
+    others: list[LeftOut] = []
+    for path, reason in left_out:
+        expected = reason == "hidden" or Path(path).suffix.lower() in _NO_PICTURES
+        (harmless if expected else others).append(LeftOut(relative_name(Path(path), root), reason))
+    for line in summary(harmless):
+        findings.note("files", line)
+    for line in summary(others):
+        findings.warn("left out", line)
 
 
 def find_overlap(entries: Mapping[str, Sequence[Entry]]) -> list[str]:

@@ -21,7 +21,7 @@ from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
 from pipeline.data.datasets.shared.facts import Findings
 from pipeline.data.datasets.shared.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
-from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap
+from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap, tell_left_out
 from pipeline.data.preparing.checking import SoundPair, check_pair
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
@@ -129,8 +129,7 @@ def _check(dataset: Dataset, config: PrepareConfig, strict: bool, bar: Progress)
             findings.problem("split overlap", line)
         else:
             findings.warn("split overlap", line)
-    for line in dataset.left_out():
-        findings.warn("left out", line)
+    tell_left_out(dataset.left_out(), dataset.root, findings)
     if findings.problems:
         raise UserError(_listing(config.dataset, findings.problems))
     classes = len(dataset.class_names)

@@ -15,6 +15,18 @@ class FolderOptions(SubsetOptions):
     """How a folder is split, and how its labels are read.
 
     Attributes:
+        image_folder: name of the folder with the images, in the dataset's folder or in those of its splits; `.` for
+            that folder itself.
+        label_folder: the same for the labels; may be the same folder, where a suffix or an ending tells them apart.
+        image_suffix: what the names of images end in, before the ending, and which is no part of the name that image
+            and label share: `_sat`.
+        label_suffix: the same for labels: `_mask`.
+        image_ending: only images with this ending are taken, such as `.jpg`. Empty: every ending of an image.
+        label_ending: the same for labels.
+        background: where labels are masks of objects, the class of pixels that are in none of them, or `void`. Null:
+            the class called background, if there is one.
+        overlap: pixels in the masks of two classes: `refuse` them, take them as `void`, or as the class that comes
+            `last` in classes.txt.
         val_fraction: where nothing else says what the splits are: share of the images that go to val, at least one.
         test_fraction: the same for test.
         sequence_pattern: regular expression with one group, searched in the file name: what it finds is the image's
@@ -27,6 +39,14 @@ class FolderOptions(SubsetOptions):
         mat_variable: name of the label map in .mat files; null where it is the only one.
     """
 
+    image_folder: str = "images"
+    label_folder: str = "labels"
+    image_suffix: str = ""
+    label_suffix: str = ""
+    image_ending: str = ""
+    label_ending: str = ""
+    background: str | None = None
+    overlap: Literal["refuse", "void", "last"] = "refuse"
     val_fraction: float = 0.2
     test_fraction: float = 0.0
     sequence_pattern: str = ""
@@ -51,6 +71,19 @@ class FolderOptions(SubsetOptions):
             require(False, f"sequence_pattern: not a regular expression ({error})")
         else:
             require(groups == 1, f"sequence_pattern: expected one (group), got {groups}")
+        for name in ("image_ending", "label_ending"):
+            ending = getattr(self, name)
+            require(not ending or ending[0] == ".", f"{name}: expected an ending such as .png, got {ending!r}")
+        require(
+            bool(self.image_folder and self.label_folder),
+            "image_folder and label_folder: expected the name of a folder, or .",
+        )
+        apart = self.image_suffix != self.label_suffix or self.image_ending != self.label_ending
+        require(
+            self.image_folder != self.label_folder or apart,
+            f"image_folder and label_folder are both {self.image_folder!r}: label_suffix or label_ending must tell "
+            "images and labels apart",
+        )
         require(
             all(-1 <= value <= 65535 for value in self.void_values),
             f"void_values: expected -1 to 65535, got {list(self.void_values)}",

@@ -16,12 +16,14 @@ from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
 from pipeline.data.datasets.shared.names import relative_name
 from serving.contract.errors import UserError
 from serving.contract.schema import Problems, Require, build
+from serving.images.formats import SUFFIXES
+from serving.images.listing import LeftOut
 
 LabelFile = tuple[Path, bytes | None]
 """A label file with its bytes, or None where they are not read yet."""
 
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm")
+IMAGE_SUFFIXES = tuple(sorted(SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -174,8 +176,8 @@ class Dataset(ABC):
             totals[value] = count
         return totals
 
-    def left_out(self) -> list[str]:
-        """What lies in the dataset's folders and is not read, with the reason: `reason: names`, a line per reason."""
+    def left_out(self) -> list[LeftOut]:
+        """What lies in the dataset's folders and is not read, with the reason."""
         return []
 
     def seconds(self, name: str) -> float | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.data.datasets.folder.classes import ClassLine
-from pipeline.data.datasets.folder.encoding import Encoding
+from pipeline.data.datasets.folder.meaning.encoding import Encoding
+from pipeline.data.datasets.folder.meaning.views import Occurrences, as_numbers, occurrences, tell
 from pipeline.data.datasets.folder.options import FolderOptions
-from pipeline.data.datasets.folder.views import Occurrences, as_numbers, occurrences, tell
 from pipeline.data.datasets.shared.facts import Counts, Findings, LabelFacts, listed
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.datasets.folder.meaning.masks import MODE, compose
 from pipeline.data.datasets.shared.arrays import read_matlab_label, read_numpy_label
 from pipeline.data.datasets.shared.facts import LabelFacts, colour_codes, count_values
 from pipeline.data.datasets.shared.label_files import LabelImage, read_label_image
@@ -45,6 +47,21 @@ def examine_label(label: LabelImage, name: str) -> LabelFacts:
     return LabelFacts(
         name, height, width, counts, label.mode, label.is_coloured, palette, key, hidden, label.orientation
     )
+
+
+def examine_masks(
+    masks: Sequence[tuple[Path, LabelImage]],
+    name: str,
+    class_names: Sequence[str],
+    of_objects: int | None,
+    *,
+    last: bool,
+) -> LabelFacts:
+    """The facts of a label of several masks that messages call `name`; see `compose`."""
+    composed = compose(masks, class_names, of_objects, last=last)
+    height, width = composed.shape
+    orientation = masks[0][1].orientation
+    return LabelFacts(name, height, width, count_values(composed), MODE, orientation=orientation)
 
 
 def _colour(parts: list[int]) -> tuple[int, int, int]:

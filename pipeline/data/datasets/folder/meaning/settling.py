@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.data.datasets.folder.classes import ClassLine
-from pipeline.data.datasets.folder.encoding import Encoding, Kind
-from pipeline.data.datasets.folder.numbers import settle_numbers
-from pipeline.data.datasets.folder.options import FolderOptions
-from pipeline.data.datasets.folder.palettes import has_palette, settle_palettes
-from pipeline.data.datasets.folder.views import (
+from pipeline.data.datasets.folder.meaning.encoding import Encoding, Kind
+from pipeline.data.datasets.folder.meaning.numbers import settle_numbers
+from pipeline.data.datasets.folder.meaning.palettes import has_palette, settle_palettes
+from pipeline.data.datasets.folder.meaning.views import (
     Occurrences,
     as_colours,
     as_numbers,
@@ -24,6 +23,7 @@ from pipeline.data.datasets.folder.views import (
     show_colour,
     tell,
 )
+from pipeline.data.datasets.folder.options import FolderOptions
 from pipeline.data.datasets.shared.facts import Findings, LabelFacts, colour_code, listed
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX
 

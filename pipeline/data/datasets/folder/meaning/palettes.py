@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.data.datasets.folder.classes import ClassLine
-from pipeline.data.datasets.folder.encoding import Encoding, Kind
-from pipeline.data.datasets.folder.views import as_colours, occurrences, show_colour, tell
+from pipeline.data.datasets.folder.meaning.encoding import Encoding, Kind
+from pipeline.data.datasets.folder.meaning.views import as_colours, occurrences, show_colour, tell
 from pipeline.data.datasets.shared.facts import Findings, LabelFacts, colour_code
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
 

@@ -1,0 +1,142 @@
+"""A folder as it lies: its pairs, the split of each, and whatever is neither image nor label."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.data.datasets.folder.layout import Layout, find_layout
+from pipeline.data.datasets.folder.meaning.masks import class_of_mask, class_of_name
+from pipeline.data.datasets.folder.options import FolderOptions
+from pipeline.data.datasets.folder.pairing import Paired, pair_place
+from pipeline.data.datasets.folder.splits import SplitList, assign_by_lists, deal, find_lists
+from pipeline.data.datasets.shared.dataset import IMAGE_SUFFIXES, Pair
+from pipeline.data.datasets.shared.facts import listed
+from pipeline.data.datasets.shared.names import relative_name
+from serving.contract.errors import shown
+from serving.images.listing import LeftOut
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What lies where.
+
+    Attributes:
+        root: the dataset's folder.
+        options: how it is arranged.
+        class_names: as in classes.txt; names of masks may tell them.
+    """
+
+    root: Path
+    options: FolderOptions
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Folders of images and labels."""
+        return find_layout(self.root, self.options)
+
+    @cached_property
+    def masks(self) -> frozenset[Path]:
+        """Label files of which several make a label."""
+        return frozenset(path for _, paired in self._places for path in paired.masks)
+
+    @cached_property
+    def of_objects(self) -> bool:
+        """Whether every mask is one object: no name of a mask tells a class."""
+        return all(class_of_mask(path, self.class_names) is None for path in self.masks)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is not read, with the reason."""
+        unlisted = [LeftOut(str(pair.image), "in no list of a split") for pair in self._by_split.get(None, [])]
+        return [each for _, paired in self._places for each in paired.left_out] + unlisted
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The pairs of a split, sorted by name."""
+        return sorted(self._by_split.get(split, []), key=lambda pair: pair.name)
+
+    def problems(self) -> list[str]:
+        """What is not as it must be, one line each."""
+        found = [*self.layout.problems, *self._loose()]
+        if self.layout.problems:
+            return found
+        if self._lists:
+            folder = next(iter(self._lists.values())).path.parent
+            missing = [split for split in ("train", "val") if split not in self._lists]
+            found += [f"{shown(folder / f'{split}.txt')}: missing list (images of {split})" for split in missing]
+            found += self._assigned[1]
+        return found + list(self._strange_masks())
+
+    @cached_property
+    def _places(self) -> list[tuple[str | None, Paired]]:
+        """Split, where folders say it, and what is in it."""
+
+        def is_mask_name(text: str) -> bool:
+            return class_of_name(text, self.class_names) is not None
+
+        return [
+            (place.split, pair_place(place, self.options, is_mask_name, self._sequence)) for place in self.layout.places
+        ]
+
+    @cached_property
+    def _lists(self) -> dict[str, SplitList]:
+        return {} if self.layout.is_split else find_lists(self.root)
+
+    @cached_property
+    def _assigned(self) -> tuple[dict[str, str], list[str]]:
+        """Name -> split as the lists say, and what is wrong with them."""
+        names = [pair.name for _, paired in self._places for pair in paired.pairs]
+        return assign_by_lists(self._lists, names, (f"{self.options.image_folder}/",), self.options.image_suffix)
+
+    @cached_property
+    def _by_split(self) -> dict[str | None, list[Pair]]:
+        """The pairs of every split; those of None are in no list."""
+        found: dict[str | None, list[Pair]] = {}
+        for split, paired in self._places:
+            found.setdefault(split, []).extend(paired.pairs)
+        if self.layout.is_split:
+            return found
+        pairs = found.get(None, [])
+        if self._lists:
+            split_of, key = self._assigned[0], "name"
+        else:
+            split_of = deal(
+                sorted({pair.sequence or pair.name for pair in pairs}),
+                val_fraction=self.options.val_fraction,
+                test_fraction=self.options.test_fraction,
+            )
+            key = "sequence"
+        found = {}
+        for pair in pairs:
+            found.setdefault(split_of.get(getattr(pair, key) or pair.name), []).append(pair)
+        return found
+
+    def _sequence(self, name: str) -> str | None:
+        match = re.search(self.options.sequence_pattern, name) if self.options.sequence_pattern else None
+        return match.group(1) if match else None
+
+    def _loose(self) -> Iterator[str]:
+        """Images and folders beside those of the splits, which would be forgotten."""
+        if not self.layout.is_split:
+            return
+        folders = {place.images for place in self.layout.places}
+        for parent in sorted({folder.parent for folder in folders if folder.parent.parent == self.root}):
+            for path in sorted(parent.iterdir()):
+                picture = path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
+                known = path in folders or path.name in (self.options.label_folder, self.options.image_folder)
+                if picture and not known and not path.name.startswith("."):
+                    what = "a folder" if path.is_dir() else "an image"
+                    yield f"{shown(path)}: {what} beside the folders of the splits; move it into one of them"
+
+    def _strange_masks(self) -> Iterator[str]:
+        """Masks whose names tell no class, where there are more than two classes or other names do."""
+        if not self.masks or (self.of_objects and len(self.class_names) == 2):
+            return
+        strange = sorted(path for path in self.masks if class_of_mask(path, self.class_names) is None)
+        if strange:
+            names = listed((relative_name(path, self.root) for path in strange), 3)
+            yield f"{len(strange)} masks whose names tell no class of classes.txt: {names}"
