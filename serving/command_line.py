@@ -36,6 +36,7 @@ class Command:
 COMMANDS = {
     "infer": Command("serving.infer", "segment images with an exported engine"),
     "inspect": Command("serving.inspect", "say what an engine file is, and verify it against its manifest"),
+    "selftest": Command("serving.selftest", "test on this machine that an engine computes what it computed in the lab"),
     "check": Command("export.check", "run every check on one engine file"),
     "compare": Command("export.compare", "compare two reports"),
     "describe": Command("pipeline.commands.describe", "what trains and what ships, and what each costs"),

@@ -106,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _run_name(arguments, predictor.manifest, predictor.runtime.name, options)
         writer = ResultWriter(predictor.manifest, kinds, run, arguments.opacity)
         _say(_about_other_runs(results_of_other_runs(planned.jobs, output, kinds=kinds, legend=legend), output))
+        if arguments.selftest:
+            _require_sound(predictor)
         require_writable(arguments.output)
         if legend is not None:
             writer.write_legend(Path(legend))
@@ -134,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         "--confidence", action="store_true", help="also write NAME.confidence.png, where the engine gives it"
     )
     parser.add_argument("--legend", action="store_true", help="also write legend.png: the colours and their classes")
+    parser.add_argument(
+        "--selftest", action="store_true", help="first test the engine here, with the golden files beside it"
+    )
     parser.add_argument("--tile", metavar="HxW", help="cut larger images into windows of this size")
     parser.add_argument("--overlap", type=int, default=64, help="pixels that windows share (default 64)")
     add_runtime_arguments(parser)
@@ -168,6 +173,15 @@ def _run_name(arguments: argparse.Namespace, manifest: Manifest, runtime: str, o
             "opacity": arguments.opacity,
         }
     )
+
+
+def _require_sound(predictor: Predictor) -> None:
+    """Raise UserError unless the engine computes here what it computed in the lab."""
+    from serving.golden.selftest import self_test  # only now: few runs ask for it
+
+    result = self_test(predictor)
+    if not result.passed:
+        raise UserError("the self-test failed, nothing was begun: " + "; ".join(result.problems))
 
 
 def _about_other_runs(results: Sequence[str], output: str) -> list[str]:

@@ -55,7 +55,7 @@ class Predictor:
         overlap: pixels that neighbouring windows share.
 
     Attributes:
-        manifest: of the engine.
+        engine_path, manifest: of the engine.
         timings_ms: of the calling thread's last call, in milliseconds: `preprocess`, `engine`, `postprocess`.
 
     Raises:
@@ -77,7 +77,7 @@ class Predictor:
         tile: tuple[int, int] | None = None,
         overlap: int = 64,
     ) -> None:
-        engine_path = Path(engine_path)
+        self.engine_path = engine_path = Path(engine_path)
         # A manifest that is given may name no hash: then there is nothing to compare a model from elsewhere with.
         check = check and (manifest is None or manifest.sha256 is not None)
         self.manifest = manifest = manifest or read_sidecar(engine_path)

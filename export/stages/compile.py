@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from export.golden.plan import write_golden_of_plan
 from export.plans.compilation import compile_plan
 from export.plans.timing_cache import TIMING_CACHES_DIR, TimingCaches
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
@@ -48,6 +49,7 @@ def main() -> int:
             write_json(temporary / SKIPPED_NAME, {"status": "skipped", "reason": str(reason)})
             sys.stdout.write(f"{arguments.target}: skipped: {reason}\n")
         else:
+            write_golden_of_plan(path, source)
             sys.stdout.write(f"{folder / path.name}: {path.stat().st_size} bytes\n")
     return 0
 

@@ -7,6 +7,9 @@ import sys
 
 from export.artifacts import ARTIFACT_KINDS
 from export.artifacts.shared.exporter import ExportContext
+from export.golden.inputs import Network, golden_inputs
+from export.golden.lab import write_golden
+from export.golden.logit_error import ExposedLogits
 from pipeline.data.datasets.shared.prepared import Prepared, load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import PREPARED_DIR, artifact_dir, stripped_dir
@@ -34,12 +37,15 @@ def main() -> int:
     def prepared() -> Prepared:
         return load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
 
+    network = Network(segmentor, info)
     for name in names:
         config = params.artifacts[name]
         folder = artifact_dir(method, seed, name)
         with atomic_dir(folder) as temporary:
             context = ExportContext(name, temporary, info, prepared)
             path = ARTIFACT_KINDS.resolve(config.kind).exporter()(segmentor, context, config.exporter_options())
+            inputs = golden_inputs(prepared(), network)
+            write_golden(path, inputs, logit_error=ExposedLogits(path, inputs, network))
             size = path.stat().st_size
         sys.stdout.write(f"{folder / path.name}: {size} bytes\n")
     return 0

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from export.golden.inputs import Network, golden_inputs
+from export.golden.lab import write_golden
 from export.plans.timing_cache import TIMING_CACHES_DIR
 from export.stages import compile as compile_stage
 from pipeline.layout.paths import DEVICE_PATH, artifact_dir
@@ -36,12 +38,15 @@ compiles:
 
 
 @pytest.fixture
-def compiled(exported, prepared_folder, dataset_root, tmp_path, monkeypatch):
+def compiled(exported, prepared_folder, prepared, segmentor, info, dataset_root, tmp_path, monkeypatch):
     """Runs the stage in a checkout after prepare and export; returns the target's folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text(PARAMS.format(root=dataset_root).replace("BUILD", BUILD))
     shutil.copytree(exported.parent, artifact_dir("pixel_contrast", 0, "onnx_fp32"))
     shutil.copytree(prepared_folder, "data/prepared")
+    write_golden(
+        artifact_dir("pixel_contrast", 0, "onnx_fp32") / "model.onnx", golden_inputs(prepared, Network(segmentor, info))
+    )
     write_json(DEVICE_PATH, {"hardware_sha256": "0" * 64})
 
     def run(target="plan"):

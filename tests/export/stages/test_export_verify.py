@@ -14,6 +14,7 @@ from export.stages import verify as verify_stage
 from pipeline.layout.paths import artifact_dir, stripped_dir, verify_dir, verify_metrics_path
 from serving.contract.errors import UserError
 from serving.contract.manifest import verify_sidecar
+from serving.golden.golden import Golden
 
 PARAMS = """
 prepare: {{dataset: folder, root: "{root}"}}
@@ -50,7 +51,8 @@ def test_export_then_verify(branch, exported, monkeypatch, capsys):
     folder.mkdir(parents=True)
     (folder / "leftover.bin").write_text("of an earlier export")
     assert run(export_stage, monkeypatch, "--artifact", "onnx_fp32") == 0
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "manifest.json", "golden"}
+    assert {run.runtime for run in Golden.load(folder / "golden").lab} == {"onnxruntime", "openvino"}
     assert (folder / "model.onnx").read_bytes() == exported.read_bytes()
     assert not artifact_dir("pixel_contrast", 0, "second").exists()
     assert "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx" in capsys.readouterr().out
