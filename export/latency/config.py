@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from serving.contract.schema import Require
@@ -12,7 +13,7 @@ MIN_PAIRS = 8
 
 
 @dataclass(frozen=True)
-class ProfileConfig:
+class ProfileConfig(ABC):
     """How thorough one profile measures.
 
     Attributes:
@@ -55,7 +56,12 @@ class ProfileConfig:
         require(self.min_blocks >= 1, f"min_blocks: expected at least 1, got {self.min_blocks}")
         require(self.throughput_seconds > 0, f"throughput_seconds: expected above 0, got {self.throughput_seconds}")
         require(self.warm_up_seconds >= 0, f"warm_up_seconds: expected at least 0, got {self.warm_up_seconds}")
+        self.require_minima(require)
         require.done()
+
+    @abstractmethod
+    def require_minima(self, require: Require) -> None:
+        """Note what this profile must not fall below."""
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -69,6 +75,9 @@ class ProfileConfig:
 @dataclass(frozen=True)
 class QuickProfileConfig(ProfileConfig):
     """Brief; its numbers are labelled `quick` wherever they are shown, and it may end undecided."""
+
+    def require_minima(self, require: Require) -> None:
+        """See `ProfileConfig`: it has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,8 @@ class ReleaseProfileConfig(ProfileConfig):
     throughput_seconds: float = 2.0
     warm_up_seconds: float = 5.0
 
-    def __post_init__(self) -> None:
-        require = Require()
+    def require_minima(self, require: Require) -> None:
+        """See `ProfileConfig`."""
         require(
             self.min_seconds >= MLPERF_MIN_SECONDS,
             f"min_seconds: a release measures at least {MLPERF_MIN_SECONDS:g} s per target, got {self.min_seconds}",
@@ -99,8 +108,6 @@ class ReleaseProfileConfig(ProfileConfig):
             self.max_seconds is None,
             f"max_seconds: a release is never cut short; expected null, got {self.max_seconds}",
         )
-        require.done()
-        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from export.latency.benchmark import CONTROL, representative_images, run_benchma
 from export.latency.config import (
     BenchmarkConfig,
     CertifyConfig,
-    ProfileConfig,
     QuickProfileConfig,
     ReleaseProfileConfig,
 )
@@ -239,7 +238,7 @@ def test_profiles_keep_their_own_defaults():
     assert config.profile("quick").sessions == QuickProfileConfig().sessions
     assert config.profile("release").min_seconds == 10 and config.profile("release").min_queries == 100
     assert config.profile("release").looks == (24, 48, 96, 128)
-    assert ReleaseProfileConfig().looks[-1] == 128 and ProfileConfig().looks == (8,)
+    assert ReleaseProfileConfig().looks[-1] == 128 and QuickProfileConfig().looks == (8,)
 
 
 @pytest.mark.parametrize(
