@@ -73,7 +73,7 @@ def _is_edge(region: Tensor) -> Tensor:
     return edge
 
 
-def squared_distance_within(edges: Tensor) -> Tensor:
+def squared_distance_within(edges: Tensor, reach: int | None = None) -> Tensor:
     """Squared Euclidean distance to the nearest edge pixel, exact inside regions whose edges are all given.
 
     One transform serves all classes at once although edges count for their own region only. Let p lie in region B and
@@ -86,12 +86,14 @@ def squared_distance_within(edges: Tensor) -> Tensor:
 
     Args:
         edges: `[B,h,w]` bool.
+        reach: distances up to this one are exact and the others above it, within and outside of regions; None for the
+            r above.
 
     Returns:
-        `[B,h,w]` float32, integers; meaningless outside the regions.
+        `[B,h,w]` float32, integers; with `reach` None meaningless outside the regions.
     """
     _, height, width = edges.shape
-    reach = (min(height, width) - 1) // 2
+    reach = (min(height, width) - 1) // 2 if reach is None else reach
     far = reach + 1
     x = torch.arange(width, dtype=torch.float32, device=edges.device)
     left = x.where(edges, -torch.inf).cummax(dim=2).values

@@ -14,5 +14,9 @@ SUPERVISED: Registry[type[SupervisedTerm]] = Registry(
     {
         "cross_entropy": "pipeline.losses.supervised.cross_entropy:CrossEntropyTerm",
         "dice": "pipeline.losses.supervised.dice:Dice",
+        "lovasz": "pipeline.losses.supervised.lovasz:Lovasz",
+        "ohem_cross_entropy": "pipeline.losses.supervised.ohem_cross_entropy:OhemCrossEntropy",
+        "focal": "pipeline.losses.supervised.focal:Focal",
+        "boundary_cross_entropy": "pipeline.losses.supervised.boundary_cross_entropy:BoundaryCrossEntropy",
     },
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -46,49 +47,45 @@ class Dice(SupervisedTerm):
 
 
 class _SoftDice(Function):
-    """Both forms are functions of three sums per class, so that one pass over the probabilities gives the gradient."""
+    """Both forms are functions of three sums per class, so that few passes over the probabilities give the gradient."""
 
     @staticmethod
     def forward(
         log_probabilities: Tensor, classes: Tensor, labelled: Tensor, generalised: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        number = log_probabilities.shape[1]
-        probabilities = log_probabilities.exp().mul_(labelled[:, None])  # a pixel that does not count adds nothing
-        own = probabilities.gather(1, classes[:, None]).flatten()
-        flat = classes.flatten()
-        overlap = own.new_zeros(number).scatter_add_(0, flat, own)
-        size = own.new_zeros(number).scatter_add_(0, flat, labelled.flatten().to(own.dtype))
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        # The area sums p, or p^2, over the labelled pixels: e^(a log p + b), b = -inf where a pixel does not count.
+        power = 1 if generalised else 2
+        barred = torch.zeros_like(labelled, dtype=log_probabilities.dtype).masked_fill_(~labelled, -torch.inf)
+        powers = torch.add(barred[:, None], log_probabilities, alpha=power).exp_()
+        own = log_probabilities.gather(1, classes[:, None]).add_(barred[:, None]).exp_()
+        nothing, flat = own.new_zeros(log_probabilities.shape[1]), classes.flatten()
+        overlap = nothing.scatter_add(0, flat, own.flatten())
+        size = nothing.scatter_add(0, flat, labelled.flatten().to(own.dtype))
+        area = powers.sum((0, 2, 3))
         present = (size > 0).to(size.dtype)
         if generalised:
             weight = present / size.square().clamp(min=1)
-            area = probabilities.sum((0, 2, 3))
             top, bottom = 2 * (weight * overlap).sum(), (weight * (area + size)).sum()
             bottom = bottom.where(bottom > 0, 1)
             loss = present.amax() - top / bottom
             by_overlap, by_area = -2 * weight / bottom, weight * top / bottom.square()
         else:
-            area = probabilities.square().sum((0, 2, 3))
             share = present / present.sum().clamp(min=1)
             bottom = (area + size).where(present > 0, 1)
             loss = (share * (1 - 2 * overlap / bottom)).sum()
             by_overlap, by_area = -2 * share / bottom, 2 * share * overlap / bottom.square()
-        return loss, probabilities, by_overlap, by_area
+        # d / d log p: the power comes down, the exponential stays
+        return loss, powers, own, by_overlap, power * by_area
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, probabilities, by_overlap, by_area = output
-        _, classes, _, ctx.generalised = inputs
-        ctx.mark_non_differentiable(probabilities, by_overlap, by_area)
-        ctx.save_for_backward(probabilities, classes, by_overlap, by_area)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(inputs[1], *output[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        probabilities, classes, by_overlap, by_area = ctx.saved_tensors
-        by_area, by_overlap = by_area * loss_gradient, by_overlap * loss_gradient
-        # d / d log p = p d / d p; the area's derivative by p is 1, or 2 p where squares are summed
-        gradient = probabilities * by_area[:, None, None]
-        if not ctx.generalised:
-            gradient.mul_(probabilities).mul_(2)
-        own = probabilities.gather(1, classes[:, None]) * by_overlap[classes][:, None]
-        return gradient.scatter_add_(1, classes[:, None], own), None, None, None
+        classes, powers, own, by_overlap, by_area = ctx.saved_tensors
+        gradient = powers * (by_area * loss_gradient)[:, None, None]
+        by_own = own * (by_overlap * loss_gradient)[classes][:, None]
+        return gradient.scatter_add_(1, classes[:, None], by_own), None, None, None
