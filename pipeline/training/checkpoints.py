@@ -96,6 +96,8 @@ def save_resume(
         tensors |= {
             f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in values.items() if value is not None
         }
+    if state.average is not None:
+        tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
     head = json.dumps({"progress": dataclasses.asdict(state.progress), "fingerprint": fingerprint})
     tensors["header"] = torch.frombuffer(bytearray(head.encode()), dtype=torch.uint8)
     with atomic_path(path) as temporary:
@@ -103,9 +105,9 @@ def save_resume(
 
 
 def load_resume(
-    path: Path, *, trainee: Trainee, term: LossTerm, optimizer: torch.optim.Optimizer, fingerprint: str
-) -> tuple[TrainingState, dict[str, Tensor]]:
-    """Restore what `save_resume` wrote into the given objects; returns the state and the best weights so far.
+    path: Path, *, trainee: Trainee, term: LossTerm, state: TrainingState, fingerprint: str
+) -> dict[str, Tensor]:
+    """Restore what `save_resume` wrote into the given objects; returns the best weights so far.
 
     Raises:
         UserError: the file is missing or damaged, or belongs to other settings or data.
@@ -118,12 +120,16 @@ def load_resume(
         )
     load_weights(trainee, dict(_under("trainee.", tensors)), path)
     load_weights(term, dict(_under("term.", tensors)), path)
-    state: dict[int, dict[str, Tensor]] = {}
+    if state.average is not None:
+        load_weights(state.average, dict(_under("average.", tensors)), path)
+    values: dict[int, dict[str, Tensor]] = {}
     for name, value in _under("optimizer.", tensors):
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return TrainingState(optimizer, Progress(**header["progress"])), dict(_under("best.", tensors))
+        values.setdefault(int(index), {})[key] = value
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": values, "param_groups": groups})
+    state.progress = Progress(**header["progress"])
+    return dict(_under("best.", tensors))
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

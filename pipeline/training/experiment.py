@@ -26,6 +26,7 @@ from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.network.weights import SegmentorInfo, save_tensors
 from pipeline.training.assembly import attach_training_heads, build_loss_term
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import TraineeRecord, load_resume, settings_of, write_record
 from pipeline.training.config import TrainConfig
 from pipeline.training.loop import Objective, TrainingData, TrainingState, TrainResult, train
@@ -109,11 +110,11 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
         training_images=len(training),
     )
     fingerprint = _sha256(dataclasses.asdict(record))
-    state, best = TrainingState(build_optimizer(trainee, config.optimizer)), None
+    averaging, best = setup.method.averaging, None
+    average = WeightAverage(averaging, trainee, config.iterations) if averaging is not None else None
+    state = TrainingState(build_optimizer(trainee, config.optimizer), average=average)
     if resume and files.resume.exists():
-        state, best = load_resume(
-            files.resume, trainee=trainee, term=term, optimizer=state.optimizer, fingerprint=fingerprint
-        )
+        best = load_resume(files.resume, trainee=trainee, term=term, state=state, fingerprint=fingerprint)
         save_tensors(best, files.folder / "best.safetensors")
     write_record(record, files.folder)
     batches = TrainingBatches(
@@ -124,6 +125,13 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
         seed=stream_seed("batches", seed),
         start_iteration=state.progress.iteration,
         workers=config.workers,
+    )
+    statistics = TrainingBatches(
+        training,
+        dataclasses.replace(config.augment, cache_decoded_bytes=0),
+        batch_size=config.batch_size,
+        iterations=averaging.batch_norm_batches if averaging is not None else 0,
+        seed=stream_seed("batch statistics", seed),
     )
 
     def validate(candidate: Segmentor) -> float:
@@ -147,7 +155,7 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
         return train(
             trainee,
             Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision)),
-            TrainingData(batches, validate, log_every=max(len(training) // config.batch_size, 1)),
+            TrainingData(batches, validate, max(len(training) // config.batch_size, 1), statistics),
             config,
             seed=seed,
             device=device,
@@ -194,6 +202,8 @@ def _describe(setup: TrainingSetup, prepared: Prepared) -> SegmentorInfo:
 def method_settings(method: MethodConfig) -> dict[str, object]:
     """Everything of a method that determines its training, as plain values."""
     settings: dict[str, object] = {"loss": method.loss, "settings": settings_of(method)}
+    if method.averaging is not None:
+        settings["averaging"] = dataclasses.asdict(method.averaging)
     if method.supervised:
         settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
     return settings

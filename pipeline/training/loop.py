@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pipeline.compute.devices import autocast_dtype
 from pipeline.compute.random_streams import stream_seed
@@ -18,7 +17,9 @@ from pipeline.losses.shared.term import LossTerm, TermOutput
 from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.trainee import Trainee
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.config import TrainConfig
+from pipeline.training.inputs import network_input
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer, learning_rate_factor, set_learning_rates
 from serving.contract.errors import UserError
@@ -88,11 +89,14 @@ class TrainingData:
         batches: `(images uint8 [B,3,h,w], labels int64 [B,h,w])` from the first iteration left on, one per iteration.
         validate: mIoU in [0,1] of a segmentor in evaluation mode.
         log_every: iterations between two reports of metrics, besides those of validations; None for none.
+        statistics: batches such as those, the same whenever they are iterated over, for the batch statistics of
+            averaged weights.
     """
 
     batches: Iterable[tuple[Tensor, Tensor]]
     validate: Callable[[Segmentor], float]
     log_every: int | None = None
+    statistics: Iterable[tuple[Tensor, Tensor]] = ()
 
 
 @dataclass
@@ -102,10 +106,12 @@ class TrainingState:
     Attributes:
         optimizer: of the trainee's parameters.
         progress: how far it is.
+        average: of the weights, where the method ships one instead of the last.
     """
 
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
+    average: WeightAverage | None = None
 
 
 class Recorder(Protocol):
@@ -117,8 +123,11 @@ class Recorder(Protocol):
     def metrics(self, iteration: int, values: dict[str, float]) -> None:
         """Means since the last call, and the validation mIoU where there was a validation."""
 
-    def checkpoint(self, trainee: Trainee, state: TrainingState, *, best: bool) -> None:
-        """The state after a validation; `best` when its mIoU is the highest so far."""
+    def checkpoint(self, trainee: Trainee, shipped: Trainee, state: TrainingState, *, best: bool) -> None:
+        """The state after a validation of `shipped`, which is `trainee` unless weights are averaged.
+
+        `best` when its mIoU is the highest so far.
+        """
 
 
 @dataclass
@@ -178,6 +187,7 @@ def train(
     term_name = "contrast" if objective.method.is_contrastive else "loss_term"
     term_iterations = objective.method.term_iterations(config.iterations)
     dtype = autocast_dtype(config.precision, device)
+    ignore_index = objective.supervised.supervision.ignore_index
     generator = torch.Generator(device=device)
     means = RunningMeans()
     miou = progress.best_miou
@@ -190,13 +200,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         # Dropout draws from torch's global generator: so that a run and its resume draw alike.
         torch.manual_seed(stream_seed(f"layers of iteration {progress.iteration}", seed))
-        normalised, labels = pad_to_stride(
-            trainee.segmentor.normalise(images),
-            labels,
-            stride=trainee.segmentor.stride,
-            ignore_index=objective.supervised.supervision.ignore_index,
-        )
-        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        normalised, labels = network_input(trainee.segmentor, images, labels, ignore_index=ignore_index)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             output = trainee(normalised, embed=with_term)
         supervised = objective.supervised(output.logits, labels)
@@ -214,6 +218,8 @@ def train(
             means.add("gradient_norm", norm)
         optimizer.step()
         progress.iteration += 1
+        if state.average is not None:
+            state.average.update(trainee, progress.iteration)
         recorder.step(progress.iteration)
         validating = progress.iteration % config.validate_every == 0 or progress.iteration == config.iterations
         if validating or (data.log_every is not None and progress.iteration % data.log_every == 0):
@@ -225,13 +231,17 @@ def train(
                 recorder.metrics(progress.iteration, values)
                 continue
             trainee.eval()
-            miou = data.validate(trainee.segmentor)
+            shipped = trainee
+            if state.average is not None and state.average.started:
+                seen = _images(data.statistics, trainee.segmentor, device, ignore_index)
+                shipped = state.average.apply(trainee, seen, dtype)
+            miou = data.validate(shipped.segmentor)
             trainee.train()
             best = miou > progress.best_miou
             if best:
                 progress.best_miou, progress.best_iteration = miou, progress.iteration
             recorder.metrics(progress.iteration, {**values, "validation_miou": miou})
-            recorder.checkpoint(trainee, state, best=best)
+            recorder.checkpoint(trainee, shipped, state, best=best)
     has_anchors = objective.method.is_contrastive or not term_iterations
     mean_anchors = progress.anchors / progress.contrast_steps if progress.contrast_steps else 0.0
     return TrainResult(
@@ -244,20 +254,11 @@ def train(
     )
 
 
-def pad_to_stride(images: Tensor, labels: Tensor, *, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Pad at the bottom and right to multiples of `stride`: the papers' 360x480 crops are not multiples of 32.
-
-    Args:
-        images: `[B,3,H,W]` normalised; padded with 0, the mean colour.
-        labels: `[B,H,W]`; padded with `ignore_index`, so that the padding counts nowhere.
-        stride: height and width become multiples of it.
-        ignore_index: label outside every class.
-    """
-    height, width = labels.shape[-2:]
-    padding = (0, -width % stride, 0, -height % stride)
-    if not any(padding):
-        return images, labels
-    return F.pad(images, padding), F.pad(labels, padding, value=ignore_index)
+def _images(
+    batches: Iterable[tuple[Tensor, Tensor]], segmentor: Segmentor, device: torch.device, ignore_index: int
+) -> Iterator[Tensor]:
+    for images, labels in batches:
+        yield network_input(segmentor, images.to(device), labels.to(device), ignore_index=ignore_index)[0]
 
 
 def _require_finite(values: dict[str, float], iteration: int) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 from pipeline.losses import LOSSES
 from pipeline.losses.shared.term import ContrastConfig, TermConfig
 from pipeline.losses.supervised.loss import SupervisedEntry, build_entries
+from pipeline.training.averaging import AveragingConfig
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, build
 
-_OWN_KEYS = ("loss", "supervised")  # of a method; every other key is a setting of its loss term
+_OWN_KEYS = ("loss", "supervised", "averaging")  # of a method; every other key is a setting of its loss term
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,13 @@ class MethodConfig:
         loss: name of the loss term in the registry of losses.
         settings: an instance of that term's own `Config`.
         supervised: supervised terms beside the cross entropy.
+        averaging: which average of the weights ships; None for the weights of a single iteration.
     """
 
     loss: str
     settings: Any
     supervised: tuple[SupervisedEntry, ...] = ()
+    averaging: AveragingConfig | None = None
 
     @property
     def is_contrastive(self) -> bool:
@@ -45,7 +48,8 @@ class MethodConfig:
 
 
 def build_methods(values: object, iterations: int | None, problems: Problems) -> dict[str, MethodConfig]:
-    """Build the section `methods`: each entry names its `loss`, that term's own settings, and may add `supervised`.
+    """Build the section `methods`: each entry names its `loss`, that term's own settings, and may add `supervised`
+    and `averaging`.
 
     Args:
         values: what YAML gave.
@@ -74,6 +78,9 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
         problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
         return None
     supervised = build_entries(values.get("supervised") or (), f"{where}.supervised", problems)
+    averaging = None
+    if values.get("averaging") is not None:
+        averaging = build(AveragingConfig, values["averaging"], f"{where}.averaging", problems)
     try:
         loss = LOSSES.resolve(str(values["loss"]))
     except UserError as error:
@@ -87,7 +94,7 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
     settings = build(loss.Config, options, where, problems)
     if settings is None or unknown:
         return None
-    method = MethodConfig(str(values["loss"]), settings, supervised)
+    method = MethodConfig(str(values["loss"]), settings, supervised, averaging)
     if iterations is not None and isinstance(settings, TermConfig) and not method.term_iterations(iterations):
         problems.add(
             f"{where}.warmup_fraction",

@@ -99,9 +99,9 @@ class TrainingRecorder:
             self._validated = f", validation mIoU {values['validation_miou']:.4f}"
         self._bar.update(self._task, shown=f"loss {values['cross_entropy']:.3f}{self._validated}")
 
-    def checkpoint(self, trainee: Trainee, state: TrainingState, *, best: bool) -> None:
-        """Write `last`, `best` when it is, and the state to resume from."""
-        weights = {name: value.detach().cpu().clone() for name, value in trainee.state_dict().items()}
+    def checkpoint(self, trainee: Trainee, shipped: Trainee, state: TrainingState, *, best: bool) -> None:
+        """Write `shipped` as `last`, and as `best` when it is, and the state of `trainee` to resume from."""
+        weights = {name: value.detach().cpu().clone() for name, value in shipped.state_dict().items()}
         save_tensors(weights, self._folder / "last.safetensors")
         if best or not self._best:
             self._best = weights

@@ -33,7 +33,7 @@ from pipeline.recipes import (
     whole_recipes,
 )
 from pipeline.training.assembly import attach_training_heads, build_loss_term
-from pipeline.training.loop import pad_to_stride
+from pipeline.training.inputs import pad_to_stride
 from serving.contract.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

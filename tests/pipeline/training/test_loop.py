@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
-from pipeline.evaluation.config import EvaluateConfig
 from pipeline.losses import LOSSES
 from pipeline.losses.cross_entropy.loss import CrossEntropy
 from pipeline.losses.pixel_contrast.loss import PixelContrast, PixelContrastConfig
@@ -32,8 +31,7 @@ from pipeline.models.training_heads.trainee import strip
 from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import OptimizerConfig, TrainConfig
-from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
-from pipeline.training.loop import TrainResult, pad_to_stride
+from pipeline.training.loop import TrainResult
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError
 
@@ -49,24 +47,6 @@ CONFIG = TrainConfig(
 )
 BASELINE = MethodConfig("cross_entropy", CrossEntropy.Config())
 CONTRAST = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=5, embedding_dim=16))
-
-
-@pytest.fixture
-def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
-    def train(
-        name: str,
-        method: MethodConfig,
-        config: TrainConfig = CONFIG,
-        *,
-        model: ModelConfig = MODEL,
-        resume: bool = False,
-    ) -> TrainResult:
-        folder = tmp_path / name
-        setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
-        files = TrainingFiles(folder, folder / "curves", folder / "resume.safetensors")
-        return train_branch(setup, tiny_prepared, files, resume=resume)
-
-    return train
 
 
 def test_a_branch_trains_counts_its_contrast_and_comes_back_from_disk(
@@ -338,13 +318,3 @@ def test_the_best_checkpoint_is_kept_beside_the_last(run: Callable[..., TrainRes
     best, last = (load_tensors(tmp_path / "a" / f"{name}.safetensors", made_by="train") for name in ("best", "last"))
     same = all(torch.equal(best[name], last[name]) for name in best)
     assert same == (result.best_iteration == 4)
-
-
-def test_crops_are_padded_to_the_stride_where_the_padding_counts_nowhere() -> None:
-    images, labels = torch.rand(2, 3, 36, 50) + 1, torch.ones(2, 36, 50, dtype=torch.long)
-    padded, padded_labels = pad_to_stride(images, labels, stride=32, ignore_index=255)
-    assert padded.shape == (2, 3, 64, 64)
-    assert torch.equal(padded[..., :36, :50], images)
-    assert padded[..., 36:, :].abs().max() == 0
-    assert (padded_labels == 255).sum() == 2 * (64 * 64 - 36 * 50)
-    assert pad_to_stride(padded, padded_labels, stride=32, ignore_index=255)[0] is padded
