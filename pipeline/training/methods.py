@@ -48,8 +48,9 @@ class MethodConfig:
 
 
 def build_methods(values: object, iterations: int | None, problems: Problems) -> dict[str, MethodConfig]:
-    """Build the section `methods`: each entry names its `loss`, that term's own settings, and may add `supervised`
-    and `averaging`.
+    """Build the section `methods`.
+
+    Each entry names its `loss`, has that term's own settings, and may add `supervised` and `averaging`.
 
     Args:
         values: what YAML gave.

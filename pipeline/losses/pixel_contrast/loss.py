@@ -24,8 +24,10 @@ from pipeline.models.network.head import Taps, TraineeOutput
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
 
-# Rows per class and ring where the config leaves it open: one per training image, at most the published code's 5000.
+# Rows per class where the config leaves them open: of regions one per training image, at most the published code's
+# 5000; of pixels ten times as many where they fit, since each image gives up to ten: both rings then last as long.
 DEFAULT_BANK_ROWS = 5000
+_PIXELS_PER_REGION_ROW = 10
 # A selector ranks whole rows of similarities: the keys are read once per chunk, so a few large chunks suit it.
 _SELECTION_CHUNK_BYTES = 64 * 2**20
 
@@ -38,12 +40,15 @@ class PixelContrastConfig(ContrastConfig):
         temperature: tau of the similarities.
         base_temperature: tau_base; the loss is scaled by tau / tau_base.
         max_samples: most anchors per batch.
-        max_views: most anchors per (image, class); a class needs more feature pixels than this in an image to be
-            contrasted there, so small inputs want a small value.
+        max_views: most anchors per (image, class); unless `min_pixels` says otherwise a class needs more feature pixels
+            than this in an image to be contrasted there, so small inputs want a small value.
+        min_pixels: fewest feature pixels of a class in an image to be contrasted there; None for more than `max_views`,
+            as published. A small value keeps rare classes on small inputs without taking anchors from large ones.
         memory: keys that the anchors are contrasted with: `none` (the batch's anchors), or the memory bank's `region`
             or `pixel` rows, or `both`.
         region_size: region rows per class; None for one per training image, at most 5000.
-        pixel_size: pixel rows per class; None likewise.
+        pixel_size: pixel rows per class; None for ten per training image, at most 50,000, or what fits into
+            `bank_bytes_max` beside the region rows, but at least one per training image, at most 5000.
         pixels_per_region: pixels stored of each (image, class), at most.
         bank_bytes_max: largest memory bank that is accepted, in bytes.
         semi_hard: whether each anchor draws its keys from its hardest ones instead of taking the whole bank.
@@ -56,6 +61,7 @@ class PixelContrastConfig(ContrastConfig):
     base_temperature: float = 0.07
     max_samples: int = 1024
     max_views: int = 100
+    min_pixels: int | None = None
     memory: Literal["none", "region", "pixel", "both"] = "none"
     region_size: int | None = None
     pixel_size: int | None = None
@@ -72,7 +78,7 @@ class PixelContrastConfig(ContrastConfig):
         for name in ("temperature", "base_temperature"):
             require(getattr(self, name) > 0, f"{name}: expected above 0, got {getattr(self, name)}")
         sizes = ["max_samples", "max_views", "pixels_per_region", "positives_per_anchor", "negatives_per_anchor"]
-        sizes += [name for name in ("region_size", "pixel_size") if getattr(self, name) is not None]
+        sizes += [name for name in ("min_pixels", "region_size", "pixel_size") if getattr(self, name) is not None]
         for name in sizes:
             require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
         require(0 < self.hardest <= 1, f"hardest: expected above 0 and at most 1, got {self.hardest}")
@@ -97,9 +103,12 @@ class PixelContrast(LossTerm):
 
     def _build_bank(self, config: PixelContrastConfig) -> MemoryBank:
         default = max(1, min(self.training_images, DEFAULT_BANK_ROWS))
+        row_bytes = self.num_classes * config.embedding_dim * torch.float32.itemsize
         region = 0 if config.memory == "pixel" else config.region_size or default
-        pixel = 0 if config.memory == "region" else config.pixel_size or default
-        size = self.num_classes * (region + pixel) * config.embedding_dim * torch.float32.itemsize
+        fitting = config.bank_bytes_max // row_bytes - region
+        longest = max(default, min(_PIXELS_PER_REGION_ROW * default, fitting))
+        pixel = 0 if config.memory == "region" else config.pixel_size or longest
+        size = (region + pixel) * row_bytes
         if size > config.bank_bytes_max:
             raise UserError(
                 f"memory bank: {self.num_classes} classes x ({region} region + {pixel} pixel) rows x "
@@ -127,6 +136,7 @@ class PixelContrast(LossTerm):
             nearest(predicted_classes(output.logits.main), (height, width)),
             max_samples=self.config.max_samples,
             max_views=self.config.max_views,
+            min_pixels=self.config.min_pixels,
             ignore_index=NO_CLASS,
             generator=generator,
         )

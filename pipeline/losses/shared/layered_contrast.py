@@ -11,12 +11,15 @@ from torch import Tensor
 
 from pipeline.losses.shared.class_products import EmbeddingMap
 from pipeline.losses.shared.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_terms, pixel_roles
-from pipeline.losses.shared.resolution import NO_CLASS, nearest, predicted_classes
+from pipeline.losses.shared.resolution import NO_CLASS, majority, nearest, predicted_classes
 from pipeline.losses.shared.statistics import alignment_and_uniformity
 from pipeline.losses.shared.term import ContrastConfig
 from pipeline.models.network.head import TraineeOutput
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
+
+# From this stride on a cell holds so many pixels that `purity` asks which class they are of.
+COARSE_STRIDE = 16
 
 # From the anchors of each layer, shallow to deep, to the fused ones `[C,D]`, unit norm over D.
 Fusion = Callable[[Sequence[ClassAnchors]], list[Tensor]]
@@ -34,6 +37,9 @@ class LayeredContrastConfig(ContrastConfig):
         boundary_fraction: share of each error region, nearest to its edge first, that becomes negatives.
         negatives: whose negatives those are: of the anchors of all other classes (`others`), or of the one class that
             was predicted there (`predicted`).
+        purity: at strides of 16 and more a cell is of the class that most of its pixels have, and of none where that is
+            less than this share of them; predictions are those of the majority too. None for the class of the pixel at
+            the cell's centre, as at finer strides and in the published code.
     """
 
     temperature: float = 0.1
@@ -42,6 +48,7 @@ class LayeredContrastConfig(ContrastConfig):
     positives_per_class: int = 512
     boundary_fraction: float = 0.5
     negatives: Literal["others", "predicted"] = "others"
+    purity: float | None = None
 
     def check(self, require: Require) -> None:
         """See `TermConfig.check`."""
@@ -56,6 +63,7 @@ class LayeredContrastConfig(ContrastConfig):
             self.positives_per_class >= 1, f"positives_per_class: expected at least 1, got {self.positives_per_class}"
         )
         require(0 <= self.boundary_fraction <= 1, f"boundary_fraction: expected in [0,1], got {self.boundary_fraction}")
+        require(self.purity is None or 0 <= self.purity <= 1, f"purity: expected in [0,1], got {self.purity}")
 
     def check_layers(self, layers: int) -> None:
         """Raise UserError unless each of `layers` tapped layers has its weight."""
@@ -110,7 +118,9 @@ def layered_contrast(
     labels = labels.where(labels != ignore_index, NO_CLASS)
     predictions = predicted_classes(output.logits.main)
     with torch.autocast(labels.device.type, enabled=False):
-        layers = [_at_layer(embeddings, labels, predictions) for embeddings in output.embeddings]
+        layers = [
+            _at_layer(embeddings, labels, predictions, num_classes, config.purity) for embeddings in output.embeddings
+        ]
         anchors = [class_anchors(layer, num_classes) for layer in layers]
         fused = fuse(anchors)
         roles = pixel_roles(
@@ -140,7 +150,13 @@ def layered_contrast(
     return LayeredContrast(loss, fused, [layer_anchors.present for layer_anchors in anchors], statistics)
 
 
-def _at_layer(embeddings: Tensor, labels: Tensor, predictions: Tensor) -> Layer:
+def _at_layer(embeddings: Tensor, labels: Tensor, predictions: Tensor, num_classes: int, purity: float | None) -> Layer:
     size = (embeddings.shape[2], embeddings.shape[3])
-    wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-    return Layer(EmbeddingMap(wide), nearest(labels, size), nearest(predictions, size))
+    wide = EmbeddingMap(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)))
+    if purity is None or labels.shape[1] < COARSE_STRIDE * size[0]:
+        return Layer(wide, nearest(labels, size), nearest(predictions, size))
+    return Layer(
+        wide,
+        majority(labels, size, num_classes=num_classes, purity=purity),
+        majority(predictions, size, num_classes=num_classes, purity=0),
+    )

@@ -40,6 +40,40 @@ def nearest(classes: Tensor, size: tuple[int, int]) -> Tensor:
     return classes
 
 
+def majority(classes: Tensor, size: tuple[int, int], *, num_classes: int, purity: float) -> Tensor:
+    """The class that most pixels of each output cell have, where they are enough of the cell.
+
+    A coarse cell holds several classes, and the pixel at its centre says little about it: at stride 32 hardly a cell
+    whose centre lies on a pole has more pole than anything else. Of classes with as many pixels the lowest wins.
+
+    Args:
+        classes: `[B,H,W]` int64; what is not in [0, num_classes) belongs to no class, but to the cell all the same.
+        size: `(h, w)`, at most `(H, W)`.
+        num_classes: number of classes C.
+        purity: least share of a cell's pixels that its class has to have, in [0,1].
+
+    Returns:
+        `[B,h,w]` int64, `NO_CLASS` where no class has that share, or none a pixel.
+    """
+    images, height, width = classes.shape
+    rows = torch.arange(height, device=classes.device) * size[0] // height
+    columns = torch.arange(width, device=classes.device) * size[1] // width
+    cell = (rows[:, None] * size[1] + columns).flatten()
+    flat = classes.flatten(1)
+    inside = (flat >= 0) & (flat < num_classes)
+    cells = size[0] * size[1]
+    position = cell * (num_classes + 1) + flat.where(inside, num_classes)
+    counts = torch.zeros(images, cells * (num_classes + 1), dtype=torch.int64, device=classes.device)
+    counts = counts.scatter_add_(1, position, torch.ones_like(position)).view(images, cells, num_classes + 1)
+    total = counts.sum(2)
+    # One maximum over count and class together: which of two equal counts `max` would name is not laid down.
+    ranked = counts[:, :, :-1] * num_classes + torch.arange(num_classes - 1, -1, -1, device=classes.device)
+    best = ranked.amax(2)
+    count, found = best // num_classes, num_classes - 1 - best % num_classes
+    pure = (count > 0) & (count >= purity * total)
+    return found.where(pure, NO_CLASS).view(images, *size)
+
+
 def predicted_classes(logits: Tensor) -> Tensor:
     """Class of the largest logit.
 

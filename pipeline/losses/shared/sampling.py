@@ -43,16 +43,17 @@ def sample_anchors(
     max_views: int,
     ignore_index: int,
     generator: torch.Generator,
+    min_pixels: int | None = None,
 ) -> AnchorSample:
     """Sample anchor pixels per (image, class), half of them hard (Wang et al. 2021, section 3.3).
 
-    A group is an (image, class) with more than `max_views` labelled pixels. Every group gives
-    `min(max_samples // groups, max_views)` anchors: half of them (floor) predicted wrongly, the others rightly; what
-    one side lacks is taken from the other; without replacement. With more groups than `max_samples`, that many groups
-    chosen at random give one anchor each.
+    A group is an (image, class) with more than `max_views` labelled pixels, as published, or with at least
+    `min_pixels`. Every group gives `min(max_samples // groups, max_views)` anchors, or all its pixels where it has
+    fewer: half of them (floor) predicted wrongly, the others rightly; what one side lacks is taken from the other;
+    without replacement. With more groups than `max_samples`, that many groups chosen at random give one anchor each.
 
     One sort on (image, class, easy, random) lays each group's pixels in a row, hard before easy, each part in random
-    order; the rest is arithmetic on positions. The number of groups is the only value that reaches the host.
+    order; the rest is arithmetic on positions. How many groups and anchors there are reaches the host, and no more.
 
     Args:
         labels: `[B,h,w]` integers; classes are 0 to 65535, negative labels are ignored as `ignore_index` is.
@@ -61,9 +62,10 @@ def sample_anchors(
         max_views: most anchors per group, at least 1.
         ignore_index: label outside every class.
         generator: source of the random choice, on the device of `labels`.
+        min_pixels: fewest pixels of a group, at least 1; None for one more than `max_views`.
 
     Raises:
-        ValueError: the maps differ in shape, or a maximum is below 1.
+        ValueError: the maps differ in shape, or a maximum or `min_pixels` is below 1.
     """
     return sample_views(
         labels,
@@ -72,6 +74,7 @@ def sample_anchors(
         max_views=max_views,
         ignore_index=ignore_index,
         generator=generator,
+        min_pixels=min_pixels,
     )[0]
 
 
@@ -83,8 +86,9 @@ def sample_views(
     max_views: int,
     ignore_index: int,
     generator: torch.Generator,
+    min_pixels: int | None = None,
 ) -> tuple[AnchorSample, int]:
-    """`sample_anchors`, and how many anchors each group has: a bound on the anchors of a class that the host knows."""
+    """`sample_anchors`, and most anchors of a group: a bound on the anchors of a class that the host knows."""
     if labels.ndim != 3 or labels.shape != predictions.shape:
         raise ValueError(
             "labels and predictions: expected one shape [B,h,w], "
@@ -92,6 +96,8 @@ def sample_views(
         )
     if max_samples < 1 or max_views < 1:
         raise ValueError(f"max_samples and max_views: expected at least 1, got {max_samples} and {max_views}")
+    if min_pixels is not None and min_pixels < 1:
+        raise ValueError(f"min_pixels: expected at least 1, got {min_pixels}")
     images, pixels = len(labels), labels[0].numel() if len(labels) else 0
     labels, predictions = labels.reshape(images, pixels).long(), predictions.reshape(images, pixels)
     grouped = (labels != ignore_index) & (labels >= 0)
@@ -104,23 +110,45 @@ def sample_views(
     group = runs(key >> (_RANDOM_BITS + 1))
     size = count_members(group, key != _NO_GROUP, len(group))
     hard_size = count_members(group, (key >> _RANDOM_BITS) & 1 == 0, len(group))
-    eligible = size > max_views
-    groups = int(eligible.sum())  # the one host synchronisation
+    eligible = size >= (max_views + 1 if min_pixels is None else min_pixels)
+    groups, total = _totals(size, eligible, max_samples, max_views)
     chosen = first_true(eligible, groups)
     if groups > max_samples:
         chosen = chosen[torch.randperm(groups, generator=generator, device=labels.device)[:max_samples]]
     views = max(1, min(max_samples // max(1, groups), max_views))
 
     start, hard_size, size = (size.cumsum(0) - size)[chosen], hard_size[chosen], size[chosen]
-    hard_kept = hard_size.clamp(max=views // 2).maximum(views - (size - hard_size))[:, None]
-    view = torch.arange(views, device=labels.device)
+    taken = size.clamp(max=views)
+    hard_kept = hard_size.minimum(taken // 2).maximum(taken - (size - hard_size))
+    end = taken.cumsum(0)
+    place = torch.arange(total, device=labels.device)
+    owner = torch.searchsorted(end, place, right=True)  # whose anchor it is
+    view = place - (end - taken)[owner]
+    hard_kept = hard_kept[owner]
     hard = view < hard_kept
-    rank = view.where(hard, view - hard_kept + hard_size[:, None])
-    index = order[(start[:, None] + rank).flatten()]
+    rank = view.where(hard, view - hard_kept + hard_size[owner])
+    index = order[start[owner] + rank]
     sample = AnchorSample(
         image=index // max(1, pixels),
         pixel=index % max(1, pixels),
         label=labels.flatten()[index],
-        hard=hard.flatten(),
+        hard=hard,
     )
     return sample, views
+
+
+def _totals(size: Tensor, eligible: Tensor, max_samples: int, max_views: int) -> tuple[int, int]:
+    """How many groups are eligible, and how many anchors they give in all; the one host synchronisation.
+
+    Args:
+        size: `[G]` int64, pixels of each group.
+        eligible: `[G]` bool.
+        max_samples: most anchors in all.
+        max_views: most anchors per group.
+    """
+    count = eligible.sum()
+    # The anchors per group, still on the device. With more groups than samples each of those chosen gives one.
+    views = (max_samples // count.clamp(min=1)).clamp(min=1, max=max_views)
+    anchors = (size.minimum(views) * eligible).sum().clamp(max=max_samples)
+    groups, total = torch.stack([count, anchors]).tolist()
+    return groups, total

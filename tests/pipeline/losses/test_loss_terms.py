@@ -22,12 +22,15 @@ LAYERS = {"embedding_dim": DIM, "layer_weights": (1.0, 0.7, 0.4), "positives_per
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "cross_entropy": ("cross_entropy", {}),
     "pixel_contrast": ("pixel_contrast", ANCHORS),
+    "pixel_contrast of rare classes": ("pixel_contrast", {**ANCHORS, "max_views": 100, "min_pixels": 2}),
     "pixel_contrast with region memory": ("pixel_contrast", {**ANCHORS, "memory": "region"}),
     "pixel_contrast with memory": ("pixel_contrast", {**ANCHORS, "memory": "both"}),
     "pixel_contrast with semi-hard memory": ("pixel_contrast", {**ANCHORS, "memory": "both", "semi_hard": True}),
     "contextrast": ("contextrast", LAYERS),
     "contextrast of the predicted": ("contextrast", {**LAYERS, "negatives": "predicted"}),
+    "contextrast of pure cells": ("contextrast", {**LAYERS, "purity": 0.5}),
     "contextrast_pp": ("contextrast_pp", LAYERS),
+    "contextrast_pp of pure cells": ("contextrast_pp", {**LAYERS, "purity": 0.5}),
 }
 CONTRASTIVE = [name for name, (loss, _) in VARIANTS.items() if loss != "cross_entropy"]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.losses.contextrast.loss import Contextrast, ContextrastConfig
 from pipeline.losses.shared.class_products import EmbeddingMap
 from pipeline.losses.shared.pixel_anchor import Layer, class_anchors, sample_per_group
+from pipeline.losses.shared.resolution import NO_CLASS, majority, nearest
 from pipeline.losses.shared.term import TermOutput
 from pipeline.models.network.head import Logits, Taps, TraineeOutput
 from serving.contract.errors import UserError
@@ -78,6 +79,55 @@ def test_equals_the_equations(
     got = torch.autograd.grad(result, output.embeddings)
     for gradient, wanted in zip(got, torch.autograd.grad(expected, output.embeddings), strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("purity", [None, 0.0, 0.5, 0.8, 1.0])
+def test_labels_of_coarse_cells_are_those_of_a_pure_majority(purity, reference_pixel_anchor_loss) -> None:
+    """Strides 4, 16 and 32: the finest layer keeps the class at the cell's centre."""
+    sizes = ((16, 24), (4, 6), (2, 3))
+    generator = torch.Generator().manual_seed(0)
+    embeddings = tuple(
+        F.normalize(torch.randn(2, 6, *size, generator=generator, dtype=torch.float64), dim=1).requires_grad_()
+        for size in sizes
+    )
+    labels, predictions = (
+        torch.randint(0, 3, (2, 8, 12), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
+        for _ in range(2)
+    )
+    labels[:, 32:] = 1  # pure cells
+    labels[torch.rand(labels.shape, generator=generator) < 0.05] = 255
+    output = TraineeOutput(Logits(F.one_hot(predictions, 3).permute(0, 3, 1, 2).double()), embeddings)
+    result = run(output, labels, purity=purity)
+    known = labels.where(labels != 255, NO_CLASS)
+
+    def reduced(classes: Tensor, share: float | None) -> list[Tensor]:
+        coarse = [
+            nearest(classes, size) if share is None else majority(classes, size, num_classes=3, purity=share)
+            for size in sizes[1:]
+        ]
+        return [nearest(classes, sizes[0]), *coarse]
+
+    expected = reference_pixel_anchor_loss(
+        list(embeddings),
+        reduced(known, purity),
+        reduced(predictions, None if purity is None else 0.0),
+        num_classes=3,
+        ignore_index=NO_CLASS,
+        temperature=0.1,
+        layer_weights=list(WEIGHTS[::-1]),
+        local_weight=0.5,
+        boundary_fraction=0.5,
+        negatives="others",
+    )
+    torch.testing.assert_close(result.loss, expected, rtol=1e-9, atol=1e-12)
+    got = torch.autograd.grad(result.loss, embeddings)
+    for gradient, wanted in zip(got, torch.autograd.grad(expected, embeddings), strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-8, atol=1e-12)
+
+
+def test_fine_strides_do_not_ask_for_purity() -> None:
+    output, labels = batch()
+    assert torch.equal(run(output, labels).loss, run(output, labels, purity=1.0).loss)
 
 
 def test_layout_does_not_matter() -> None:
@@ -171,8 +221,8 @@ def test_settings() -> None:
     assert Contextrast.taps is Taps.STAGES
     assert ContextrastConfig().weight == 0.1
     assert ContextrastConfig().layer_weights == (1.0, 0.7, 0.4, 0.1)
-    with pytest.raises(ValueError, match=r"temperature.*\nlayer_weights.*\nlocal_weight.*\nboundary_fraction"):
-        ContextrastConfig(temperature=0, layer_weights=(0.0,), local_weight=2, boundary_fraction=-1)
+    with pytest.raises(ValueError, match=r"temperature.*\nlayer_.*\nlocal_weight.*\nboundary_fraction.*\npurity"):
+        ContextrastConfig(temperature=0, layer_weights=(0.0,), local_weight=2, boundary_fraction=-1, purity=2)
     term = Contextrast(ContextrastConfig(), num_classes=3, ignore_index=255, training_images=4)
     with pytest.raises(UserError, match="each of the network's 5 stages"):
         term.build_heads(5)

@@ -115,11 +115,16 @@ def test_a_resumed_method_goes_on_exactly() -> None:
 @pytest.mark.parametrize(
     ("config", "images", "rows"),
     [
-        ({}, 10, (10, 10)),
-        ({}, 20000, (5000, 5000)),
+        ({}, 10, (10, 100)),
+        ({}, 20000, (5000, 50000)),
         ({"region_size": 7, "pixel_size": 9}, 10, (7, 9)),
         ({"memory": "region"}, 10, (10, 0)),
-        ({"memory": "pixel"}, 10, (0, 10)),
+        ({"memory": "pixel"}, 10, (0, 100)),
+        # 3 classes x 2 x 4 bytes are 24 bytes per row: what fits beside the regions, but never fewer than before
+        ({"bank_bytes_max": 24 * 73}, 10, (10, 63)),
+        ({"bank_bytes_max": 24 * 73, "memory": "pixel"}, 10, (0, 73)),
+        ({"bank_bytes_max": 24 * 73, "region_size": 60}, 10, (60, 13)),
+        ({"bank_bytes_max": 24 * 20}, 10, (10, 10)),
     ],
 )
 def test_sizes(config: dict[str, object], images: int, rows: tuple[int, int]) -> None:
@@ -131,6 +136,12 @@ def test_sizes(config: dict[str, object], images: int, rows: tuple[int, int]) ->
 def test_a_bank_too_large_is_refused_with_its_size() -> None:
     with pytest.raises(UserError, match=r"150 classes x \(5000 region \+ 5000 pixel\).* = 1465 MiB, .* 1024 MiB"):
         PixelContrast(PixelContrastConfig(memory="both"), num_classes=150, ignore_index=255, training_images=20000)
+
+
+def test_a_default_that_does_not_fit_even_at_its_smallest_is_refused() -> None:
+    config = PixelContrastConfig(memory="both", embedding_dim=2, bank_bytes_max=24 * 19)
+    with pytest.raises(UserError, match=r"3 classes x \(10 region \+ 10 pixel\) rows x 2 x 4 bytes"):
+        PixelContrast(config, num_classes=3, ignore_index=255, training_images=10)
 
 
 def test_without_memory_there_is_no_state() -> None:

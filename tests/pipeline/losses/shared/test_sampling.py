@@ -17,7 +17,7 @@ from pipeline.losses.shared.sampling import AnchorSample, sample_anchors
 GOLDEN = np.load(Path(__file__).parents[3] / "golden" / "info_nce.npz")
 
 
-def sample(labels: Tensor, predictions: Tensor, seed: int = 0, **changed: int) -> AnchorSample:
+def sample(labels: Tensor, predictions: Tensor, seed: int = 0, **changed: int | None) -> AnchorSample:
     arguments = {"max_samples": 64, "max_views": 10, "ignore_index": 255, **changed}
     return sample_anchors(labels, predictions, **arguments, generator=torch.Generator().manual_seed(seed))
 
@@ -46,22 +46,22 @@ def test_golden_groups() -> None:
     ignored=st.sampled_from([0.0, 0.3, 1.0]),
     max_samples=st.integers(1, 60),
     max_views=st.integers(1, 12),
+    min_pixels=st.sampled_from([None, 1, 3, 8, 20]),
     seed=st.integers(0, 2**16),
 )
-def test_every_rule(shape, classes, wrong, ignored, max_samples, max_views, seed) -> None:
+def test_every_rule(shape, classes, wrong, ignored, max_samples, max_views, min_pixels, seed) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, shape)
     predictions = np.where(rng.random(shape) < wrong, (labels + 1) % (classes + 1), labels)
     labels[rng.random(shape) < ignored] = 255
-    anchors = sample(
-        torch.tensor(labels), torch.tensor(predictions), seed, max_samples=max_samples, max_views=max_views
-    )
+    limits = {"max_samples": max_samples, "max_views": max_views, "min_pixels": min_pixels}
+    anchors = sample(torch.tensor(labels), torch.tensor(predictions), seed, **limits)
 
     groups = {}
     for image in range(shape[0]):
         for label in range(classes):
             members = labels[image] == label
-            if members.sum() > max_views:
+            if members.sum() >= (max_views + 1 if min_pixels is None else min_pixels):
                 hard = int((members & (predictions[image] != label)).sum())
                 groups[image, label] = (hard, int(members.sum()) - hard)
     got = Counter(zip(anchors.image.tolist(), anchors.label.tolist(), strict=True))
@@ -72,16 +72,17 @@ def test_every_rule(shape, classes, wrong, ignored, max_samples, max_views, seed
         views = 1
     else:
         views = min(max_samples // max(1, len(groups)), max_views)
-        assert got == dict.fromkeys(groups, views)
+        assert got == {group: min(views, sum(sizes)) for group, sizes in groups.items()}
     assert len(anchors) <= max_samples
     hard_kept = Counter(zip(anchors.image[anchors.hard].tolist(), anchors.label[anchors.hard].tolist(), strict=True))
     for group in got:
         hard, easy = groups[group]
-        wanted = views // 2
+        taken = min(views, hard + easy)
+        wanted = taken // 2
         if hard < wanted:
             wanted = hard
-        elif easy < views - wanted:
-            wanted = views - easy
+        elif easy < taken - wanted:
+            wanted = taken - easy
         assert hard_kept[group] == wanted
     pixels = shape[1] * shape[2]
     # entries tell the truth and no pixel is taken twice
@@ -123,9 +124,26 @@ def test_the_threshold_is_strict() -> None:
     assert len(sample(labels, labels, max_views=9)) == 9
 
 
+def test_rare_classes_are_kept_without_taking_anchors_from_others() -> None:
+    """What `max_views` alone cannot do: as a threshold it shuts the rare class out, lowered it takes anchors away."""
+    labels = torch.zeros(1, 20, 20, dtype=torch.int64)
+    labels[0, 0, :5] = 1
+    counts = {
+        name: torch.bincount(sample(labels, labels, max_samples=1000, **limits).label, minlength=2).tolist()
+        for name, limits in {
+            "published": {"max_views": 100},
+            "lowered": {"max_views": 4},
+            "both": {"max_views": 100, "min_pixels": 4},
+        }.items()
+    }
+    assert counts == {"published": [100, 0], "lowered": [4, 4], "both": [100, 5]}
+
+
 def test_refuses_maps_of_different_shape_and_empty_maxima() -> None:
     labels = torch.zeros(1, 4, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match="one shape"):
         sample(labels, labels[:, :2])
     with pytest.raises(ValueError, match="at least 1"):
         sample(labels, labels, max_samples=0)
+    with pytest.raises(ValueError, match="min_pixels: expected at least 1, got 0"):
+        sample(labels, labels, min_pixels=0)
