@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.config import AugmentConfig
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.models.network.config import ModelConfig

@@ -52,7 +52,7 @@ def steps(average: WeightAverage, trainee: Trainee, count: int) -> list[list[Ten
     for iteration in range(1, count + 1):
         with torch.no_grad():
             for parameter in trainee.parameters():
-                parameter += torch.randn(parameter.shape, generator=generator)
+                parameter.add_(torch.randn(parameter.shape, generator=generator))
         average.update(trainee, iteration)
         history.append(weights_of(trainee.segmentor))
     return history
@@ -172,7 +172,7 @@ def test_the_training_itself_is_untouched(
     validate = loop.train
 
     def remembered(trainee: Trainee, *arguments: object, **keywords: object) -> TrainResult:
-        result = validate(trainee, *arguments, **keywords)  # type: ignore[arg-type]
+        result = validate(trainee, *arguments, **keywords)
         trained[str(len(trained))] = {name: value.clone() for name, value in trainee.state_dict().items()}
         return result
 
