@@ -50,6 +50,7 @@ COMMANDS = {
 # `dvc repro` runs them in their order; one alone: `contrail stage NAME`.
 STAGES = {
     "device": Command("export.stages.device", "record what this machine is"),
+    "watch": Command("pipeline.stages.watch", "notice that the dataset's files changed"),
     "prepare": Command("pipeline.stages.prepare", "turn a dataset into training labels"),
     "train": Command("pipeline.stages.train", "train one branch"),
     "strip": Command("pipeline.stages.strip", "keep what ships of a trained branch"),

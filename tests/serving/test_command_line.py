@@ -92,6 +92,17 @@ def repository_stages(repository: Path) -> list[Path]:
     return [path.relative_to(repository) for path in found if path.stem != "__init__"]
 
 
+def test_every_command_of_the_packages_has_a_verb(repository):
+    found = {
+        path.relative_to(repository).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
+        for package in ("serving", "pipeline", "export")
+        for path in (repository / package).rglob("*.py")
+        if "\n    run_command(main)\n" in path.read_text(encoding="utf-8")
+    }
+    reached = {command.module for command in [*COMMANDS.values(), *STAGES.values()]}
+    assert found - {"serving.command_line"} <= reached
+
+
 def test_arguments_and_exit_status_are_those_of_the_module(call, capsys, engine):
     assert call("inspect", str(engine)) == 0
     assert "weights" in capsys.readouterr().out
