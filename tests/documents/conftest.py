@@ -21,7 +21,7 @@ def unrun_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def run_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project at toy size after `make repro`. Not to be changed: see `project_after_repro`."""
     project = toy_project(tmp_path_factory.mktemp("documents_after_repro"))
-    done = project.run("make -o .venv/.installed repro", timeout=1800)
+    done = project.run("make -o .venv/.installed repro")
     assert done.returncode == 0, done.stdout
     return project
 

@@ -16,7 +16,7 @@ from tests.documents.markdown import Command, commands, is_history, pages
 from tests.documents.project import Project
 
 PAGES = [page for page in pages() if page.startswith(("README", "CONTRIBUTING", "docs/")) and not is_history(page)]
-SECONDS = 7200  # a machine at ease takes a tenth of it
+SECONDS = 7200
 
 
 def is_quick(command: Command) -> bool:
