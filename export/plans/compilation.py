@@ -1,15 +1,15 @@
 """From an exported ONNX file to a TensorRT plan, with `tensorrt` or `tensorrt-rtx`, whichever is installed.
 
-Both are strongly typed: a plan computes in the precisions of its graph, so that the artefact decides. TensorFloat-32 is
-the exception: allowed by default, it is switched off here unless asked for. TensorRT-RTX builds without GPU or driver
-for the compute capabilities it is told; TensorRT builds on the GPU that the plan is for.
+Both type networks strongly: a plan computes in the precisions of its graph, so that the artefact decides.
+TensorFloat-32 is the exception: allowed by default, it is switched off here unless asked for. TensorRT-RTX builds
+without GPU or driver for the compute capabilities it is told; TensorRT builds on the GPU that the plan is for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -23,10 +23,12 @@ from pipeline.layout.paths import PLAN_NAME
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.files import file_sha256, write_atomically
 from serving.contract.manifest import verify_sidecar, write_sidecar
+from serving.runtimes.runtime import one_line
 from serving.runtimes.tensorrt.cuda import Cuda
 from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, Profile, error_log
 
 INSPECTION_NAME = "inspection.json"
+OLDEST_TENSORRT = (10, 3)  # JetPack 6 brings it; 10.x is accepted and untried
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 # Layers that carry the arithmetic, as TensorRT's network names them.
@@ -42,6 +44,7 @@ def compile_plan(
     build: PlanBuild,
     sizes: Callable[[], Collection[tuple[int, int]]],
     timings: TimingCaches,
+    device_id: int = 0,
 ) -> Path:
     """Build a plan and its manifest.
 
@@ -52,6 +55,7 @@ def compile_plan(
         build: package, GPUs and input shapes.
         sizes: gives height and width of the dataset's images, in pixels, for the shapes that `build` does not name.
         timings: of this machine: what was timed for one graph is not timed again for another of equal structure.
+        device_id: GPU that TensorRT builds on, counted from 0; the one that the plan is for.
 
     Returns:
         Path of the plan. Its bytes differ from build to build; the manifest names what it was made of.
@@ -66,10 +70,10 @@ def compile_plan(
         raise UserError(f"build.tf32: only for artifacts in fp32, {onnx_path} is in {source.precision}")
     library = import_package(build.package)
     profile = plan_profile(build, source.input, sizes)
-    capabilities, gpu = _capabilities(library.__name__, build)
+    capabilities, gpu = _capabilities(library.__name__, build, device_id)
     log = error_log(library)
     builder = library.Builder(log)
-    network = builder.create_network(0)
+    network = builder.create_network(_network_flags(library))
     _parse(library, network, log, onnx_path)
     config = builder.create_builder_config()
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
@@ -116,23 +120,63 @@ def compile_plan(
 
 
 def import_package(package: str) -> Any:
-    """The builder's Python module. Raises UnavailableError, naming what to install, when it is not there."""
+    """The builder's Python module.
+
+    Raises:
+        UnavailableError: it is not there or not whole, with the command that installs it; or TensorRT is older than
+            10.3, from which on ONNX graphs of uint8 images are taken and networks may be typed strongly.
+    """
     names = ("tensorrt", "tensorrt_rtx") if package == "auto" else (package,)
+    errors = []
     for name in names:
-        with contextlib.suppress(ImportError, OSError):  # OSError: its shared libraries are there in part only
-            return importlib.import_module(name)
+        try:
+            library = importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: its shared libraries are there in part only
+            errors.append(one_line(error))
+            continue
+        if name == "tensorrt" and _version(library) < OLDEST_TENSORRT:
+            oldest = ".".join(map(str, OLDEST_TENSORRT))
+            raise UnavailableError(f"{_title(library)} is too old: {oldest} or newer is needed")
+        return library
+    # TensorRT builds on GPUs alone, TensorRT-RTX anywhere; the extras `cpu` and `gpu` exclude each other.
+    on_gpu = names[0] == "tensorrt" or _is_installed("onnxruntime-gpu")
     distributions = " or ".join(DISTRIBUTION[name] for name in names)
-    extras = " or ".join(f"pip install '.[{DISTRIBUTION[name]}]'" for name in names)
-    raise UnavailableError(f"{distributions} is not installed: {extras}")
+    extras = f"{'gpu' if on_gpu else 'cpu'},{DISTRIBUTION[names[0]]}"
+    where = "on a machine with an NVIDIA GPU, " if names[0] == "tensorrt" else ""
+    raise UnavailableError(
+        f"{distributions} is not installed ({'; '.join(errors)}): {where}make install EXTRA={extras}"
+    )
 
 
-def _capabilities(package: str, build: PlanBuild) -> tuple[tuple[str, ...], str]:
-    """The GPUs to build for, those named or else the one here, and the name of the one that it builds on, or ""."""
+def _version(library: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in library.__version__.split(".")[:2])
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _network_flags(library: Any) -> int:
+    """TensorRT 10 types a network strongly where it is told to; TensorRT 11 and TensorRT-RTX know nothing else."""
+    if library.__name__ != "tensorrt" or _version(library) >= (11,):
+        return 0
+    return 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def _capabilities(package: str, build: PlanBuild, device_id: int) -> tuple[tuple[str, ...], str]:
+    """The GPUs to build for, those named or else the one here, and the name of the one that it builds on, or "".
+
+    That GPU stays the calling thread's choice: TensorRT builds on it.
+    """
     gpu = ""
     if package == "tensorrt_rtx" and build.compute_capabilities:
         named = build.compute_capabilities
     else:
-        cuda = Cuda(0)
+        cuda = Cuda(device_id)
         try:
             named = (cuda.compute_capability,)
             gpu = cuda.gpu

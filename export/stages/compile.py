@@ -15,6 +15,8 @@ from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
 from serving.contract.files import atomic_dir, read_json, write_json
+from serving.runtimes.runtime import parse_options
+from serving.runtimes.tensorrt.engine import TensorRTOptions
 
 
 def main() -> int:
@@ -32,6 +34,7 @@ def main() -> int:
             f"{did_you_mean(arguments.target, compiled)}"
         )
     target = params.targets[arguments.target]
+    device_id = parse_options(TensorRTOptions, target.options, target.runtime).device_id
     folder = artifact_dir(method, seed, arguments.target)
     timings = TimingCaches(TIMING_CACHES_DIR, read_json(DEVICE_PATH, made_by="device")["hardware_sha256"])
     source = artifact_dir(method, seed, target.artifact) / MODEL_NAME
@@ -43,7 +46,13 @@ def main() -> int:
     with atomic_dir(folder) as temporary:
         try:
             path = compile_plan(
-                source, temporary, name=arguments.target, build=target.build, sizes=sizes, timings=timings
+                source,
+                temporary,
+                name=arguments.target,
+                build=target.build,
+                sizes=sizes,
+                timings=timings,
+                device_id=device_id,
             )
         except UnavailableError as reason:
             write_json(temporary / SKIPPED_NAME, {"status": "skipped", "reason": str(reason)})

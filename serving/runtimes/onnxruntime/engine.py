@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import io
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +39,8 @@ _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 # Options that are on or off -> as the CUDA provider calls them.
 _CUDA_SWITCHES = {"tf32": "use_tf32", "prefer_nhwc": "prefer_nhwc", "fuse_conv_bias": "fuse_conv_bias"}
 SHAPE_BUCKETS = 4
+_CUDNN = "libcudnn.so.9"
+_WARNINGS, _SILENT = 2, 4  # severities of ONNX Runtime's logger; the first is its default
 
 
 @dataclass(frozen=True)
@@ -137,30 +143,29 @@ class OnnxRuntime(Runtime):
         provider = _PROVIDERS[parsed.provider]
         if provider not in ort.get_available_providers():
             raise UnavailableError(
-                f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}; "
-                "for a GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu (the two overwrite each other)"
+                f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}: "
+                f"pip uninstall --yes onnxruntime && {_gpu_command(ort)} (the two overwrite each other)"
             )
-        if parsed.provider != "cpu":
-            ort.preload_dlls()  # CUDA and cuDNN from pip packages, where the system has none
+        missing = _preload(ort) if parsed.provider == "cuda" else ""
 
         def open_session(profiles: str | None = None) -> Any:
             try:
-                return ort.InferenceSession(
-                    str(engine_path),
-                    _settings(ort, parsed, profiles),
-                    providers=[(provider, _provider_options(parsed))],
-                    enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
-                )
+                with _silent(ort) if parsed.provider == "cuda" else contextlib.nullcontext():
+                    return ort.InferenceSession(
+                        str(engine_path),
+                        _settings(ort, parsed, profiles),
+                        providers=[(provider, _provider_options(parsed))],
+                        enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
+                    )
             except errors as error:
+                if missing:
+                    raise UnavailableError(f"{_not_on(ort, provider, missing)} ({one_line(error)})") from error
                 raise UserError(f"{engine_path}: ONNX Runtime cannot open it: {one_line(error)}") from error
 
         session = open_session()
         running = session.get_providers()
         if running[0] != provider:
-            raise UnavailableError(
-                f"runtime onnxruntime: asked for {provider}, but it would run on {running[0]}: check the GPU driver, "
-                "CUDA and cuDNN against the ONNX Runtime release (onnxruntime.ai, CUDA execution provider)"
-            )
+            raise UnavailableError(f"{_not_on(ort, provider, missing)} (it would run on {running[0]})")
         inputs, outputs = session.get_inputs(), session.get_outputs()
         check_io(
             engine_path,
@@ -254,10 +259,54 @@ def _import() -> tuple[Any, tuple[type[Exception], ...]]:
     return onnxruntime, (*errors, RuntimeError, ValueError)
 
 
+def _preload(ort: Any) -> str:
+    """Load CUDA and cuDNN, from pip packages where the system has none; what cannot be loaded, in words."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # it prints what it cannot load, and raises nothing
+        ort.preload_dlls()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(_CUDNN)  # without it sessions open, and convolutions have no kernel
+        except OSError as error:
+            said.write(f"{error}\n")
+    lines = dict.fromkeys(line for line in said.getvalue().splitlines() if ".so" in line or ".dll" in line)
+    return "; ".join(lines) or " ".join(said.getvalue().split())
+
+
+@contextlib.contextmanager
+def _silent(ort: Any) -> Iterator[None]:
+    """A provider that does not start says so on stderr as well."""
+    ort.set_default_logger_severity(_SILENT)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNINGS)
+
+
+def _gpu_command(ort: Any) -> str:
+    """Installs ONNX Runtime for NVIDIA GPUs with the CUDA and cuDNN that it is built for."""
+    return f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'"
+
+
+def _not_on(ort: Any, provider: str, missing: str) -> str:
+    """Why a session is not on the GPU that was asked for, and what helps.
+
+    Args:
+        ort: the library.
+        provider: that was asked for.
+        missing: what of CUDA and cuDNN could not be loaded; "" where all could be.
+    """
+    asked = f"runtime onnxruntime: asked for {provider}, which does not start"
+    if missing:
+        return f"{asked}: {missing}: {_gpu_command(ort)}"
+    cuda = getattr(ort, "cuda_version", "") or "its CUDA"
+    return f"{asked}, although its libraries are there: see by nvidia-smi whether the driver's CUDA is {cuda} or newer"
+
+
 def _settings(ort: Any, options: OnnxRuntimeOptions, profiles: str | None) -> Any:
     """The session's own options; with a profile of each run under the prefix `profiles`."""
     settings = ort.SessionOptions()
-    settings.log_severity_level = 4  # what fails arrives as an exception; warnings would mix into our own output
+    settings.log_severity_level = _SILENT  # what fails arrives as an exception; warnings would mix into our own output
     settings.graph_optimization_level = getattr(
         ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[options.optimization]}"
     )

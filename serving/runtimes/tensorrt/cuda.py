@@ -28,7 +28,7 @@ class Cuda:
             runtime = importlib.import_module("cuda.bindings.runtime")
         except ImportError as error:
             raise UnavailableError(
-                f"CUDA: cuda-python is not installed ({one_line(error)}); pip install cuda-python"
+                f"CUDA: cuda-python is not installed ({one_line(error)}): pip install 'cuda-python>=12.6,<14'"
             ) from error
         self._runtime: Any = runtime
         self.stream: int = 0

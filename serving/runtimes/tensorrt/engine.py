@@ -19,7 +19,14 @@ from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
 from serving.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 from serving.runtimes.tensorrt.cuda import Buffer, Cuda
-from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, error_log, require_capability, require_version
+from serving.runtimes.tensorrt.plan import (
+    DISTRIBUTION,
+    PlanDetails,
+    error_log,
+    install_command,
+    require_capability,
+    require_version,
+)
 from serving.runtimes.tensorrt.runtime_cache import RuntimeCache
 
 
@@ -272,9 +279,7 @@ def _import(plan: PlanDetails) -> Any:
         return importlib.import_module(plan.package)
     except (ImportError, OSError) as error:  # OSError: its shared libraries are there in part only
         raise UnavailableError(
-            f"runtime tensorrt: {distribution} is not installed ({one_line(error)}); pip install "
-            f"{distribution}=={plan.version}"
-            + (" --extra-index-url https://pypi.nvidia.com" if plan.package == "tensorrt" else "")
+            f"runtime tensorrt: {distribution} is not installed ({one_line(error)}): {install_command(plan)}"
         ) from error
 
 

@@ -108,14 +108,19 @@ def require_version(plan: PlanDetails, installed: str, source: object) -> None:
     """Refuse a plan of another version of its package.
 
     Raises:
-        UserError: with what to install or rebuild.
+        UserError: with what to install.
     """
     if plan.version != installed:
-        distribution = DISTRIBUTION[plan.package]
         raise UserError(
-            f"{source}: built by {distribution} {plan.version}, installed is {installed}, and plans run on their own "
-            f"version only: pip install {distribution}=={plan.version}, or rebuild it with `dvc repro`"
+            f"{source}: built by {DISTRIBUTION[plan.package]} {plan.version}, installed is {installed}, and plans run "
+            f"on their own version only: {install_command(plan)}"
         )
+
+
+def install_command(plan: PlanDetails) -> str:
+    """Installs what runs a plan."""
+    index = " --extra-index-url https://pypi.nvidia.com" if plan.package == "tensorrt" else ""
+    return f"pip install {DISTRIBUTION[plan.package]}=={plan.version}{index}"
 
 
 def require_capability(plan: PlanDetails, capability: str, gpu: str, source: object) -> None:

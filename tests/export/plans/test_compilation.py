@@ -148,9 +148,61 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     for name in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
-        UnavailableError, match=r"tensorrt or tensorrt-rtx is not installed: pip install '\.\[tensorrt\]'"
+        UnavailableError,
+        match=r"tensorrt or tensorrt-rtx is not installed \(.*\): on a machine with an NVIDIA GPU, make install "
+        r"EXTRA=gpu,tensorrt$",
     ):
         import_package("auto")
+
+
+def test_the_extra_to_install_keeps_the_onnx_runtime_that_is_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    for there, extra in ((False, "cpu"), (True, "gpu")):
+        monkeypatch.setattr("export.plans.compilation._is_installed", lambda name, there=there: there)
+        with pytest.raises(UnavailableError, match=rf"make install EXTRA={extra},tensorrt-rtx$"):
+            import_package("tensorrt_rtx")
+
+
+@pytest.fixture
+def built_by_tensorrt(fake_gpu, exported, tmp_path):
+    """Builds with a stand-in for `tensorrt`; returns its builder and the plan's details."""
+
+    def built(version, build=None, device_id=0, **gpu):
+        _, library = fake_gpu(package="tensorrt", version=version, **gpu)
+        path = compile_plan(
+            exported,
+            tmp_path,
+            name="plan",
+            build=build or PlanBuild(package="tensorrt"),
+            sizes=lambda: [(96, 128)],
+            timings=TimingCaches(tmp_path / "timings", "0" * 64),
+            device_id=device_id,
+        )
+        (builder,) = library.builders
+        return builder, PlanDetails.of(verify_sidecar(path), path)
+
+    return built
+
+
+@pytest.mark.parametrize(("version", "flags"), [("10.3.0", 2), ("10.13.2.6", 2), ("11.0.0.114", 0), ("11.1.0", 0)])
+def test_tensorrt_10_is_told_to_type_strongly(built_by_tensorrt, version, flags):
+    """JetPack's TensorRT 10 would otherwise compute an fp32 graph in what it likes; later ones know nothing else."""
+    builder, plan = built_by_tensorrt(version)
+    assert builder.network.flags == flags
+    assert (plan.package, plan.version) == ("tensorrt", version)
+
+
+def test_a_tensorrt_that_is_too_old_is_refused(built_by_tensorrt):
+    with pytest.raises(UnavailableError, match=r"tensorrt 10\.2\.0 is too old: 10\.3 or newer is needed"):
+        built_by_tensorrt("10.2.0")
+
+
+def test_tensorrt_builds_on_the_chosen_gpu_without_tensorfloat_32(built_by_tensorrt):
+    assert built_by_tensorrt("11.1.0", devices=2)[0].device == 0
+    builder, _ = built_by_tensorrt("11.1.0", devices=2, device_id=1)
+    assert builder.device == 1 and builder.config.flags == set()
+    with pytest.raises(UserError, match=r"device_id 2: this machine has 2 CUDA device\(s\)"):
+        built_by_tensorrt("11.1.0", devices=2, device_id=2)
 
 
 def test_auto_takes_the_one_that_is_there(monkeypatch):

@@ -97,3 +97,11 @@ def test_plans_of_tensorrt_share_their_timings_outside_of_all_stages(compiled, f
         folder = compiled()
         caches.add(PlanDetails.of(verify_sidecar(folder / "model.plan"), folder).extra["timing_cache_sha256"])
     assert len(caches) == 1 and len(list(TIMING_CACHES_DIR.iterdir())) == 1
+
+
+def test_the_gpu_that_the_target_runs_on_is_the_one_that_it_is_built_on(compiled, fake_gpu, tmp_path):
+    _, library = fake_gpu(package="tensorrt", version="11.1.0", devices=2)
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace(BUILD, "{package: tensorrt}, options: {device_id: 1}"))
+    compiled()
+    assert library.builders[0].device == 1

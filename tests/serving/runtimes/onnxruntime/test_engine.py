@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from serving.contract.errors import UserError
+from serving.contract.errors import UnavailableError, UserError
 from serving.contract.manifest import InputSpec, OutputSpec
 from serving.predictor import Predictor
 from serving.runtimes.onnxruntime.engine import OnnxRuntime
@@ -104,12 +104,14 @@ def test_every_output_of_the_file_comes_back(tmp_path, models, manifest, photo):
 def test_a_provider_that_is_not_there_is_refused_with_what_to_install(engine, manifest):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(UserError, match=r"CUDAExecutionProvider is not in the installed.*pip install onnxruntime-gpu"):
+    cure = r"pip uninstall --yes onnxruntime && pip install 'onnxruntime-gpu\[cuda,cudnn\]==1"
+    with pytest.raises(UserError, match=f"CUDAExecutionProvider is not in the installed.*{cure}"):
         opened(engine, manifest, provider="cuda")
 
 
-def test_a_silent_fallback_to_the_cpu_is_an_error(engine, manifest, monkeypatch):
-    """A GPU build without a working GPU lists CUDA as available, then runs on the CPU and says nothing."""
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    """A GPU build without a working GPU: it lists CUDA as available, then runs on the CPU and says nothing."""
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     session = onnxruntime.InferenceSession
@@ -118,8 +120,37 @@ def test_a_silent_fallback_to_the_cpu_is_an_error(engine, manifest, monkeypatch)
         "InferenceSession",
         lambda path, settings, providers, **_: session(path, settings, ["CPUExecutionProvider"]),
     )
-    with pytest.raises(UserError, match="asked for CUDAExecutionProvider, but it would run on CPUExecutionProvider"):
+    # Where these libraries are there they are the machine's own.
+    monkeypatch.setattr("serving.runtimes.onnxruntime.engine.ctypes.CDLL", lambda name: None)
+
+
+def test_a_silent_fallback_to_the_cpu_is_an_error(engine, manifest, on_the_cpu):
+    expected = r"asked for CUDAExecutionProvider, which does not start.*\(it would run on CPUExecutionProvider\)"
+    with pytest.raises(UnavailableError, match=expected) as caught:
         opened(engine, manifest, provider="cuda")
+    assert "see by nvidia-smi" in str(caught.value) and "pip" not in str(caught.value)
+
+
+def test_libraries_that_are_missing_are_in_the_error_and_not_on_the_output(
+    engine, manifest, on_the_cpu, monkeypatch, capfd
+):
+    """ONNX Runtime prints them, four lines with the advice to follow a link."""
+
+    def preload():
+        print("Failed to load libcublas.so.13: libcublas.so.13: cannot open shared object file")  # noqa: T201
+        print("Please follow https://onnxruntime.ai/docs/install to install CUDA.")  # noqa: T201
+
+    def missing(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    monkeypatch.setattr("serving.runtimes.onnxruntime.engine.ctypes.CDLL", missing)
+    with pytest.raises(UnavailableError) as caught:
+        opened(engine, manifest, provider="cuda")
+    message = str(caught.value)
+    assert "Failed to load libcublas.so.13" in message and "libcudnn.so.9: cannot open" in message
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]==" in message and "follow" not in message and "\n" not in message
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
@@ -221,7 +252,7 @@ def test_a_fixed_batch_says_so(tmp_path, models, manifest):
 
 CORRUPT = """
 import sys, pathlib
-from serving.contract.errors import UserError
+from serving.contract.errors import UnavailableError, UserError
 from serving.contract.manifest import read_manifest
 from serving.predictor import Predictor
 from serving.runtimes.onnxruntime.engine import OnnxRuntime
