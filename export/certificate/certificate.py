@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-from export.graph.structure import Costs, canonical, costs, first_difference, unused_initializers
+from export.graph.costs import Costs, costs
+from export.graph.structure import first_difference, unused_initializers
 from export.latency.paired_latency import PairSamples, median_ratio
 from pipeline.evaluation.accuracy import PairedAccuracy, accuracy_section
 from pipeline.evaluation.intervals import Verdict, confidence_per_look, equivalence
@@ -157,7 +158,7 @@ def structure_section(graphs: Sequence[GraphPair], missing: str | None = None) -
     differences: list[str] = []
     for pair in graphs:
         where = f" (seed {pair.seed})" if len(graphs) > 1 else ""
-        difference = first_difference(canonical(pair.baseline), canonical(pair.other))
+        difference = first_difference(pair.baseline, pair.other)
         if difference is not None:
             differences.append(f"{difference}{where}")
         ours, theirs = costs(pair.other, pair.input_shape), costs(pair.baseline, pair.input_shape)

@@ -1,4 +1,4 @@
-"""Comparing ONNX graphs by structure, and what a structure costs."""
+"""Comparing ONNX graphs by structure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,6 @@ from typing import Any
 from onnx import ModelProto
 
 from export.graph.canonical import CanonicalGraph, Node, canonical
-from export.graph.costs import Costs, costs
-
-__all__ = [
-    "CanonicalGraph",
-    "Costs",
-    "canonical",
-    "costs",
-    "first_difference",
-    "structure_sha256",
-    "unneeded_nodes",
-    "unused_initializers",
-]
 
 
 def structure_sha256(model: ModelProto) -> str:

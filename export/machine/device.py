@@ -11,14 +11,13 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from export.machine.hardware import hardware_sha256
+from export.machine.programs import output_of, query_gpus
 from serving.runtimes import RUNTIMES
 
 # What runtimes choose their kernels by.
@@ -73,7 +72,7 @@ def _cpu_model() -> str:
     if match:
         return " ".join(match.group(1).split())
     if platform.system() == "Darwin":
-        return _output(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+        return output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
     part = re.search(r"^CPU part\s*:\s*(\S+)$", _cpu_info(), re.MULTILINE)
     return platform.processor() or (f"{platform.machine()} part {part.group(1)}" if part else platform.machine())
 
@@ -117,27 +116,12 @@ def _caches() -> dict[str, str]:
 
 def _gpus() -> tuple[list[dict[str, Any]], str | None]:
     """NVIDIA GPUs and the driver's version; nothing where there is no driver."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader,nounits"]
-    gpus: list[dict[str, Any]] = []
-    driver: str | None = None
-    for line in (_output(query) or "").splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 4:
-            memory = int(fields[1]) if fields[1].isdigit() else None
-            gpus.append({"name": fields[0], "memory_mib": memory, "compute_capability": fields[2]})
-            driver = fields[3]
-    return gpus, driver
-
-
-def _output(command: list[str]) -> str | None:
-    """Standard output of a command; None when it is not there, fails or hangs."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    rows = query_gpus("name", "memory.total", "compute_cap", "driver_version")
+    gpus = [
+        {"name": name, "memory_mib": int(memory) if memory.isdigit() else None, "compute_capability": capability}
+        for name, memory, capability, _ in rows
+    ]
+    return gpus, rows[-1][3] if rows else None
 
 
 def _version(package: str) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from export.machine.programs import query_gpus
 
 _SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "acpitz")
 
@@ -92,16 +92,8 @@ def _preemptions() -> int | None:
 
 def _gpus() -> tuple[dict[str, float | None], ...]:
     names = ("sm_mhz", "celsius", "watts", "utilisation_percent")
-    fields = "clocks.sm,temperature.gpu,power.draw,utilization.gpu"
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        text = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = [[_number(field) for field in line.split(",")] for line in text.strip().splitlines()]
-    return tuple(dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names))
+    rows = query_gpus("clocks.sm", "temperature.gpu", "power.draw", "utilization.gpu")
+    return tuple(dict(zip(names, map(_number, row), strict=True)) for row in rows)
 
 
 def _number(text: str) -> float | None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.graph.structure import canonical, first_difference, structure_sha256, unneeded_nodes, unused_initializers
+from export.graph.canonical import canonical
+from export.graph.structure import first_difference, structure_sha256, unneeded_nodes, unused_initializers
 
 
 def tensor(name: str, values: object, dtype: type = np.float32) -> TensorProto:
