@@ -89,12 +89,12 @@ def run_checks(
         try:
             result = CHECKS.resolve(name)(context)
         except SkippedError as error:
-            result = CheckResult(name, "skipped", detail=str(error))
+            result = CheckResult("skipped", detail=str(error))
         except UserError as error:
-            result = CheckResult(name, "fail", detail=str(error))
+            result = CheckResult("fail", detail=str(error))
         except Exception as error:  # noqa: BLE001 - a damaged file makes any library raise anything; that is a failure
-            result = CheckResult(name, "fail", detail=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        results.append(result)
+            result = CheckResult("fail", detail=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        results.append(dataclasses.replace(result, name=name))
     return results
 
 

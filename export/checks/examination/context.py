@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ class CheckResult:
     """What one check found.
 
     Attributes:
-        name: of the check, as in the registry.
+        name: of the check, as in the registry; who runs it fills that in.
         status: `skipped` when something it needs is not there, `inconclusive` when it could not tell.
         measured: the number that was judged, or None.
         threshold: the largest number that passes, or None.
@@ -47,7 +47,7 @@ class CheckResult:
         detail: in words; for anything but a pass, why.
     """
 
-    name: str
+    name: str = field(default="", kw_only=True)
     status: Status
     measured: float | None = None
     threshold: float | None = None
@@ -56,12 +56,12 @@ class CheckResult:
 
     @classmethod
     def decided(
-        cls, name: str, passed: bool, measured: float | None, threshold: float | None, unit: str, detail: str
+        cls, passed: bool, measured: float | None, threshold: float | None, unit: str, detail: str
     ) -> CheckResult:
         """A check that could tell: `pass` or `fail`. A number that is not finite is not kept: JSON has none."""
         if measured is not None and not math.isfinite(measured):
             measured = None
-        return cls(name, "pass" if passed else "fail", measured, threshold, unit, detail)
+        return cls("pass" if passed else "fail", measured, threshold, unit, detail)
 
 
 class SkippedError(Exception):

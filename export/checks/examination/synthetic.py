@@ -14,7 +14,7 @@ from serving.contract.errors import UserError
 ROUNDING_FACTOR = 10
 
 
-def synthetic_result(name: str, context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:
+def synthetic_result(context: CheckContext, batches: Iterable[Batch], what: str) -> CheckResult:
     """Compare an engine with PyTorch on synthetic batches: logits within the tolerance, masks explained by them.
 
     Synthetic images are far from what the network was made for, and one of a single colour can make it ill-conditioned.
@@ -22,7 +22,6 @@ def synthetic_result(name: str, context: CheckContext, batches: Iterable[Batch],
     `ROUNDING_FACTOR` times it is allowed.
 
     Args:
-        name: of the check.
         context: the engine.
         batches: what it runs on. One that it does not take is a failure, and the others still run.
         what: the batches in words.
@@ -52,5 +51,5 @@ def synthetic_result(name: str, context: CheckContext, batches: Iterable[Batch],
     _, error, allowed, where = worst
     detail = f"{what}: " + ("; ".join(problems[:3]) or f"equal; worst on {where or 'none'}")
     if not context.shows_logits:
-        return CheckResult.decided(name, not problems, unexplained, 0, "pixels", detail)
-    return CheckResult.decided(name, not problems, error, allowed, "of the largest logit", detail)
+        return CheckResult.decided(not problems, unexplained, 0, "pixels", detail)
+    return CheckResult.decided(not problems, error, allowed, "of the largest logit", detail)

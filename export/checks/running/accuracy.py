@@ -5,8 +5,6 @@ from __future__ import annotations
 from export.checks.examination.context import CheckContext, CheckResult, limit
 from pipeline.evaluation.evaluation import miou_difference
 
-NAME = "accuracy"
-
 
 def check(context: CheckContext) -> CheckResult:
     """The drop of mIoU, in points, on the whole split at the labels' resolution, through serving's predictor.
@@ -24,4 +22,4 @@ def check(context: CheckContext) -> CheckResult:
         f"{100 * drop.confidence:g} % interval {100 * drop.low:.3f} to {100 * drop.high:.3f} over {drop.units} "
         f"{drop.unit}s; {found.protocol}"
     )
-    return CheckResult.decided(NAME, points <= threshold, points, threshold, "points of mIoU", detail)
+    return CheckResult.decided(points <= threshold, points, threshold, "points of mIoU", detail)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from export.checks.examination.context import CheckContext, CheckResult, limit
 
-NAME = "agreement"
-
 
 def check(context: CheckContext) -> CheckResult:
     """The share of pixels whose class differs."""
@@ -17,7 +15,7 @@ def check(context: CheckContext) -> CheckResult:
         f"{100 * (1 - share):.4f} % of the pixels of {len(deviations)} images agree; "
         f"least on {worst.name}: {100 * (1 - worst.differing / worst.pixels):.4f} %"
     )
-    return CheckResult.decided(NAME, share <= threshold, share, threshold, "of the pixels", detail)
+    return CheckResult.decided(share <= threshold, share, threshold, "of the pixels", detail)
 
 
 def disagreement(context: CheckContext) -> float:

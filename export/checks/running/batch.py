@@ -8,8 +8,6 @@ from export.checks.examination.context import CheckContext, CheckResult, Skipped
 from export.checks.examination.deviation import top_margin
 from export.checks.examination.images import padded_scenes
 
-NAME = "batch"
-
 SIZES = (3, 8)
 # An engine is compared with itself here, so that only the order of its sums differs, whatever it lost by quantisation.
 LARGEST_LIMIT = 0.05
@@ -51,12 +49,12 @@ def check(context: CheckContext) -> CheckResult:
     what = f"batches of {' and '.join(map(str, sizes))}"
     if wrong or not worst <= limit:
         detail = f"{what}: {wrong} pixels and logits by {worst:.2e} of the largest depend on the image's slot"
-        return CheckResult(NAME, "fail", worst, limit, "of the largest logit", detail)
+        return CheckResult("fail", worst, limit, "of the largest logit", detail)
     if least_apart <= 10 * limit:
         detail = f"{what}: the network answers alike to all images ({least_apart:.2e} apart), so slots cannot be told"
-        return CheckResult(NAME, "inconclusive", worst, limit, "of the largest logit", detail)
+        return CheckResult("inconclusive", worst, limit, "of the largest logit", detail)
     detail = f"{what}: every slot holds the result of its own image"
-    return CheckResult(NAME, "pass", worst, limit, "of the largest logit", detail)
+    return CheckResult("pass", worst, limit, "of the largest logit", detail)
 
 
 def _sizes(context: CheckContext) -> tuple[int, ...]:

@@ -8,8 +8,6 @@ from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.deviation import Float32
 from export.checks.examination.images import Batch, extremes, padded_scenes
 
-NAME = "exposure"
-
 
 def check(context: CheckContext) -> CheckResult:
     """The copy with the logits as an output gives the shipped file's masks, and each mask is the argmax of its logits.
@@ -35,7 +33,7 @@ def check(context: CheckContext) -> CheckResult:
             problems.append(f"{lost} pixels of {batch.name} are not of the class with the largest logit")
         pixels += other + lost + _wrong_confidences(context, batch, logits, problems)
     detail = "; ".join(problems) or "masks are those of the shipped file, and the argmax of the logits"
-    return CheckResult.decided(NAME, not pixels, pixels, 0, "pixels", detail)
+    return CheckResult.decided(not pixels, pixels, 0, "pixels", detail)
 
 
 def _wrong_confidences(context: CheckContext, batch: Batch, logits: Float32, problems: list[str]) -> int:

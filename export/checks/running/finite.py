@@ -8,8 +8,6 @@ from onnx import TensorProto, numpy_helper
 from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.images import extremes, padded_scenes
 
-NAME = "finite"
-
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 
 
@@ -31,4 +29,4 @@ def check(context: CheckContext) -> CheckResult:
         if bad:
             problems.append(f"{bad} in the logits of {batch.name}")
     detail = "; ".join(problems[:5]) or "all weights and logits are finite"
-    return CheckResult.decided(NAME, not count, count, 0, "values not finite", detail)
+    return CheckResult.decided(not count, count, 0, "values not finite", detail)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
 from export.checks.examination.deviation import QUANTILES
 
-NAME = "logits"
-
 # Where the limit is exceeded: how many times what PyTorch loses on the same image in the same precision an engine may
 # lose. Both round as often, each in its own order; an engine that loses much more computes something else.
 ROUNDING_FACTOR = 2
@@ -29,4 +27,4 @@ def check(context: CheckContext) -> CheckResult:
     ]
     shown = ", ".join(f"{100 * share:g} % {value:.2e}" for share, value in zip(QUANTILES, quantiles, strict=True))
     detail = f"{len(judged)} images; worst on {where}; quantiles {shown} of the largest logit"
-    return CheckResult.decided(NAME, not failed, error, allowed, "of the largest logit", detail)
+    return CheckResult.decided(not failed, error, allowed, "of the largest logit", detail)

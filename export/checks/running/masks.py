@@ -5,8 +5,6 @@ from __future__ import annotations
 from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.deviation import unexplained_pixels
 
-NAME = "masks"
-
 
 def check(context: CheckContext) -> CheckResult:
     """Pixels of real images whose class differs although PyTorch's margin exceeds twice the logit error there."""
@@ -17,4 +15,4 @@ def check(context: CheckContext) -> CheckResult:
     detail = f"{differing} of {pixels} pixels differ, {count} of them unexplained by the logits"
     if count:
         detail += f", the first: {first}"
-    return CheckResult.decided(NAME, not count, count, 0, "pixels", detail)
+    return CheckResult.decided(not count, count, 0, "pixels", detail)

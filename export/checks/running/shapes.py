@@ -6,8 +6,6 @@ from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.images import padded_scenes, shapes_that_hurt
 from export.checks.examination.synthetic import synthetic_result
 
-NAME = "shapes"
-
 
 def check(context: CheckContext) -> CheckResult:
     """Single pixels, one-pixel strips, odd sizes before padding, the corners of the range, batches of 1, 3 and 8.
@@ -23,4 +21,4 @@ def check(context: CheckContext) -> CheckResult:
     what = f"{len(shapes)} shapes from 1x1x1 to {context.config.max_side} pixels a side"
     if context.shapes.bounded:
         what = f"{len(shapes)} shapes within {context.shapes}, which the engine takes"
-    return synthetic_result(NAME, context, batches, what)
+    return synthetic_result(context, batches, what)

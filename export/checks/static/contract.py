@@ -9,8 +9,6 @@ from onnx import TensorProto, ValueInfoProto
 from export.checks.examination.context import CheckContext, CheckResult
 from serving.contract.manifest import InputSpec, OutputSpec
 
-NAME = "contract"
-
 
 def check(context: CheckContext) -> CheckResult:
     """Names, element types, ranks and dynamic axes of input and outputs, in the manifest and in the graph."""
@@ -35,7 +33,7 @@ def check(context: CheckContext) -> CheckResult:
     problems.extend(_io_problems("input", inputs, wanted_inputs))
     problems.extend(_io_problems("output", list(model.graph.output), wanted_outputs))
     detail = "; ".join(problems) or "uint8 [batch,height,width,3] -> uint8 [batch,height,width], all dynamic"
-    return CheckResult.decided(NAME, not problems, len(problems), 0, "problems", detail)
+    return CheckResult.decided(not problems, len(problems), 0, "problems", detail)
 
 
 def _io_problems(role: str, values: list[ValueInfoProto], wanted: Mapping[str, tuple[str | int, ...]]) -> list[str]:

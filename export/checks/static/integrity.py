@@ -9,8 +9,6 @@ from pipeline.models.network.weights import tensors_sha256
 from serving.contract.errors import UserError
 from serving.contract.manifest import METADATA_KEY, Manifest, verify_sidecar
 
-NAME = "integrity"
-
 
 def check(context: CheckContext) -> CheckResult:
     """The hash beside the file is the file's, the manifest inside is the one beside, and the weights are these weights.
@@ -37,8 +35,8 @@ def check(context: CheckContext) -> CheckResult:
     except UserError as error:
         problems.append(str(error))
     if problems:
-        return CheckResult.decided(NAME, False, len(problems), 0, "problems", "; ".join(dict.fromkeys(problems)))
-    return CheckResult.decided(NAME, True, 0, 0, "problems", f"hash, manifest and weights agree{unknown}")
+        return CheckResult.decided(False, len(problems), 0, "problems", "; ".join(dict.fromkeys(problems)))
+    return CheckResult.decided(True, 0, 0, "problems", f"hash, manifest and weights agree{unknown}")
 
 
 def _manifests_differ(context: CheckContext) -> list[str]:

@@ -16,8 +16,6 @@ from export.checks.examination.context import CheckContext, CheckResult, Skipped
 from export.graph.costs import infer_types
 from export.targets.limits import precision_limits
 
-NAME = "precision"
-
 _ONNX_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ONNX_NAMES = {
     TensorProto.FLOAT: "fp32",
@@ -36,13 +34,13 @@ def check(context: CheckContext) -> CheckResult:
     if elsewhere:
         listed = "; ".join(elsewhere[:5]) + ("; ..." if len(elsewhere) > 5 else "")
         detail = f"{len(elsewhere)} nodes compute elsewhere than asked for: {listed}"
-        return CheckResult.decided(NAME, False, len(elsewhere), 0, "nodes elsewhere", detail)
+        return CheckResult.decided(False, len(elsewhere), 0, "nodes elsewhere", detail)
     lacking = not context.engine.computes_in(asked)
     # A runtime without kernels of this precision computes in a higher one: then the file at least must be what it says.
     counts, source = _of_the_file(context) if lacking and context.manifest.kind == "onnx" else layer_precisions(context)
     total = sum(counts.values())
     if not total:
-        return CheckResult.decided(NAME, False, 0.0, None, "", f"{source}: no layer with weights was found")
+        return CheckResult.decided(False, 0.0, None, "", f"{source}: no layer with weights was found")
     kept = kept_in_float(context)
     judged = max(total - kept, 1)
     share = min(counts.get(asked, 0) / judged, 1.0)
@@ -56,7 +54,7 @@ def check(context: CheckContext) -> CheckResult:
         detail += f"; the runtime has no {asked} kernels here and computes these in single precision"
     # Judged is what lies above the limit: `measured` passes when it is at most `threshold`.
     return CheckResult.decided(
-        NAME, share >= smallest, 1 - share, round(1 - smallest, 4), "of the layers in another precision", detail
+        share >= smallest, 1 - share, round(1 - smallest, 4), "of the layers in another precision", detail
     )
 
 

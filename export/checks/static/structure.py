@@ -12,8 +12,6 @@ from export.checks.examination.context import CheckContext, CheckResult, Skipped
 from export.graph.structure import structure_sha256, unneeded_nodes, unused_initializers
 from serving.contract.manifest import METADATA_KEY
 
-NAME = "structure"
-
 _PATH = re.compile(r"(/[\w.\-]+){2,}\.py\b|[A-Za-z]:\\\\|File \"")
 
 
@@ -35,7 +33,7 @@ def check(context: CheckContext) -> CheckResult:
     if named is not None and named != structure_sha256(model):
         problems.append("the graph is not the one whose structure the manifest names")
     detail = "; ".join(problems) or f"{len(model.graph.node)} nodes, each needed by an output; {weights} weights"
-    return CheckResult.decided(NAME, not problems, len(problems), 0, "problems", detail)
+    return CheckResult.decided(not problems, len(problems), 0, "problems", detail)
 
 
 def structure_problems(model: ModelProto) -> list[str]:
