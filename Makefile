@@ -17,7 +17,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install lock repro test test-all lint format recipe recipes readme clean
+.PHONY: help install lock repro test test-all lint format recipe recipes study study-power readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,12 @@ recipe: install  ## merge recipes/NAME.yaml into params.yaml: make recipe NAME=c
 
 recipes: install  ## list the recipes
 	@python -m export.commands.recipe list
+
+study: install  ## run the experiment studies/NAME.yaml, or go on with it: make study NAME=e3 [PAIRS=2]
+	OMP_NUM_THREADS=1 python -m studies.run $(if $(NAME),$(NAME),$(error NAME is missing: make study NAME=..., see docs/results/protocol.md)) $(if $(PAIRS),--pairs $(PAIRS))
+
+study-power: install  ## say how small an effect pairs can show: make study-power SD=0.64 N=12
+	@python -m studies.power --sd $(if $(SD),$(SD),$(error SD is missing: make study-power SD=0.64 N=12)) --pairs $(if $(N),$(N),$(error N is missing: make study-power SD=0.64 N=12))
 
 readme: install  ## write README's results block from reports/report.json
 	@python -m export.commands.readme

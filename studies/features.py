@@ -19,6 +19,7 @@ Written to docs/results/<recipe>-features.json. The runs' weights must still be 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.data.datasets.shared.prepared import Prepared
+from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.training.checkpoints import load_trainee
 from serving.contract.command import program_name
@@ -65,22 +66,24 @@ def features_at(segmentor: Segmentor, pixels: Tensor) -> dict[str, Tensor]:
     return {"tap": head_input, "classifier": seen[0]}
 
 
+def part_of(split: PreparedSplit, *, every: int, first: int = 0) -> PreparedSplit:
+    """Every `every`-th image of a split, from number `first` (0 is the first) on."""
+    return dataclasses.replace(split, entries=split.entries[first::every])
+
+
 def labelled_pixels(
-    segmentor: Segmentor, prepared: Prepared, split: str, step: int, resize: tuple[int, int] | None
+    segmentor: Segmentor, split: PreparedSplit, resize: tuple[int, int] | None
 ) -> Iterator[dict[str, Pixels]]:
-    """Of every `step`-th image of a split the features and labels at each of `PLACES`, without ignored pixels.
+    """Of every image of a split the features and labels at each of `PLACES`, without ignored pixels.
 
     Args:
         segmentor: in evaluation mode.
-        prepared: the dataset.
-        split: "train", "val" or "test"; images are as they are, without augmentation.
-        step: at least 1; the first image is among them.
+        split: the images, taken as they are, without augmentation.
         resize: height and width that images are resized to first, or None.
     """
-    pairs = prepared.split(split)
-    for index in range(0, len(pairs), step):
-        image, _ = place(pairs.read_image(index), stride=segmentor.stride, resize=resize)
-        label = pairs.read_label(index)
+    for index in range(len(split)):
+        image, _ = place(split.read_image(index), stride=segmentor.stride, resize=resize)
+        label = split.read_label(index)
         rows, columns = resize or label.shape
         found = {}
         for name, features in features_at(segmentor, torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]).items():
@@ -89,7 +92,7 @@ def labelled_pixels(
             width = features.shape[-1] * columns // image.shape[1]
             small: NDArray[np.uint8] = resize_nearest(label, height, width)
             ids = torch.from_numpy(small.astype(np.int64)).flatten()
-            kept = ids != prepared.ignore_index
+            kept = ids != split.dataset.ignore_index
             unit = F.normalize(features[0, :, :height, :width].flatten(1).T, dim=1)
             found[name] = (unit[kept], ids[kept])
         yield found
@@ -164,18 +167,25 @@ class Separation:
 
 
 def separations(
-    segmentor: Segmentor, prepared: Prepared, resize: tuple[int, int] | None, step: int
+    segmentor: Segmentor, train: PreparedSplit, judged: PreparedSplit, resize: tuple[int, int] | None
 ) -> dict[str, dict[str, float]]:
-    """How well classes separate at each of `PLACES`: means from every `step`-th image of train, judged on test's."""
-    means = {name: ClassMeans(prepared.num_classes) for name in PLACES}
-    for image in labelled_pixels(segmentor, prepared, "train", step, resize):
+    """How well classes separate at each of `PLACES`.
+
+    Args:
+        segmentor: in evaluation mode.
+        train: the images that the means are taken on.
+        judged: those whose pixels are judged.
+        resize: height and width that images are resized to first, or None.
+    """
+    means = {name: ClassMeans(segmentor.num_classes) for name in PLACES}
+    for image in labelled_pixels(segmentor, train, resize):
         for name, pixels in image.items():
             means[name].add(pixels)
-    judged = {name: Separation(means[name]) for name in PLACES}
-    for image in labelled_pixels(segmentor, prepared, "test", step, resize):
+    found = {name: Separation(means[name]) for name in PLACES}
+    for image in labelled_pixels(segmentor, judged, resize):
         for name, pixels in image.items():
-            judged[name].add(pixels)
-    return {name: separation.result() for name, separation in judged.items()}
+            found[name].add(pixels)
+    return {name: separation.result() for name, separation in found.items()}
 
 
 def main() -> int:
@@ -190,11 +200,12 @@ def main() -> int:
         raise UserError(f"--step: expected at least 1, got {arguments.step}")
     params = study_params(arguments.recipe, arguments.methods, arguments.seeds)
     prepared = open_prepared(params, arguments.recipe)
+    train, test = (part_of(prepared.split(name), every=arguments.step) for name in ("train", "test"))
     rows = []
     for branch in params.branches.values():
         folder: Path = WORK_DIR / arguments.recipe / branch.name
         segmentor = load_trainee(folder, params.train.checkpoint)[0].segmentor
-        found = separations(segmentor, prepared, params.evaluate.resize, arguments.step)
+        found = separations(segmentor, train, test, params.evaluate.resize)
         rows.append({"method": branch.method, "seed": branch.seed} | found)
         shown = "; ".join(f"{name}: nearest mean {values['nearest_mean']:.4f}" for name, values in found.items())
         sys.stdout.write(f"{branch.name}: {shown}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from pipeline.data.preparing.preparation import prepare
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from serving.contract.errors import UserError
-from studies.features import ClassMeans, Separation, features_at, labelled_pixels, separations
+from studies.features import PLACES, ClassMeans, Separation, features_at, labelled_pixels, part_of, separations
 
 
 def separation(fitted, judged, num_classes):
@@ -84,20 +83,27 @@ def test_the_classifier_is_read_where_the_logits_are_made_and_the_tap_where_the_
 
 
 def test_means_come_from_train_and_test_is_judged(segmentor: Segmentor, prepared: Prepared):
-    found = separations(segmentor, prepared, None, 1)
-    for place in ("tap", "classifier"):
-        fitted = [image[place] for image in labelled_pixels(segmentor, prepared, "train", 1, None)]
-        judged = [image[place] for image in labelled_pixels(segmentor, prepared, "test", 1, None)]
+    train, test = prepared.split("train"), prepared.split("test")
+    found = separations(segmentor, train, test, None)
+    for place in PLACES:
+        fitted = [image[place] for image in labelled_pixels(segmentor, train, None)]
+        judged = [image[place] for image in labelled_pixels(segmentor, test, None)]
         by_hand = separation(
             tuple(map(torch.cat, zip(*fitted, strict=True))), tuple(map(torch.cat, zip(*judged, strict=True))), 11
         )
         assert found[place] == pytest.approx(by_hand, rel=1e-5)
-    turned = {"train": prepared.split("test"), "val": prepared.split("val"), "test": prepared.split("train")}
-    assert separations(segmentor, dataclasses.replace(prepared, splits=turned), None, 1) != found
+    assert separations(segmentor, test, train, None) != found
+
+
+def test_a_part_of_a_split(prepared: Prepared):
+    train = prepared.split("train")
+    names = [entry.name for entry in train.entries]
+    assert [entry.name for entry in part_of(train, every=2).entries] == names[::2]
+    assert [entry.name for entry in part_of(train, every=2, first=1).entries] == names[1::2]
+    assert (part_of(train, every=2, first=1).read_label(0) == train.read_label(1)).all()
 
 
 def test_the_padding_has_no_pixels(segmentor: Segmentor, tmp_path: Path):
     prepare(PrepareConfig(options={"train": 1, "val": 1, "test": 1, "height": 40, "width": 72, "seed": 0}), tmp_path)
-    narrow = load_prepared(tmp_path, None)
-    (image,) = labelled_pixels(segmentor, narrow, "test", 1, None)
+    (image,) = labelled_pixels(segmentor, load_prepared(tmp_path, None).split("test"), None)
     assert all(len(labels) <= 10 * 18 for _, labels in image.values()), "40x72 at stride 4, not the padded 64x96"

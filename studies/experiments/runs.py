@@ -1,0 +1,207 @@
+"""One run of an experiment: an arm with a seed, trained and judged; what it came to is kept, its weights are not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.datasets.shared.dataset import Dataset, LabelFile
+from pipeline.data.datasets.shared.prepared import FILE_NAME, Prepared, load_prepared, resolve_root
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.preparation import prepare
+from pipeline.layout.branches import branch_name
+from pipeline.params import Params
+from pipeline.training.checkpoints import load_trainee
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
+from serving.contract.errors import UserError, did_you_mean
+from serving.contract.files import read_json, write_json
+from studies.experiments.measures import TrainedRun, measure
+from studies.experiments.pairs import locked
+from studies.experiments.protocol import Experiment, arm_params
+from studies.features import part_of
+
+WORK_DIR = Path("runs/experiments")
+
+CHECKPOINT = "last"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the runs of an experiment lie.
+
+    Attributes:
+        folder: for this protocol and this data.
+        commit: of the code that runs.
+    """
+
+    folder: Path
+    commit: str | None
+
+    @property
+    def prepared(self) -> Path:
+        """Folder of the prepared datasets."""
+        return self.folder.parent / "prepared"
+
+
+def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
+    """Hash of everything in the protocol that determines a pair besides its seed, defaults of the code included.
+
+    Args:
+        experiment: the protocol.
+        arms: its arms' params, without what depends on the seed.
+    """
+    settings = {
+        name: {
+            "prepare": {"dataset": params.prepare.dataset, "options": dict(params.prepare.options)},
+            "model": dataclasses.asdict(params.model),
+            "train": dataclasses.asdict(params.train),
+            "evaluate": dataclasses.asdict(params.evaluate),
+            "method": method_settings(params.methods[name]),
+            "ignore_classes": experiment.arms[name].ignore_classes,
+        }
+        for name, params in arms.items()
+    }
+    protocol = {
+        "comparisons": [dataclasses.asdict(comparison) for comparison in experiment.comparisons],
+        "pairs": dataclasses.asdict(experiment.pairs),
+        "judged": dataclasses.asdict(experiment.judged),
+        "hold_out_in_turn": experiment.hold_out_in_turn,
+    }
+    return _sha256({"arms": settings, "protocol": protocol})
+
+
+def open_prepared(config: PrepareConfig, folder: Path) -> Prepared:
+    """A dataset by its settings, prepared once below `folder`, whichever process comes first."""
+    name = _sha256(dataclasses.asdict(config))[:12]
+    root = resolve_root(config.root)
+    with locked(folder / f"{name}.lock", wait=True):
+        if not (folder / name / FILE_NAME).exists():
+            prepare(config, folder / name)
+    return load_prepared(folder / name, root)
+
+
+def data_sha256(config: PrepareConfig, folder: Path) -> str:
+    """Hash of the classes and of every file of the whole dataset, whatever part of it is trained on."""
+    rest = {
+        key: value for key, value in config.options.items() if key not in ("hold_out", "train_images", "subset_seed")
+    }
+    prepared = open_prepared(dataclasses.replace(config, options=rest), folder)
+    files = {
+        name: [(entry.name, entry.image_sha256, entry.label_sha256) for entry in split.entries]
+        for name, split in prepared.splits.items()
+    }
+    return _sha256({"classes": prepared.class_names, "files": files})
+
+
+def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -> dict[str, Any]:
+    """Train an arm with a seed and judge it, or take what an earlier call came to.
+
+    Returns:
+        `outcomes` (outcome -> value), `commit` and `cpu_minutes`.
+
+    Raises:
+        UserError: as training and judging raise it, or an outcome is not a number.
+    """
+    folder = workplace.folder / branch_name(arm, seed)
+    if (folder / "outcome.json").exists():
+        found: dict[str, Any] = read_json(folder / "outcome.json", made_by="studies.run")
+        return found
+    started = time.process_time()
+    config, params = experiment.arms[arm], arm_params(experiment, arm, seed)
+    prepared = open_prepared(params.prepare, workplace.prepared)
+    ignored = class_indices(prepared, config.ignore_classes)
+    train_branch(
+        TrainingSetup(arm, seed, params.methods[arm], params.model, params.train, params.evaluate),
+        without_classes(prepared, ignored),
+        TrainingFiles(folder, folder / "curves", folder / "resume.safetensors"),
+        resume=True,
+    )
+    judged = part_of(
+        prepared.split(experiment.judged.split), every=experiment.judged.every, first=experiment.judged.first
+    )
+    trainee, _ = load_trainee(folder, CHECKPOINT)
+    run = TrainedRun(trainee.segmentor, prepared, judged, params, folder / "curves", seed, ignored)
+    outcomes = measure(run, outcomes_of(experiment, arm))
+    broken = [name for name, value in outcomes.items() if not math.isfinite(value)]
+    if broken:
+        raise UserError(f"{experiment.experiment}, {arm}, seed {seed}: no number came out for {', '.join(broken)}")
+    result = {
+        "outcomes": outcomes,
+        "commit": workplace.commit,
+        "cpu_minutes": round((time.process_time() - started) / 60, 2),
+    }
+    write_json(folder / "outcome.json", result)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in outcomes.items())
+    sys.stdout.write(f"{branch_name(arm, seed)}: {shown} ({result['cpu_minutes']} CPU minutes)\n")
+    sys.stdout.flush()
+    return result
+
+
+def outcomes_of(experiment: Experiment, arm: str) -> list[str]:
+    """The outcomes that the comparisons take of an arm, each once."""
+    return list(
+        dict.fromkeys(
+            comparison.outcome
+            for comparison in experiment.comparisons
+            if arm in (comparison.method, comparison.baseline)
+        )
+    )
+
+
+def class_indices(prepared: Prepared, names: Sequence[str]) -> tuple[int, ...]:
+    """Train ids of classes by their names. Raises UserError naming all that the dataset does not have."""
+    unknown = [
+        f"ignore_classes: the dataset has no class {name!r}{did_you_mean(name, prepared.class_names)}"
+        for name in names
+        if name not in prepared.class_names
+    ]
+    if unknown:
+        raise UserError("\n".join(unknown))
+    return tuple(prepared.class_names.index(name) for name in names)
+
+
+def without_classes(prepared: Prepared, classes: Collection[int]) -> Prepared:
+    """The dataset with the pixels of some classes ignored in train; val and test have all their labels."""
+    if not classes:
+        return prepared
+    train = prepared.splits["train"]
+    pixels = tuple(0 if index in classes else count for index, count in enumerate(prepared.class_pixels["train"]))
+    return dataclasses.replace(
+        prepared,
+        splits={**prepared.splits, "train": dataclasses.replace(train, dataset=_ignoring(train.dataset, classes))},
+        class_pixels={**prepared.class_pixels, "train": pixels},
+        class_frequencies=tuple(count / max(sum(pixels), 1) for count in pixels),
+        sha256=_sha256({"dataset": prepared.sha256, "without": sorted(classes)}),
+    )
+
+
+def _ignoring(dataset: Dataset, classes: Collection[int]) -> Dataset:
+    """The dataset, but that the pixels of some classes are ignored in the labels it decodes."""
+    changed = copy.copy(dataset)
+    ids = list(classes)
+
+    def decode_labels(files: Sequence[LabelFile]) -> NDArray[np.uint8]:
+        label = np.array(dataset.decode_labels(files))
+        label[np.isin(label, ids)] = dataset.ignore_index
+        return label
+
+    changed.decode_labels = decode_labels  # type: ignore[method-assign]
+    return changed
+
+
+def _sha256(values: object) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=dict).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""What an experiment's file may hold, and what each arm of it trains with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serving.contract.errors import UserError
+from studies.experiments.protocol import arm_params, best_only, experiment_names, load_experiment
+
+WRONG = {
+    "arms": {"a b": {"method": {"loss": "cross_entropy"}}, "a": {"method": {"loss": "cross_entropy"}}},
+    "comparisons": [
+        {"name": "x", "outcome": "miou", "method": "a", "baseline": "bb"},
+        {"name": "x", "outcome": "miou", "method": "a", "baseline": "a b"},
+    ],
+    "pairs": {"planned": 12, "see": 0.6, "at_most": 20},
+}
+
+
+def write(place: Path, **changes: object) -> None:
+    path = place / "studies" / "tiny.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+def test_the_overlays_beside_them_are_no_experiments(place: Path):
+    assert experiment_names() == ["tiny"]
+
+
+def test_everything_that_is_wrong_is_said_at_once(place: Path):
+    write(place, **WRONG)
+    with pytest.raises(UserError) as refused:
+        load_experiment("tiny")
+    said = str(refused.value)
+    for each in (
+        "arms.a b: a part of paths",
+        "comparisons, 'x': no arm 'bb'",
+        "comparisons: two have the same name",
+        "pairs.see: is about the primary comparison: expected one, got 0",
+    ):
+        assert each in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("comparisons", [{"name": "x", "outcome": "mio", "method": "contrast", "baseline": "cross_entropy"}], "'miou'"),
+        ("comparisons", [{"name": "x", "outcome": "miou", "method": "contrast", "baseline": "contrast"}], "two arms"),
+        (
+            "comparisons",
+            [{"name": "x", "outcome": "miou", "method": "contrast", "baseline": "cross_entropy", "primary": True}],
+            "says what would count",
+        ),
+        ("comparisons", [], "expected at least one"),
+        ("pairs", {"planned": 1}, "at least 2, got 1"),
+        ("pairs", {"planned": 12, "see": 0.5}, "both or neither"),
+        ("pairs", {"planned": 12, "see": 0.5, "at_most": 12}, "more than the planned 12"),
+        ("judged", {"every": 2, "first": 2}, r"first: expected in \[0, 2\), got 2"),
+        ("seeds", [1], "unknown key"),
+    ],
+)
+def test_what_makes_no_experiment_is_refused(place: Path, key, value, said):
+    write(place, **{key: value})
+    with pytest.raises(UserError, match=said):
+        load_experiment("tiny")
+
+
+def test_an_arm_is_merged_over_the_experiment_and_a_pair_settles_the_rest(place: Path):
+    (place / "recipes" / "mine.yaml").write_text("# Mine.\ntrain: {iterations: 7, threads: 2, batch_size: 5}\n")
+    write(place, recipe="mine", hold_out_in_turn=["x", "y", "z"])
+    experiment = load_experiment("tiny")
+    baseline, contrast = (arm_params(experiment, arm, 104) for arm in ("cross_entropy", "contrast"))
+    assert (baseline.train.iterations, baseline.train.batch_size, contrast.train.batch_size) == (7, 5, 3)
+    assert baseline.train.threads == 1, "every run has one thread"
+    assert contrast.methods["contrast"].settings.max_views == 2
+    options = baseline.prepare.options
+    assert (options["train_images"], options["subset_seed"], options["hold_out"]) == (4, 104, "y")
+    assert contrast.prepare == baseline.prepare, "the arms of a pair see the same images"
+    assert "subset_seed" not in arm_params(experiment, "contrast").prepare.options
+    write(place, params={"prepare": {"options": {"train_images": 4, "subset_seed": 1}}})
+    assert arm_params(load_experiment("tiny"), "contrast", 104).prepare.options["subset_seed"] == 1
+
+
+def test_a_confirmation_keeps_the_best_by_name(place: Path):
+    rows = [{"outcome": "miou", "method": "contrast", "baseline": "cross_entropy"} | {"name": name} for name in "abc"]
+    write(place, comparisons=rows, choose={"study": "other", "best": 2})
+    experiment = load_experiment("tiny")
+    found = best_only(experiment, {"a": -0.1, "b": 0.5, "c": 0.2, "d": 0.9}, True)
+    assert [comparison.name for comparison in found.comparisons] == ["b", "c"]
+    with pytest.raises(UserError, match=r"confirms what studies.other\.yaml chooses, which has not all its pairs yet"):
+        best_only(experiment, {"a": 1.0}, False)

@@ -1,0 +1,203 @@
+"""A whole experiment in small: real trainings, pairs appended as they end, killed and gone on with, never mixed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from pipeline.training.experiment import train_branch
+from serving.contract.errors import UserError
+from studies.experiments import runs
+
+RECORD = Path("docs", "results", "studies", "tiny.json")
+
+
+def record() -> dict[str, Any]:
+    return json.loads(RECORD.read_text())
+
+
+def edit(place: Path, old: str, new: str) -> None:
+    path = place / "studies" / "tiny.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def start(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "studies.run", "tiny", *arguments]
+    return subprocess.Popen(
+        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_pairs_are_recorded_in_the_form_that_anyone_can_compute_again(call, place):
+    said = call("tiny")
+    found = record()
+    assert found.keys() == {"experiment", "hypothesis", "commit", "comparisons", "provenance"}
+    assert found["experiment"] == "E0" and found["hypothesis"].startswith("The contrast changes something.")
+    for comparison, unit, primary in zip(found["comparisons"], ("points", "nats"), (True, False), strict=True):
+        assert comparison.keys() == {"name", "primary", "unit", "pairs", "difference", "ci95"}
+        assert (comparison["unit"], comparison["primary"]) == (unit, primary)
+        assert [pair["seed"] for pair in comparison["pairs"]] == [100, 101]
+        values = [pair["method"] - pair["baseline"] for pair in comparison["pairs"]]
+        assert comparison["difference"] == pytest.approx(sum(values) / 2, abs=1e-4)
+        half = stats.t.ppf(0.975, 1) * abs(values[0] - values[1]) / 2
+        assert comparison["ci95"] == pytest.approx([sum(values) / 2 - half, sum(values) / 2 + half], abs=2e-4)
+        assert all(0 <= pair[side] <= 100 for pair in comparison["pairs"] for side in ("baseline", "method"))
+    assert "contrast-s101: miou" in said and "pair 101 appended, 2 of 2" in said
+    # The arms of a pair have the same start: the first losses differ by what the arms differ in, and by nothing else.
+    prepared = [json.loads(path.read_text()) for path in Path("runs").glob("**/prepared/*/dataset.json")]
+    drawn = {content["options"]["subset_seed"]: content["splits"]["train"] for content in prepared}
+    assert {seed: len(train) for seed, train in drawn.items()} == {0: 6, 100: 4, 101: 4}
+    assert drawn[100] != drawn[101], "each pair draws its own images, and its arms share them"
+    assert not list(Path("runs").glob("**/*.safetensors")), "weights are gone when a run has been judged"
+    assert call("tiny") == call("tiny", "--plan"), "nothing is left to do"
+
+
+def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypatch):
+    trained = []
+    real = train_branch
+
+    def interrupted(setup, *arguments, **options):
+        trained.append((setup.name, setup.seed))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(setup, *arguments, **options)
+
+    monkeypatch.setattr(runs, "train_branch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call("tiny")
+    assert not RECORD.exists(), "half a pair is none"
+    call("tiny", "--pairs", "1")
+    assert trained == [("cross_entropy", 100), ("contrast", 100), ("contrast", 100)]
+    assert [pair["seed"] for pair in record()["comparisons"][0]["pairs"]] == [100]
+    assert record()["comparisons"][0]["ci95"] is None, "one pair has no interval"
+    before = record()["comparisons"][0]["pairs"][0]
+    call("tiny")
+    assert trained[3:] == [("cross_entropy", 101), ("contrast", 101)]
+    assert record()["comparisons"][0]["pairs"][0] == before
+
+
+def test_the_record_alone_counts_as_done(call, place_of_one_pair):
+    """As in a clone: the record is committed, what lies under runs/ is not."""
+    before = RECORD.read_bytes()
+    (place_of_one_pair / "runs").rename(place_of_one_pair / "gone")
+    assert "1 of 2 pairs" in call("tiny", "--plan")
+    assert "s100" not in call("tiny")
+    assert json.loads(before)["comparisons"][0]["pairs"][0] == record()["comparisons"][0]["pairs"][0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("batch_size: 3", "batch_size: 4", "settings"),
+        ("first: 1", "first: 0", "settings"),
+        ("above: 0", "above: 0.5", "settings"),
+        ("planned: 2", "planned: 3", "settings"),
+        ("train_images: 4", "train_images: 5", "settings"),
+        ("seed: 0, train_images", "seed: 1, train_images", "settings and data"),
+    ],
+)
+def test_another_protocol_or_other_data_are_never_mixed_with_what_is_there(call, place_of_one_pair, old, new, what):
+    before = RECORD.read_bytes()
+    edit(place_of_one_pair, old, new)
+    with pytest.raises(UserError, match=rf"its 1 pairs were made with other {what} than tiny has now; go on from the"):
+        call("tiny")
+    assert RECORD.read_bytes() == before
+
+
+def test_words_may_be_mended(call, place_of_one_pair):
+    edit(place_of_one_pair, "hypothesis: The contrast", "hypothesis: A contrast")
+    call("tiny", "--plan")
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_pairs_and_a_killed_one_leaves_its_pair_to_the_next(place):
+    edit(place, "planned: 2", "planned: 3")
+    killed = start(place)
+    folder = place / "runs" / "experiments" / "tiny"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*/cross_entropy-s100/trainee.json")) and time.monotonic() < deadline:
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    both = [start(place), start(place)]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    ran = [line.partition(":")[0] for out, _ in said for line in out.splitlines() if "CPU minutes)" in line]
+    assert sorted(ran) == sorted(f"{arm}-s{seed}" for arm in ("contrast", "cross_entropy") for seed in (100, 101, 102))
+    found = json.loads((place / RECORD).read_text())
+    assert [pair["seed"] for pair in found["comparisons"][0]["pairs"]] == [100, 101, 102]
+
+
+def test_an_arm_that_waits_for_a_feature_is_refused_in_one_line(call, place):
+    arms = """arms:
+  averaged: {method: {loss: cross_entropy}, params: {train: {no_such_key: 1}}, needs: weight averaging}
+  distilled: {method: {loss: no_such_loss}, needs: distillation}
+  unused: {method: {loss: nothing}}
+"""
+    edit(place, "arms:\n", arms)
+    edit(place, "pairs:", "  - {name: a, outcome: miou, method: averaged, baseline: distilled}\npairs:")
+    with pytest.raises(UserError) as refused:
+        call("tiny")
+    assert str(refused.value) == (
+        f"{Path('studies', 'tiny.yaml')}: cannot run yet, arms wait for: weight averaging (averaged); "
+        "distillation (distilled)"
+    )
+    # What needs nothing and is wrong is wrong; what can be trained after all is not waited for.
+    edit(place, "needs: weight averaging", "needs: ''")
+    with pytest.raises(UserError, match=r"arm averaged: train\.no_such_key: unknown key"):
+        call("tiny")
+    edit(place, "params: {train: {no_such_key: 1}}, needs: ''", "needs: weight averaging")
+    edit(place, "loss: no_such_loss", "loss: cross_entropy")
+    assert "0 of 2 pairs" in call("tiny", "--plan")
+
+
+@pytest.mark.slow
+def test_a_confirmation_takes_the_best_of_the_experiment_that_chooses(call, place):
+    edit(place, "pairs:", "  - {name: worse, outcome: miou, method: cross_entropy, baseline: contrast}\npairs:")
+    confirmation = (place / "studies" / "tiny.yaml").read_text().replace("name: training", "name: other")
+    confirmation = confirmation.replace("planned: 2", "planned: 2, first_seed: 200") + "choose: {study: tiny}\n"
+    (place / "studies" / "confirmation.yaml").write_text(confirmation)
+    with pytest.raises(UserError, match=r"confirmation\.yaml: it confirms what .*tiny\.yaml chooses"):
+        call("confirmation")
+    call("tiny")
+    difference = record()["comparisons"][0]["difference"]
+    call("confirmation", "--pairs", "1")
+    (chosen,) = json.loads(RECORD.with_name("confirmation.json").read_text())["comparisons"]
+    assert chosen["name"] == ("test mIoU" if difference >= 0 else "worse")
+    assert [pair["seed"] for pair in chosen["pairs"]] == [200]
+
+
+@pytest.mark.slow
+def test_pairs_are_added_by_the_deviation_of_the_planned_ones(call, place):
+    edit(place, "planned: 2", "planned: 2, see: 1.0e-9, at_most: 3")
+    edit(place, "outcome: miou", "outcome: training_cross_entropy")
+    assert "0 of 2 pairs" in call("tiny", "--plan")
+    call("tiny")
+    assert [pair["seed"] for pair in record()["comparisons"][0]["pairs"]] == [100, 101, 102]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tine"], r"no experiment 'tine'; did you mean 'tiny'\?"),
+        (["overlay"], r"no experiment 'overlay'; known: tiny"),
+        (["tiny", "--pairs", "0"], "--pairs: expected at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(call, arguments, said):
+    with pytest.raises(UserError, match=said):
+        call(*arguments)
