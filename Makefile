@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 # What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
 LOCKED := $(foreach extra,cpu gpu tensorrt-rtx dev,--extra $(extra))
 UV := uv==0.13.9
-# Further arguments of pytest: make test PYTEST='-n 2 --cov'
+# Further arguments of pytest: make test PYTEST='--cov'
 PYTEST ?=
 
 # Two spinning threads on a busy machine are 20 times slower than one.
@@ -43,7 +43,7 @@ repro: install  ## run the pipeline on the dataset that params.yaml names
 	dvc repro
 
 test: install  ## the quick test suite
-	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' $(PYTEST)
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' -n 2 --dist loadfile $(PYTEST)
 
 test-all: install  ## every test
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST)
