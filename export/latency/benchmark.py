@@ -17,6 +17,7 @@ from export.latency.engine_latency import Engine, EngineMeasurement, UInt8, inpu
 from export.latency.latency import Clock, SelfTest, self_test
 from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons, median_ratio
 from export.machine import load as machine
+from export.machine.gpu_watch import GpuWatch
 from pipeline.evaluation.intervals import confidence_per_look, equivalence
 from serving.contract.errors import UserError
 from serving.runtimes.tensorrt.plan import PlanDetails
@@ -86,16 +87,18 @@ def run_benchmark(
     ]
     comparisons: dict[str, Any] = {}
     pairs: dict[str, list[PairSamples]] = {}
+    watch = GpuWatch()
     if tests[0].passed:
-        _measure_alone(measurements, profile, generator, progress)
-        failed = {measurement.engine.name for measurement in measurements if measurement.failure}
-        plans, comparisons = _plan_comparisons([e for e in engines if e.name not in failed], certify)
-        if plans:
-            try:
-                pairs = _compare(plans, images, config, profile, certify, generator, clock, progress)
-            except UserError as error:
-                for entry in comparisons.values():
-                    entry.update(status="failed", reason=str(error))
+        with watch:
+            _measure_alone(measurements, profile, generator, progress)
+            failed = {measurement.engine.name for measurement in measurements if measurement.failure}
+            plans, comparisons = _plan_comparisons([e for e in engines if e.name not in failed], certify)
+            if plans:
+                try:
+                    pairs = _compare(plans, images, config, profile, certify, generator, clock, progress)
+                except UserError as error:
+                    for entry in comparisons.values():
+                        entry.update(status="failed", reason=str(error))
         tests.append(self_test(clock=clock))
     after = machine.look()
     if not all(test.passed for test in tests):
@@ -112,7 +115,7 @@ def run_benchmark(
         "hardware_sha256": hardware_sha256,
         "self_test": [dataclasses.asdict(test) | {"passed": test.passed} for test in tests],
         "clock": _clock_description(),
-        "machine": machine.between(before, after),
+        "machine": machine.between(before, after) | watch.record(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "settings": dataclasses.asdict(profile) | {"looks": list(profile.looks), "seed": config.seed},
         "targets": [measurement.result(generator) for measurement in measurements],

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from export.machine.cuda_libraries import cuda_versions
 from export.machine.hardware import hardware_sha256
 from export.machine.programs import output_of, query_gpus
 from serving.runtimes import RUNTIMES
@@ -33,7 +34,7 @@ def read_device() -> dict[str, Any]:
 
     Returns:
         `hardware` with `export.machine.hardware.HARDWARE_KEYS`, `hardware_sha256` over it, and `software` (system,
-        python, packages, gpu_driver).
+        python, packages, gpu_driver, cuda).
     """
     gpus, driver = _gpus()
     packages = ["torch", "numpy", "onnx"] + [each for name in RUNTIMES for each in RUNTIMES.resolve(name).packages]
@@ -56,6 +57,7 @@ def read_device() -> dict[str, Any]:
             "python": platform.python_version(),
             "packages": {name: version for name in packages if (version := _version(name)) is not None},
             "gpu_driver": driver,
+            "cuda": cuda_versions(),
         },
     }
 
@@ -116,10 +118,15 @@ def _caches() -> dict[str, str]:
 
 def _gpus() -> tuple[list[dict[str, Any]], str | None]:
     """NVIDIA GPUs and the driver's version; nothing where there is no driver."""
-    rows = query_gpus("name", "memory.total", "compute_cap", "driver_version")
+    rows = query_gpus("name", "memory.total", "compute_cap", "driver_version", "power.limit")
     gpus = [
-        {"name": name, "memory_mib": int(memory) if memory.isdigit() else None, "compute_capability": capability}
-        for name, memory, capability, _ in rows
+        {
+            "name": name,
+            "memory_mib": int(memory) if memory.isdigit() else None,
+            "compute_capability": capability,
+            "power_limit_watts": float(limit) if re.fullmatch(r"[\d.]+", limit) else None,
+        }
+        for name, memory, capability, _, limit in rows
     ]
     return gpus, rows[-1][3] if rows else None
 

@@ -40,6 +40,7 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
     findings = [
         *_judge_data(report, config),
         *_judge_stopwatch(report),
+        *_judge_gpus(report),
         *_judge_targets(report, config),
         *_judge_checks(report, config),
         *_judge_certificate(report, config),
@@ -100,6 +101,16 @@ def _judge_stopwatch(report: Report) -> Iterator[Finding]:
                 f"the stopwatch is right within {100 * test['tolerance']:g} %",
                 f"{test['expected_ms']:g} ms measured as {test['measured_ms']:.3f} ms",
             )
+
+
+def _judge_gpus(report: Report) -> Iterator[Finding]:
+    """Notes; many GPUs run at their power cap, and a comparison made in turns still holds."""
+    state = report["benchmark"].get("machine") or {}
+    for found in state.get("throttled") or []:
+        yield Finding("INCONCLUSIVE", "benchmark", "no GPU is slowed down while it measures", found, fatal=False)
+    if state.get("gpu_processes"):
+        others = ", ".join(f"{each['name']} ({each['pid']})" for each in state["gpu_processes"])
+        yield Finding("INCONCLUSIVE", "benchmark", "nothing else runs on a GPU that measures", others, fatal=False)
 
 
 def _judge_targets(report: Report, config: GateConfig) -> Iterator[Finding]:

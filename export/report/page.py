@@ -266,6 +266,24 @@ def _benchmark(report: Report) -> list[Block]:
     return [Heading(2, "Benchmark"), Paragraph(text), Table(header, rows, left=3)]
 
 
+def _gpus(state: Mapping[str, Any]) -> list[str]:
+    """What the GPUs were doing meanwhile, a line each; above all what slowed them down."""
+    lines = []
+    if state.get("throttled"):
+        lines.append("THROTTLED: " + "; ".join(state["throttled"]) + ": these latencies are not the GPU's best")
+    for gpu in state.get("gpus_during", []):
+        low, middle, high = gpu["sm_mhz"] or (None, None, None)
+        told = [f"{low:g} to {high:g} MHz, mostly {middle:g}"] if middle is not None else ["never busy"]
+        highest = {"°C": gpu["celsius"], "W": gpu["watts"]}
+        told += [f"up to {value:g} {unit}" for unit, value in highest.items() if value is not None]
+        told.append(f"busy in {gpu['busy_samples']} of {gpu['samples']} samples")
+        lines.append(f"GPU {gpu['index']} meanwhile: {', '.join(told)}")
+    if state.get("gpu_processes"):
+        listed = ", ".join(f"{each['name']} ({each['pid']})" for each in state["gpu_processes"])
+        lines.append(f"Other processes on a GPU when it began: {listed}")
+    return lines
+
+
 def _machine(report: Report) -> list[Block]:
     software = report["device"]["software"]
     packages = ", ".join(f"{name} {version}" for name, version in software["packages"].items())
@@ -292,4 +310,5 @@ def _machine(report: Report) -> list[Block]:
         told += [f"{state['preemptions']} preemptions"] if state.get("preemptions") is not None else []
         told += [f"{state['steal_seconds']:g} s stolen by the hypervisor"] if state.get("steal_seconds") else []
         items.append("During the benchmark: " + "; ".join(told))
+        items += _gpus(state)
     return [Bullets(items)]

@@ -63,10 +63,13 @@ def smi(tmp_path, monkeypatch, script):
 
 
 def test_gpus_as_the_driver_names_them(tmp_path, monkeypatch):
-    smi(tmp_path, monkeypatch, "print('NVIDIA H100 80GB HBM3, 81559, 9.0, 580.10')")
+    smi(tmp_path, monkeypatch, "print('NVIDIA H100 80GB HBM3, 81559, 9.0, 580.10, 700.00')")
     gpus, driver = device._gpus()
-    assert gpus == [{"name": "NVIDIA H100 80GB HBM3", "memory_mib": 81559, "compute_capability": "9.0"}]
-    assert driver == "580.10"
+    expected = {"name": "NVIDIA H100 80GB HBM3", "memory_mib": 81559, "compute_capability": "9.0"}
+    assert gpus == [expected | {"power_limit_watts": 700.0}] and driver == "580.10"
+    smi(tmp_path, monkeypatch, "print('Orin, [N/A], 8.7, 540.4, [N/A]')")
+    gpus, _ = device._gpus()
+    assert (gpus[0]["memory_mib"], gpus[0]["power_limit_watts"]) == (None, None)
 
 
 @pytest.mark.parametrize("script", ["raise SystemExit(9)", "print('No devices were found')", "print()"])

@@ -225,3 +225,15 @@ def test_table_shows_every_finding_as_it_is(report):
     text = console.export_text()
     assert "FAIL" in text and "skipped (allowed)" in text
     assert "[red]not markup[/red]" in text
+
+
+def test_a_throttled_gpu_and_others_on_it_are_noted(report):
+    report["benchmark"]["machine"] = {
+        "throttled": ["GPU 0: power cap in 40 % of 90 samples"],
+        "gpu_processes": [{"pid": 7, "name": "train", "memory_mib": 100.0}],
+    }
+    findings = [finding for finding in judge(report, CONFIG) if finding.subject == "benchmark"]
+    assert [(finding.severity, finding.fatal, finding.found) for finding in findings] == [
+        ("INCONCLUSIVE", False, "GPU 0: power cap in 40 % of 90 samples"),
+        ("INCONCLUSIVE", False, "train (7)"),
+    ]
