@@ -4,7 +4,16 @@ PYTHON ?= $(firstword $(foreach version,3.11 3.12 3.13,$(shell command -v python
 VENV := .venv
 BIN := $(VENV)/bin
 # A machine with an NVIDIA GPU gets the extra `gpu` (onnxruntime-gpu), any other `cpu`: never both in one environment.
-EXTRA ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# More with commas: make install EXTRA=gpu,tensorrt. What was installed last stays the choice of every other target.
+RUNTIME = $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+INSTALLED := $(shell cat $(VENV)/.installed 2>/dev/null)
+EXTRA ?= $(or $(INSTALLED),$(RUNTIME))
+comma := ,
+EXTRAS := $(subst $(comma), ,$(EXTRA))
+EXTRAS := $(if $(filter cpu gpu,$(EXTRAS)),,$(RUNTIME)) $(EXTRAS)
+# The two ONNX Runtimes overwrite each other; TensorRT is on an index of NVIDIA's.
+OTHER_RUNTIME := $(if $(filter gpu,$(EXTRAS)),onnxruntime,onnxruntime-gpu)
+TENSORRT_INDEX := $(if $(filter tensorrt,$(EXTRAS)),--extra-index-url https://pypi.nvidia.com)
 # Another wheel index for torch and torchvision, such as PyTorch's own CPU wheels: the same versions, built without CUDA.
 TORCH_INDEX ?=
 # What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
@@ -25,12 +34,15 @@ help:  ## list the targets
 # From another index torch and torchvision come alone and first: it need not have what they need.
 install: $(VENV)/.installed  ## create .venv with the versions of constraints.txt
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(if $(INSTALLED),$(if $(filter-out $(INSTALLED),$(EXTRA)),FORCE))
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch torchvision)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA),dev]'
-	touch $@
+	-@$(BIN)/python -m pip uninstall --quiet --yes $(OTHER_RUNTIME) 2>/dev/null
+	$(BIN)/python -m pip install --quiet $(TENSORRT_INDEX) --constraint constraints.txt --editable '.[$(foreach extra,$(EXTRAS),$(extra),)dev]'
+	echo $(EXTRA) > $@
+
+FORCE:
 
 lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make lock [UPGRADE=1]
 	"$(PYTHON)" -m venv $(VENV)

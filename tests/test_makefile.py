@@ -1,0 +1,71 @@
+"""What `make install` would run for the extras that it is given, and when it runs again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def planned(environment: Path, *arguments: str) -> str:
+    """The commands of `make install`, which is not run."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "install", f"VENV={environment}", *arguments],
+        cwd=ROOT,
+        # What started these tests may itself be `make`.
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "EXTRA")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """An empty place for an environment, on a machine without `nvidia-smi` but with this Python."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("PYTHON", "python3")
+    return tmp_path / "venv"
+
+
+@pytest.mark.parametrize(
+    ("extra", "installed", "removed", "from_nvidia"),
+    [
+        (None, "cpu", "onnxruntime-gpu", False),
+        ("gpu", "gpu", "onnxruntime", False),
+        ("gpu,tensorrt", "gpu, tensorrt", "onnxruntime", True),
+        ("gpu,tensorrt-rtx", "gpu, tensorrt-rtx", "onnxruntime", False),
+        ("tensorrt-rtx", "cpu, tensorrt-rtx", "onnxruntime-gpu", False),
+    ],
+)
+def test_extras_come_with_one_onnx_runtime_and_the_index_that_they_need(
+    environment, extra, installed, removed, from_nvidia
+):
+    commands = planned(environment, *([f"EXTRA={extra}"] if extra else []))
+    assert f"'.[{installed},dev]'" in commands
+    assert f"pip uninstall --quiet --yes {removed} " in commands
+    assert commands.index("pip uninstall") < commands.index("pip install --quiet "), "they overwrite each other"
+    assert ("--extra-index-url https://pypi.nvidia.com" in commands) is from_nvidia
+
+
+def test_a_machine_with_an_nvidia_gpu_gets_its_runtime(environment, tmp_path):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert "'.[gpu,dev]'" in planned(environment)
+    assert "'.[gpu, tensorrt,dev]'" in planned(environment, "EXTRA=tensorrt")
+
+
+def test_what_was_installed_stays_until_another_extra_is_asked_for(environment):
+    environment.mkdir()
+    (environment / ".installed").write_text("gpu,tensorrt\n")
+    assert "pip" not in planned(environment)
+    assert "pip" not in planned(environment, "EXTRA=gpu,tensorrt")
+    assert "'.[cpu,dev]'" in planned(environment, "EXTRA=cpu")
+    (environment / ".installed").write_text("")  # as versions before this one left it
+    assert "pip" not in planned(environment)
