@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -24,6 +26,23 @@ def _beside(name: str) -> Any:
 
 
 fake_gpu = _beside("fake_gpu").fake_gpu  # a fixture
+
+
+@functools.cache
+def _cuda_devices() -> int:
+    """NVIDIA GPUs that the driver gives to this process, whatever is installed to use them."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `cuda` where there is no GPU."""
+    if item.get_closest_marker("cuda") is not None and not _cuda_devices():
+        pytest.skip("no NVIDIA GPU here")
 
 
 @pytest.fixture(scope="session")

@@ -253,7 +253,8 @@ def test_no_operation_runs_per_class_or_per_image(name: str, operation_counter: 
     assert few.calls == many.calls
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
 @pytest.mark.parametrize("name", CONTRASTIVE)
 def test_on_cuda_the_host_waits_at_most_once(name: str) -> None:
     case = case_of(name)

@@ -277,29 +277,55 @@ def build_plan(path, model, capability):
     return dataclasses.replace(DETAILS, version=trt.__version__, compute_capabilities=(capability,))
 
 
+@pytest.fixture
+def real_plan(tmp_path, models, manifest):
+    """Builds a plan for a compute capability; skips for one that TensorRT-RTX does not build for, such as Hopper's."""
+    import tensorrt_rtx as trt
+
+    def build(capability):
+        if not hasattr(trt.ComputeCapability, "SM" + capability.replace(".", "")):
+            pytest.skip(f"TensorRT-RTX does not build for compute capability {capability}")
+        path = tmp_path / "model.plan"
+        details = build_plan(path, models["network"](), capability)
+        write_sidecar(dataclasses.replace(manifest, kind="tensorrt", details=details.to_details()), path)
+        return path
+
+    return build
+
+
 @needs_packages
-def test_a_real_plan_runs_on_a_gpu_and_is_refused_without_one(tmp_path, models, manifest, reference, photo):
+def test_a_capability_that_tensorrt_rtx_lacks_is_skipped(real_plan):
+    with pytest.raises(pytest.skip.Exception, match=r"does not build for compute capability 9\.0"):
+        real_plan("9.0")
+
+
+@needs_packages
+def test_a_real_plan_is_refused_without_a_gpu(real_plan):
     from cuda.bindings import runtime
 
     status, count = runtime.cudaGetDeviceCount()
-    has_gpu = status == runtime.cudaError_t.cudaSuccess and count > 0
-    capability = "8.9"
-    if has_gpu:
-        properties = runtime.cudaGetDeviceProperties(0)[1]
-        capability = f"{properties.major}.{properties.minor}"
-    path = tmp_path / "model.plan"
-    details = build_plan(path, models["network"](), capability)
-    write_sidecar(dataclasses.replace(manifest, kind="tensorrt", details=details.to_details()), path)
-    if not has_gpu:
-        with pytest.raises(UserError, match=r"no CUDA device: .*an NVIDIA GPU and its driver are needed"):
-            Predictor(path)
-        return
-    for options in ({}, {"cuda_graph": True}):
-        with Predictor(path, options=options) as predictor:
+    if status == runtime.cudaError_t.cudaSuccess and count > 0:
+        pytest.skip("this machine has an NVIDIA GPU")
+    with pytest.raises(UserError, match=r"no CUDA device: .*an NVIDIA GPU and its driver are needed"):
+        Predictor(real_plan("8.9"))
+
+
+@needs_packages
+@pytest.mark.cuda
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_a_real_plan_runs_on_a_gpu(real_plan, reference, photo, cuda_graph):
+    from cuda.bindings import runtime
+
+    properties = runtime.cudaGetDeviceProperties(0)[1]
+    path = real_plan(f"{properties.major}.{properties.minor}")
+    for found in (False, True):
+        with Predictor(path, options={"cuda_graph": cuda_graph}) as predictor:
+            assert predictor.runtime.what_runs()["runtime_cache_found"] is found
             for seed, size in enumerate([(64, 96), (64, 96), (64, 96), (100, 40)]):
                 image = photo(*size, seed)
                 assert place(image, stride=32)[0].shape[0] <= 128
                 assert (predictor.predict(image) == reference.predict(image)).mean() > 0.999
+            assert predictor.runtime.what_runs()["failed_captures"] == 0
 
 
 @needs_packages
