@@ -15,6 +15,10 @@ NOT_RUN = {
         "make install": "network",
         "make install TORCH_INDEX=https://download.pytorch.org/whl/cpu": "network",
     },
+    "docs/engines.md": {
+        "make install EXTRA=cpu,tensorrt-rtx": "network",
+        "make install EXTRA=gpu,tensorrt": "network",
+    },
 }
 
 # The suites that these tests are a part of: what `make` would do is printed, and nothing is run.

@@ -73,7 +73,9 @@ class Project:
         """
         if _STATE.match(command):
             self.state.append(command)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("CONTRAIL_")}
+        # MAKE*: under `make test` the commands' own make would think itself a part of it, and print folders.
+        inherited = ("CONTRAIL_", "MAKE", "MFLAGS")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
         environment |= {
             "PATH": f"{self.root / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}",
             "PYTHONPATH": str(self.root),

@@ -23,7 +23,7 @@ def dataset(tmp_path):
             name: PreparedSplit(None, tmp_path, tuple(entries))
             for name, entries in (("train", train), ("val", val), ("test", test))
         }
-        return Prepared("folder", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 255, (0.5, 0.5), {}, "0" * 64, (), (), splits)
+        return Prepared("folder", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 255, (0.5, 0.5), {}, "0" * 64, splits)
 
     return make
 

@@ -33,7 +33,9 @@ def make(segmentor, info, prepared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def paths(make):
-    return {scheme: make(f"onnx_int8_{scheme}", scheme=scheme) for scheme in ("symmetric", "asymmetric")}
+    # reduce_range: on a CPU without VNNI the sums of S8 x S8 would saturate, and the masks be another matter.
+    symmetric = make("onnx_int8_symmetric", scheme="symmetric", reduce_range=True)
+    return {"symmetric": symmetric, "asymmetric": make("onnx_int8_asymmetric", scheme="asymmetric")}
 
 
 def quantised_inputs(model):
@@ -98,7 +100,10 @@ def test_the_manifest_tells_what_was_done(paths, prepared):
 
 
 def test_exported_again_it_is_the_same_bytes(paths, make):
-    assert make("onnx_int8_symmetric", scheme="symmetric").read_bytes() == paths["symmetric"].read_bytes()
+    assert (
+        make("onnx_int8_symmetric", scheme="symmetric", reduce_range=True).read_bytes()
+        == paths["symmetric"].read_bytes()
+    )
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
