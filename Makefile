@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install lock repro test test-all lint format recipe recipes study study-power readme clean
+.PHONY: help install lock repro test test-all lint format recipe recipes study study-power study-figures readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ study: install  ## run the experiment studies/NAME.yaml, or go on with it: make 
 
 study-power: install  ## say how small an effect pairs can show: make study-power SD=0.64 N=12
 	@python -m studies.power --sd $(if $(SD),$(SD),$(error SD is missing: make study-power SD=0.64 N=12)) --pairs $(if $(N),$(N),$(error N is missing: make study-power SD=0.64 N=12))
+
+study-figures: install  ## write docs/results/studies.md and its figure from the records of the experiments
+	@python -m studies.figures
 
 readme: install  ## write README's results block from reports/report.json
 	@python -m export.commands.readme

@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy import optimize, stats
@@ -22,6 +23,8 @@ from serving.contract.errors import UserError, run_command
 
 CONFIDENCE = 0.95
 POWER = 0.8
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def smallest_effect(pairs: int, sd: float) -> float:
@@ -85,9 +88,9 @@ def p_value(differences: Sequence[float], *, above: float | None = None, below: 
     return min(1.0, 2 * float(stats.t.sf(distance / error, len(values) - 1)))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p values of several experiments so that all that lie below 0.05 hold together (Holm 1979)."""
-    adjusted: dict[str, float] = {}
+    adjusted: dict[Key, float] = {}
     largest = 0.0
     for rank, (name, value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * value))

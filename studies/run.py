@@ -76,14 +76,19 @@ def settled(name: str) -> Experiment:
     experiment = load_experiment(name)
     if experiment.choose is None:
         return experiment
-    chooser = experiment.choose.study
-    record = read_record(chooser)
-    complete = is_complete(load_experiment(chooser), record)
-    found = {one["name"]: one["difference"] for one in record["comparisons"]} if record else {}
-    try:
-        return best_only(experiment, found, complete)
-    except UserError as error:
-        raise UserError(f"{path_of(name)}: {error}") from None
+    found: dict[str, float | None] = {}
+    unfinished = []
+    for chooser in experiment.choose.studies:
+        record = read_record(chooser)
+        if record is None or not is_complete(load_experiment(chooser), record):
+            unfinished.append(str(path_of(chooser)))
+        else:
+            found |= {comparison["name"]: comparison["difference"] for comparison in record["comparisons"]}
+    if unfinished:
+        raise UserError(
+            f"{path_of(name)}: confirms what {' and '.join(unfinished)} choose, whose pairs are not all there"
+        )
+    return best_only(experiment, found)
 
 
 def open_experiment(name: str) -> Opened:

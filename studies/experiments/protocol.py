@@ -121,14 +121,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Choice:
-    """Only the comparisons that have the names of another experiment's best: to confirm what that one chose.
+    """Only the comparisons that have the names of other experiments' best: to confirm what those chose.
 
     Attributes:
-        study: NAME of that experiment, whose comparisons have the same names.
-        best: how many, by the largest mean difference.
+        studies: NAMEs of those experiments, whose comparisons have the same names.
+        best: how many of them all, by the largest mean difference.
     """
 
-    study: str
+    studies: tuple[str, ...]
     best: int = 1
 
 
@@ -214,20 +214,14 @@ def load_experiment(name: str) -> Experiment:
     return experiment
 
 
-def best_only(experiment: Experiment, differences: Mapping[str, float | None], complete: bool) -> Experiment:
+def best_only(experiment: Experiment, differences: Mapping[str, float | None]) -> Experiment:
     """The experiment with the comparisons alone that its `choose` leaves.
 
     Args:
         experiment: with a `choose`.
-        differences: mean difference by name of comparison, in the experiment that chooses.
-        complete: whether that has all its pairs.
-
-    Raises:
-        UserError: it has not, so that nothing is chosen yet.
+        differences: mean difference by name of comparison, in the experiments that choose.
     """
     assert experiment.choose is not None
-    if not complete:
-        raise UserError(f"it confirms what {path_of(experiment.choose.study)} chooses, which has not all its pairs yet")
     known = {name: value for name, value in differences.items() if value is not None}
     ranked = sorted(
         (comparison for comparison in experiment.comparisons if comparison.name in known),

@@ -9,7 +9,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ class Workplace:
 def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
     """Hash of everything in the protocol that determines a pair besides its seed, defaults of the code included.
 
+    What is off (null) is left out, so that a setting which Contrail gains later and which is off by default changes
+    nothing.
+
     Args:
         experiment: the protocol.
         arms: its arms' params, without what depends on the seed.
@@ -79,7 +82,14 @@ def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
         "judged": dataclasses.asdict(experiment.judged),
         "hold_out_in_turn": experiment.hold_out_in_turn,
     }
-    return _sha256({"arms": settings, "protocol": protocol})
+    return _sha256(_without_nulls({"arms": settings, "protocol": protocol}))
+
+
+def _without_nulls(value: object) -> object:
+    """Plain values without the keys of mappings whose value is None."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(entry) for key, entry in value.items() if entry is not None}
+    return [_without_nulls(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def open_prepared(config: PrepareConfig, folder: Path) -> Prepared:

@@ -49,6 +49,8 @@ PATHS = {
 QUICK = (
     "make recipes",
     "make recipe NAME=cityscapes",
+    "make study-figures",
+    "make study-power SD=0.64",
     "make test",
     "python -m pipeline.commands.validate",
 )

@@ -168,9 +168,9 @@ def test_an_arm_that_waits_for_a_feature_is_refused_in_one_line(call, place):
 def test_a_confirmation_takes_the_best_of_the_experiment_that_chooses(call, place):
     edit(place, "pairs:", "  - {name: worse, outcome: miou, method: cross_entropy, baseline: contrast}\npairs:")
     confirmation = (place / "studies" / "tiny.yaml").read_text().replace("name: training", "name: other")
-    confirmation = confirmation.replace("planned: 2", "planned: 2, first_seed: 200") + "choose: {study: tiny}\n"
+    confirmation = confirmation.replace("planned: 2", "planned: 2, first_seed: 200") + "choose: {studies: [tiny]}\n"
     (place / "studies" / "confirmation.yaml").write_text(confirmation)
-    with pytest.raises(UserError, match=r"confirmation\.yaml: it confirms what .*tiny\.yaml chooses"):
+    with pytest.raises(UserError, match=r"confirmation\.yaml: confirms what .*tiny\.yaml choose, whose"):
         call("confirmation")
     call("tiny")
     difference = record()["comparisons"][0]["difference"]

@@ -10,6 +10,7 @@ import yaml
 from serving.contract.errors import UserError
 from studies.experiments.protocol import arm_params, best_only, experiment_names, load_experiment
 
+ROOT = Path(__file__).parents[3]
 WRONG = {
     "arms": {"a b": {"method": {"loss": "cross_entropy"}}, "a": {"method": {"loss": "cross_entropy"}}},
     "comparisons": [
@@ -85,9 +86,21 @@ def test_an_arm_is_merged_over_the_experiment_and_a_pair_settles_the_rest(place:
 
 def test_a_confirmation_keeps_the_best_by_name(place: Path):
     rows = [{"outcome": "miou", "method": "contrast", "baseline": "cross_entropy"} | {"name": name} for name in "abc"]
-    write(place, comparisons=rows, choose={"study": "other", "best": 2})
+    write(place, comparisons=rows, choose={"studies": ["other"], "best": 2})
     experiment = load_experiment("tiny")
-    found = best_only(experiment, {"a": -0.1, "b": 0.5, "c": 0.2, "d": 0.9}, True)
+    found = best_only(experiment, {"a": -0.1, "b": 0.5, "c": 0.2, "d": 0.9})
     assert [comparison.name for comparison in found.comparisons] == ["b", "c"]
-    with pytest.raises(UserError, match=r"confirms what studies.other\.yaml chooses, which has not all its pairs yet"):
-        best_only(experiment, {"a": 1.0}, False)
+
+
+def test_every_experiment_of_the_repository_can_be_trained_or_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    names = experiment_names()
+    assert {"e3", "e4", "e5", "e7"} <= set(names)
+    protocol = (ROOT / "docs" / "results" / "protocol.md").read_text()
+    for name in names:
+        experiment = load_experiment(name)
+        assert f"`studies/{name}.yaml` | {experiment.pairs.planned} " in protocol, "the page names it, with its pairs"
+        for arm, config in experiment.arms.items():
+            if not config.needs:
+                params = arm_params(experiment, arm)
+                assert params.train.checkpoint == "last" and params.train.threads == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError
 from studies.experiments import runs
-from studies.experiments.protocol import load_experiment, trainable_arms
+from studies.experiments.protocol import Judged, load_experiment, trainable_arms
 from studies.experiments.runs import class_indices, data_sha256, open_prepared, settings_sha256, without_classes
 
 STREETS = {"train": 4, "val": 2, "test": 2, "height": 64, "width": 96, "seed": 0}
@@ -54,6 +55,19 @@ def test_settings_are_hashed_with_the_defaults_of_the_code(place: Path, monkeypa
     method = dataclasses.replace(arms["contrast"].methods["contrast"], settings=changed)
     other = dict(arms) | {"contrast": dataclasses.replace(arms["contrast"], methods={"contrast": method})}
     assert settings_sha256(experiment, other) != before, "a default that changes in the code is another setting"
+
+
+def test_a_setting_that_the_code_gains_and_that_is_off_is_no_other_setting(place: Path):
+    @dataclass(frozen=True)
+    class Gained(Judged):
+        later: float | None = None
+
+    experiment = load_experiment("tiny")
+    arms = trainable_arms(experiment, Path("x"))
+    before = settings_sha256(experiment, arms)
+    judged = dataclasses.asdict(experiment.judged)
+    assert settings_sha256(dataclasses.replace(experiment, judged=Gained(**judged)), arms) == before
+    assert settings_sha256(dataclasses.replace(experiment, judged=Gained(**judged, later=1.0)), arms) != before
 
 
 def test_data_are_told_by_their_files_whatever_part_is_trained_on(tmp_path: Path):
