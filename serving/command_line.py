@@ -39,6 +39,9 @@ COMMANDS = {
     "selftest": Command("serving.selftest", "test on this machine that an engine computes what it computed in the lab"),
     "check": Command("export.check", "run every check on one engine file"),
     "compare": Command("export.compare", "compare two reports"),
+    "describe-data": Command(
+        "pipeline.commands.describe_data", "look at a folder of images and labels, before training"
+    ),
     "describe": Command("pipeline.commands.describe", "what trains and what ships, and what each costs"),
     "evaluate": Command("pipeline.commands.evaluate", "evaluate a trained branch by the full protocol"),
     "recipe": Command("export.commands.recipe", "list the recipes, or merge one into params.yaml"),

@@ -24,30 +24,34 @@ _NO_PICTURES = frozenset(
 
 
 def audit_labels(
-    class_names: Sequence[str], counts: Mapping[str, Sequence[tuple[Entry, Int64]]], findings: Findings
+    class_names: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    counts: Mapping[str, Sequence[Int64]],
+    findings: Findings,
 ) -> None:
     """Judge which classes have pixels where.
 
     Args:
         class_names: C names.
-        counts: split -> every entry with its labelled pixels `[C]`.
+        names: split -> names of its images.
+        counts: split -> labelled pixels `[C]` of each of them.
         findings: a split without a labelled pixel, or a training split of one class only, is a problem; a class without
             pixels and images without labels are warnings.
     """
     totals: dict[str, Int64] = {}
-    for split, entries in counts.items():
-        if not entries:
+    for split, pixels in counts.items():
+        if not pixels:
             continue
-        totals[split] = np.sum([pixels for _, pixels in entries], axis=0)
-        empty = [entry.name for entry, pixels in entries if not pixels.any()]
-        if len(empty) == len(entries):
+        totals[split] = np.sum(pixels, axis=0)
+        empty = [name for name, found in zip(names[split], pixels, strict=True) if not found.any()]
+        if len(empty) == len(pixels):
             findings.problem(
-                "no labels", f"{split}: none of its {len(entries)} images has a labelled pixel, all is void"
+                "no labels", f"{split}: none of its {len(pixels)} images has a labelled pixel, all is void"
             )
         elif empty:
+            shown_names = listed(empty, 3)
             findings.warn(
-                "unlabelled",
-                f"{len(empty)} of {len(entries)} images of {split} are void throughout: {listed(empty, 3)}",
+                "unlabelled", f"{len(empty)} of {len(pixels)} images of {split} are void throughout: {shown_names}"
             )
     train = totals.get("train")
     if train is not None and np.count_nonzero(train) == 1:

@@ -6,26 +6,19 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.data.datasets import DATASETS
-from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
-from pipeline.data.datasets.shared.facts import Findings
-from pipeline.data.datasets.shared.prepared import FILE_NAME, SCHEMA, Entry, content_sha256, resolve_root
-from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap, tell_left_out
-from pipeline.data.preparing.checking import SoundPair, check_pair
+from pipeline.data.datasets.shared.dataset import SPLITS, Dataset
+from pipeline.data.datasets.shared.prepared import FILE_NAME, SCHEMA, content_sha256, resolve_root
 from pipeline.data.preparing.config import PrepareConfig
-from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
-from pipeline.data.preparing.subsets import choose
+from pipeline.data.preparing.looking import Look, look_at
 from serving.contract.errors import UserError
 
 MAX_LISTED = 1000
@@ -76,7 +69,7 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
     except OSError as error:
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
     try:
-        with _progress_bar(progress) as bar:
+        with progress_bar(progress) as bar:
             root = resolve_root(config.root)
             if dataset_class.generated:
                 root = partial / config.dataset
@@ -84,7 +77,13 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
             if dataset.generated:
                 task = bar.add_task(f"generate {config.dataset}", total=None)
                 dataset.generate(dataset.root, lambda done, total: bar.update(task, completed=done, total=total))
-            content, findings = _check(dataset, config, strict, bar)
+            layout = dataset.layout_problems()
+            if layout:
+                raise UserError(list_problems(config.dataset, {"layout (docs/datasets.md shows it)": layout}))
+            look = look_at(dataset, config, bar, strict=strict)
+        if look.findings.problems:
+            raise UserError(list_problems(config.dataset, look.findings.problems))
+        content = _content(dataset, config, look)
         (partial / FILE_NAME).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp makes it private
         _replace(output, partial)
@@ -94,88 +93,13 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         folder=output,
         pairs={split: len(content["splits"][split]) for split in SPLITS},
         sha256=content["sha256"],
-        warnings=tuple(findings.warnings),
-        notes=tuple(findings.notes),
+        warnings=tuple(look.findings.warnings),
+        notes=tuple(look.findings.notes),
     )
 
 
-def _check(dataset: Dataset, config: PrepareConfig, strict: bool, bar: Progress) -> tuple[dict[str, Any], Findings]:
-    """Check layout, names and every pair; returns the content of dataset.json and what was found."""
-    layout = dataset.layout_problems()
-    if layout:
-        raise UserError(_listing(config.dataset, {"layout (docs/datasets.md shows it)": layout}))
-    pairs = {split: dataset.pairs(split) for split in SPLITS}
-    findings = Findings()
-    for split in ("train", "val"):
-        if not pairs[split]:
-            findings.problem("empty split", f"{split}: no image found under {dataset.root}")
-    for split in SPLITS:
-        find_duplicate_names(split, pairs[split], findings)
-    checked = _check_pairs(dataset, pairs, config, strict, findings, bar)
-    for split in ("train", "val"):
-        if pairs[split] and not checked[split] and not findings.problems:
-            findings.problem("empty split", f"{split}: none of its {len(pairs[split])} pairs can be read")
-    everything = [pair for split in SPLITS for pair in checked[split]]
-    dataset.settle([pair.facts for pair in everything], findings)
-    checked = choose(dataset.options, checked, findings)
-    entries = {split: [pair.entry for pair in checked[split]] for split in SPLITS}
-    judge_image_notes(((pair.entry.name, pair.image_notes) for pair in everything), findings)
-    judge_orientations(
-        ((one.entry.name, one.entry.size, one.orientation, one.facts.orientation) for one in everything), findings
-    )
-    overlap = find_overlap(entries)
-    for line in overlap:
-        if strict:
-            findings.problem("split overlap", line)
-        else:
-            findings.warn("split overlap", line)
-    tell_left_out(dataset.left_out(), dataset.root, findings)
-    if findings.problems:
-        raise UserError(_listing(config.dataset, findings.problems))
-    classes = len(dataset.class_names)
-    counts = {
-        split: [(pair.entry, dataset.train_counts(pair.facts)[:classes]) for pair in checked[split]] for split in SPLITS
-    }
-    audit_labels(dataset.class_names, counts, findings)
-    if findings.problems:
-        raise UserError(_listing(config.dataset, findings.problems))
-    nothing = np.zeros(classes, dtype=np.int64)
-    pixels = {split: sum((found for _, found in counts[split]), nothing) for split in SPLITS}
-    return _content(dataset, config, entries, pixels, findings), findings
-
-
-def _check_pairs(
-    dataset: Dataset,
-    pairs: Mapping[str, list[Pair]],
-    config: PrepareConfig,
-    strict: bool,
-    findings: Findings,
-    bar: Progress,
-) -> dict[str, list[SoundPair]]:
-    """Every pair that is sound, with the facts of its label and the image's EXIF orientation."""
-    sound: dict[str, list[SoundPair]] = {}
-    task = bar.add_task(f"check {config.dataset}", total=sum(map(len, pairs.values())))
-    with ThreadPoolExecutor(config.threads) as pool:
-        for split in SPLITS:
-            sound[split] = []
-            for checked in pool.map(lambda pair: check_pair(dataset, pair), pairs[split]):
-                bar.advance(task)
-                if isinstance(checked, SoundPair):
-                    sound[split].append(checked)
-                elif checked.kind == "unreadable" and config.skip_unreadable and not strict:
-                    findings.warn("skipped unreadable pair", checked.problem)
-                else:
-                    findings.problem(checked.kind, checked.problem)
-    return sound
-
-
-def _content(
-    dataset: Dataset,
-    config: PrepareConfig,
-    entries: Mapping[str, list[Entry]],
-    pixels: Mapping[str, NDArray[np.int64]],
-    findings: Findings,
-) -> dict[str, Any]:
+def _content(dataset: Dataset, config: PrepareConfig, look: Look) -> dict[str, Any]:
+    pixels = look.class_pixels(len(dataset.class_names))
     labelled = int(pixels["train"].sum())
     content = {
         "schema": SCHEMA,
@@ -187,14 +111,14 @@ def _content(
         "class_pixels": {split: [int(count) for count in pixels[split]] for split in SPLITS},
         "class_frequencies": [int(count) / max(labelled, 1) for count in pixels["train"]],
         "encoding": dataset.encoding,
-        "warnings": findings.warnings,
-        "notes": findings.notes,
-        "splits": {split: [entry.to_json() for entry in entries[split]] for split in SPLITS},
+        "warnings": look.findings.warnings,
+        "notes": look.findings.notes,
+        "splits": {split: [entry.to_json() for entry in entries] for split, entries in look.entries.items()},
     }
     return {**content, "sha256": content_sha256(content)}
 
 
-def _listing(name: str, problems: dict[str, list[str]]) -> str:
+def list_problems(name: str, problems: Mapping[str, list[str]]) -> str:
     """One message: the number of problems, then each kind with its lines."""
     total = sum(map(len, problems.values()))
     lines = [f"dataset {name}: {total} problem{'s' if total > 1 else ''}; nothing was written"]
@@ -229,7 +153,8 @@ def _replace(output: Path, partial: Path) -> None:
 
 
 @contextmanager
-def _progress_bar(show: bool) -> Iterator[Progress]:
+def progress_bar(show: bool) -> Iterator[Progress]:
+    """A bar on standard error, or one that nobody sees."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as bar:
         yield bar

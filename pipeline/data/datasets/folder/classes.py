@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,7 @@ class _Parts:
 
 
 def read_classes(path: Path) -> tuple[ClassLine, ...]:
-    """Read classes.txt: one class a line, in the order of the train ids.
-
-    A line is a name, alone or with numbers: one is the label value that stands for the class (`nucleus 255`, or
-    `255 nucleus` where every line begins so), three are its colour (`road 128 64 128`), `7 road 128 64 128` and
-    `road = 7 128 64 128` are both. A name in quotes is taken as it is: `"lane 2"`.
+    """Read classes.txt; see `parse_classes`.
 
     Raises:
         UserError: no such file, no text, or lines that cannot be understood; all of them at once.
@@ -65,13 +62,34 @@ def read_classes(path: Path) -> tuple[ClassLine, ...]:
         raise UserError(f"{path}: {reason}; expected a text file with one class name a line") from error
     while lines and not lines[-1].strip():
         lines.pop()
+    return parse_classes(lines, str(path))
+
+
+def parse_classes(lines: Sequence[str], source: str) -> tuple[ClassLine, ...]:
+    """The classes that lines name, one a line, in the order of the train ids.
+
+    A line is a name, alone or with numbers: one is the label value that stands for the class (`nucleus 255`, or
+    `255 nucleus` where every line begins so), three are its colour (`road 128 64 128`), `7 road 128 64 128` and
+    `road = 7 128 64 128` are both. A name in quotes is taken as it is: `"lane 2"`.
+
+    Args:
+        lines: without line breaks.
+        source: what to call the place that they are from; messages add the number of the line.
+
+    Raises:
+        UserError: lines that cannot be understood; all of them at once.
+
+    Example:
+        >>> [(line.name, line.value) for line in parse_classes(["background", "nucleus 255"], "here")]
+        [('background', 0), ('nucleus', 255)]
+    """
     problems: list[str] = []
-    parts = [_take_apart(line, f"{path}:{number}", problems) for number, line in enumerate(lines, start=1)]
+    parts = [_take_apart(line, f"{source}:{number}", problems) for number, line in enumerate(lines, start=1)]
     if problems:
         raise UserError("\n".join(problems))
-    classes = _classes([part for part in parts if part is not None], path, problems)
+    classes = _classes([part for part in parts if part is not None], source, problems)
     if not problems and not 2 <= len(classes) <= MAX_CLASSES:
-        problems.append(f"{path}: expected 2 to {MAX_CLASSES} classes, got {len(classes)}")
+        problems.append(f"{source}: expected 2 to {MAX_CLASSES} classes, got {len(classes)}")
     if problems:
         raise UserError("\n".join(problems))
     return classes
@@ -97,7 +115,7 @@ def _take_apart(line: str, where: str, problems: list[str]) -> _Parts | None:
     return _Parts(line.strip(), before, match["name"].strip('"').strip(), quoted, after)
 
 
-def _classes(parts: list[_Parts], path: Path, problems: list[str]) -> tuple[ClassLine, ...]:
+def _classes(parts: list[_Parts], path: str, problems: list[str]) -> tuple[ClassLine, ...]:
     """The classes that the lines mean, taken together: what one number is follows from all of them."""
     # Numbers before the names are values or colours only where every line begins with as many.
     leading = {len(part.before) for part in parts}
@@ -162,7 +180,7 @@ def _colour(numbers: tuple[int, ...] | None) -> Colour | None:
     return None if numbers is None else (numbers[0], numbers[1], numbers[2])
 
 
-def _find_equal_values(classes: list[ClassLine], path: Path, problems: list[str]) -> None:
+def _find_equal_values(classes: list[ClassLine], path: str, problems: list[str]) -> None:
     first: dict[int, int] = {}
     for index, line in enumerate(classes):
         known = first.setdefault(line.value, index)

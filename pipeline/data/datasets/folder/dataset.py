@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.folder.arrangement import Arrangement
-from pipeline.data.datasets.folder.classes import ClassLine, distinct_colour, read_classes
+from pipeline.data.datasets.folder.classes import ClassLine, distinct_colour, parse_classes, read_classes
 from pipeline.data.datasets.folder.layout import find_layout
 from pipeline.data.datasets.folder.meaning.encoding import Encoding
 from pipeline.data.datasets.folder.meaning.label_facts import examine_label, examine_masks, read_label
@@ -42,7 +42,12 @@ class Folder(Dataset):
 
     @cached_property
     def _classes(self) -> tuple[ClassLine, ...]:
-        return read_classes(self.root / "classes.txt")
+        path = self.root / "classes.txt"
+        if not self.options.classes:
+            return read_classes(path)
+        if path.is_file():
+            raise UserError(f"{path}: prepare.options.classes says what the classes are too; remove one of the two")
+        return parse_classes(self.options.classes, "prepare.options.classes")
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.data.datasets.folder.classes import parse_classes
 from pipeline.data.datasets.shared.dataset import SubsetOptions
+from serving.contract.errors import UserError
 from serving.contract.schema import Require
 
 
@@ -15,6 +17,7 @@ class FolderOptions(SubsetOptions):
     """How a folder is split, and how its labels are read.
 
     Attributes:
+        classes: the lines of classes.txt, where there is no such file.
         image_folder: name of the folder with the images, in the dataset's folder or in those of its splits; `.` for
             that folder itself.
         label_folder: the same for the labels; may be the same folder, where a suffix or an ending tells them apart.
@@ -39,6 +42,7 @@ class FolderOptions(SubsetOptions):
         mat_variable: name of the label map in .mat files; null where it is the only one.
     """
 
+    classes: tuple[str, ...] = ()
     image_folder: str = "images"
     label_folder: str = "labels"
     image_suffix: str = ""
@@ -59,6 +63,12 @@ class FolderOptions(SubsetOptions):
     def check(self, require: Require) -> None:
         """See `SubsetOptions.check`."""
         super().check(require)
+        if self.classes:
+            try:
+                parse_classes(self.classes, "classes")
+            except UserError as error:
+                for line in str(error).splitlines():
+                    require(False, line)
         require(0 < self.val_fraction < 1, f"val_fraction: expected between 0 and 1, got {self.val_fraction}")
         require(0 <= self.test_fraction < 1, f"test_fraction: expected in [0, 1), got {self.test_fraction}")
         require(

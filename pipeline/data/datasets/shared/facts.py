@@ -58,6 +58,11 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """How many problems there are."""
+        return sum(map(len, self.problems.values()))
+
     def problem(self, kind: str, what: str) -> None:
         """Note what must be mended first."""
         self.problems.setdefault(kind, []).append(what)

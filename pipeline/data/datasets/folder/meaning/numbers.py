@@ -34,7 +34,7 @@ def settle_numbers(
     Returns:
         None where it cannot be told.
     """
-    before = sum(map(len, findings.problems.values()))
+    before = findings.count
     opaque = options.transparent == "void"
     counts = [(facts, as_numbers(facts, opaque=opaque) or {}) for facts in all_facts]
     found = occurrences(counts)
@@ -46,12 +46,12 @@ def settle_numbers(
             binary = _binary(classes, counts, findings)
             if binary is not None:
                 return binary
-        if sum(map(len, findings.problems.values())) == before:
+        if findings.count == before:
             _doubt(classes, found, findings)
     unknown = {value: where for value, where in found.items() if value not in by_number.meaning}
     if unknown:
         findings.problem("bad label", _unknown(classes, by_number, found, unknown))
-    return by_number if sum(map(len, findings.problems.values())) == before else None
+    return by_number if findings.count == before else None
 
 
 def _binary(

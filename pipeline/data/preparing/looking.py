@@ -1,0 +1,125 @@
+"""Looking at a whole dataset: every pair, what its labels mean, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
+from pipeline.data.datasets.shared.facts import Findings
+from pipeline.data.datasets.shared.prepared import Entry
+from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap, tell_left_out
+from pipeline.data.preparing.checking import SoundPair, check_pair
+from pipeline.data.preparing.config import PrepareConfig
+from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
+from pipeline.data.preparing.subsets import choose
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a dataset.
+
+    Attributes:
+        sound: split -> its pairs with nothing wrong in them.
+        counts: split -> labelled pixels `[C]` of each of these; empty where it is not settled what labels mean.
+        findings: problems, warnings and notes.
+    """
+
+    sound: Mapping[str, list[SoundPair]]
+    counts: Mapping[str, list[NDArray[np.int64]]]
+    findings: Findings
+
+    @property
+    def entries(self) -> dict[str, list[Entry]]:
+        """Split -> what dataset.json says of its pairs."""
+        return {split: [pair.entry for pair in pairs] for split, pairs in self.sound.items()}
+
+    def class_pixels(self, classes: int) -> dict[str, NDArray[np.int64]]:
+        """Split -> labelled pixels `[C]`."""
+        nothing = np.zeros(classes, dtype=np.int64)
+        return {split: sum(found, nothing) for split, found in self.counts.items()}
+
+
+def look_at(
+    dataset: Dataset, config: PrepareConfig, bar: Progress, *, strict: bool = False, limit: int | None = None
+) -> Look:
+    """Look at every pair of a dataset whose layout is as it must be.
+
+    Args:
+        dataset: which.
+        config: how unreadable pairs are taken, and how many threads read.
+        bar: gets a task.
+        strict: what would only be warned of is a problem: splits that share an image, and unreadable pairs.
+        limit: at most so many pairs of each split are looked at, spread evenly; None for all.
+
+    Returns:
+        What was seen; nothing is raised for what is wrong with the data.
+    """
+    every = {split: dataset.pairs(split) for split in SPLITS}
+    findings = Findings()
+    for split in ("train", "val"):
+        if not every[split]:
+            findings.problem("empty split", f"{split}: no image found under {dataset.root}")
+    for split in SPLITS:
+        find_duplicate_names(split, every[split], findings)
+    pairs = {split: _spread(found, limit) for split, found in every.items()}
+    sound = _check_pairs(dataset, pairs, config, strict, findings, bar)
+    for split in ("train", "val"):
+        if pairs[split] and not sound[split] and not findings.problems:
+            findings.problem("empty split", f"{split}: none of its {len(pairs[split])} pairs can be read")
+    everything = [pair for split in SPLITS for pair in sound[split]]
+    before = findings.count
+    dataset.settle([pair.facts for pair in everything], findings)
+    settled = findings.count == before
+    sound = choose(dataset.options, sound, findings)
+    judge_image_notes(((pair.entry.name, pair.image_notes) for pair in everything), findings)
+    judge_orientations(
+        ((one.entry.name, one.entry.size, one.orientation, one.facts.orientation) for one in everything), findings
+    )
+    for line in find_overlap({split: [pair.entry for pair in sound[split]] for split in SPLITS}):
+        (findings.problem if strict else findings.warn)("split overlap", line)
+    tell_left_out(dataset.left_out(), dataset.root, findings)
+    classes = len(dataset.class_names)
+    counts: dict[str, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    if settled:
+        counts = {split: [dataset.train_counts(pair.facts)[:classes] for pair in sound[split]] for split in SPLITS}
+        if not findings.problems:  # else what is missing would be called a class without pixels
+            names = {split: [pair.entry.name for pair in sound[split]] for split in SPLITS}
+            audit_labels(dataset.class_names, names, counts, findings)
+    return Look(sound, counts, findings)
+
+
+def _check_pairs(
+    dataset: Dataset,
+    pairs: Mapping[str, list[Pair]],
+    config: PrepareConfig,
+    strict: bool,
+    findings: Findings,
+    bar: Progress,
+) -> dict[str, list[SoundPair]]:
+    """Every pair that is sound, with the facts of its label and the image's EXIF orientation."""
+    sound: dict[str, list[SoundPair]] = {}
+    task = bar.add_task(f"check {config.dataset}", total=sum(map(len, pairs.values())))
+    with ThreadPoolExecutor(config.threads) as pool:
+        for split in SPLITS:
+            sound[split] = []
+            for checked in pool.map(lambda pair: check_pair(dataset, pair), pairs[split]):
+                bar.advance(task)
+                if isinstance(checked, SoundPair):
+                    sound[split].append(checked)
+                elif checked.kind == "unreadable" and config.skip_unreadable and not strict:
+                    findings.warn("skipped unreadable pair", checked.problem)
+                else:
+                    findings.problem(checked.kind, checked.problem)
+    return sound
+
+
+def _spread(pairs: list[Pair], limit: int | None) -> list[Pair]:
+    if limit is None or len(pairs) <= limit:
+        return pairs
+    return [pairs[index * len(pairs) // limit] for index in range(limit)]
