@@ -27,10 +27,13 @@ def main() -> int:
     root = resolve_root(section.get("root"))
     content = section.get("hash", "times") == "content"
     snapshot = NOTHING if root is None else take_snapshot(root, content=content, leave_out=OUTPUT_PATHS)
-    WATCHED_PATH.parent.mkdir(parents=True, exist_ok=True)
     partial = WATCHED_PATH.with_name(f".{WATCHED_PATH.name}")
-    partial.write_text(json.dumps(dataclasses.asdict(snapshot), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(WATCHED_PATH)
+    try:
+        WATCHED_PATH.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(dataclasses.asdict(snapshot), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.replace(WATCHED_PATH)
+    except OSError as error:
+        raise UserError(f"{WATCHED_PATH}: cannot be written: {error.strerror or error}") from error
     return 0
 
 

@@ -87,6 +87,9 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         (partial / FILE_NAME).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp makes it private
         _replace(output, partial)
+    except OSError as error:  # a full disk, most likely; images and labels that cannot be read are findings
+        where = f" ({error.filename})" if error.filename else ""
+        raise UserError(f"{output}: nothing was written: {error.strerror or error}{where}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return Preparation(

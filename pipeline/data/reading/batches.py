@@ -15,7 +15,7 @@ from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.data.reading.allocator import keep_freed_memory
 from pipeline.data.reading.augmentation import Draw, augment
 from pipeline.data.reading.config import AugmentConfig
-from pipeline.data.reading.decoded_cache import DecodedCache
+from pipeline.data.reading.decoded_cache import DecodedCache, can_fork
 from serving.contract.errors import UserError
 
 # Purposes of the random streams that are derived from the seed.
@@ -59,6 +59,8 @@ class TrainingBatches:
                 "expected batch_size >= 1, workers >= 0, seed >= 0 and 0 <= start_iteration <= iterations, got "
                 f"{batch_size=}, {workers=}, {seed=}, {start_iteration=}, {iterations=}"
             )
+        if workers and not can_fork():
+            raise UserError(f"train.workers: {workers} processes, which this system cannot fork: set it to 0")
         if not len(split):
             raise UserError(
                 "there is nothing to train on: the split has no pairs; check prepare.dataset and prepare.root"

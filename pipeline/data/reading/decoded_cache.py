@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class DecodedCache:
         self._filled = np.frombuffer(mmap.mmap(-1, max(1, len(split))), dtype=np.bool_)
         # Guards the flags only: a pair is written before its flag is set, and two processes that decode the same pair
         # write the same bytes.
-        self._lock = multiprocessing.get_context("fork").Lock()
+        self._lock = multiprocessing.get_context("fork").Lock() if can_fork() else threading.Lock()
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Image `[H,W,3]` and label `[H,W]` of pair `index`, uint8, not to be written to.
@@ -60,3 +61,8 @@ class DecodedCache:
             with self._lock:
                 self._filled[index] = True
         return image, label
+
+
+def can_fork() -> bool:
+    """Whether this system makes processes that share memory with the one that they come from; Windows does not."""
+    return "fork" in multiprocessing.get_all_start_methods()

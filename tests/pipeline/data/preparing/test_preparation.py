@@ -140,7 +140,7 @@ class TestBadData:
         def full_disk(*arguments: object, **keywords: object) -> None:
             raise OSError(28, "No space left on device")
 
-        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="nothing was written: No space left"):
             patched.setattr(Path, "write_text", full_disk)
             prepare(camvid_config(camvid_replica), tmp_path / "prepared")
         assert (tmp_path / "prepared/dataset.json").read_bytes() == before
@@ -159,7 +159,7 @@ class TestBadData:
                 raise OSError(5, "Input/output error")
             return original(self, target)
 
-        with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output"):
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="nothing was written: Input/output"):
             patched.setattr(Path, "rename", second_fails)
             prepare(camvid_config(camvid_replica), tmp_path / "prepared")
         load_prepared(tmp_path / "prepared", camvid_replica)

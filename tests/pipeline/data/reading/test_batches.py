@@ -233,3 +233,18 @@ def test_an_empty_split_is_refused(make_split: MakeSplit) -> None:
 def test_impossible_settings_are_refused(make_split: MakeSplit, wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="batch_size"):
         collect(make_split(), **wrong)
+
+
+def test_one_process_needs_no_fork(make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where there is no such way to start a process."""
+    split = make_split()
+    expected = collect(split)
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+
+    def no_fork(method: str | None = None) -> None:
+        raise ValueError(f"cannot find context for {method!r}")
+
+    monkeypatch.setattr(multiprocessing, "get_context", no_fork)
+    assert equal(collect(split), expected)
+    with pytest.raises(UserError, match=r"train\.workers: 2 processes, which this system cannot fork: set it to 0"):
+        collect(split, workers=2)
