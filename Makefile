@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install lock repro test test-all lint format recipe recipes study study-power study-figures readme clean
+.PHONY: help install formats lock repro test test-all lint format recipe recipes study study-power study-figures readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(INSTALLED),$(if $(filt
 	echo $(EXTRA) > $@
 
 FORCE:
+
+# Its requirements name everything, so that pip resolves nothing.
+formats: .formats/.installed  ## create .formats, in which `contrail import` reads the exports of labelling tools
+
+.formats/.installed: pipeline/data/importing/requirements.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv .formats
+	.formats/bin/python -m pip install --quiet --no-deps --requirement $<
+	.formats/bin/python -m pip check
+	touch $@
 
 lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make lock [UPGRADE=1]
 	"$(PYTHON)" -m venv $(VENV)

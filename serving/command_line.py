@@ -42,6 +42,7 @@ COMMANDS = {
     "describe-data": Command(
         "pipeline.commands.describe_data", "look at a folder of images and labels, before training"
     ),
+    "import": Command("pipeline.commands.import_data", "make a folder to train on of what a labelling tool exported"),
     "describe": Command("pipeline.commands.describe", "what trains and what ships, and what each costs"),
     "evaluate": Command("pipeline.commands.evaluate", "evaluate a trained branch by the full protocol"),
     "recipe": Command("export.commands.recipe", "list the recipes, or merge one into params.yaml"),

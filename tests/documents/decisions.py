@@ -15,6 +15,10 @@ NOT_RUN = {
         "make install": "network",
         "make install TORCH_INDEX=https://download.pytorch.org/whl/cpu": "network",
     },
+    "docs/datasets.md": {
+        "make formats": "network",
+        "contrail import /path/to/export --output /path/to/data": "network",
+    },
     "docs/engines.md": {
         "make install EXTRA=cpu,tensorrt-rtx": "network",
         "make install EXTRA=gpu,tensorrt": "network",

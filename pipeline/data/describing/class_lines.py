@@ -14,7 +14,10 @@ from pipeline.data.datasets.shared.labels import IGNORE_INDEX
 _LABELMAP = re.compile(r"^(?P<name>[^#:][^:]*):(?P<red>\d+),(?P<green>\d+),(?P<blue>\d+):")
 _BEFORE = re.compile(r"^(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)[\s,;]+(?P<name>\S.*)$")
 _BEHIND = re.compile(r"^(?P<name>[^,;\t]+)[\s,;]+(?P<red>\d+)[\s,;]+(?P<green>\d+)[\s,;]+(?P<blue>\d+)$")
-_LISTS = ("labelmap.txt", "label_colors.txt", "class_dict.csv", "classes.csv", "colors.txt", "labels.txt", "codes.txt")
+_LISTS = (
+    *("labelmap.txt", "label_colors.txt", "class_dict.csv", "classes.csv", "colors.txt", "labels.txt", "codes.txt"),
+    *("class_names.txt", "obj.names"),  # of labelme and YOLO
+)
 _PLACES = ("", "labels", "masks", "annotations")
 _MANY = 64
 

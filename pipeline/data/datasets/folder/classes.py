@@ -103,6 +103,11 @@ def distinct_colour(index: int) -> Colour:
 
 def _take_apart(line: str, where: str, problems: list[str]) -> _Parts | None:
     match = _LINE.match(line.strip())
+    if line.lstrip().startswith("#"):
+        problems.append(
+            f"{where}: comments are not known here; remove the line, or put a name with # into quotes: {line!r}"
+        )
+        return None
     if match is None:
         problems.append(
             f"{where}: expected a class name, optionally with its label value or its colour R G B, got {line!r}"

@@ -141,6 +141,11 @@ class TestClasses:
         (tmp_path / "own" / name).write_text(text)
         assert self.classes(tmp_path / "own", tmp_path) == ["ground 0 0 0", '"lane 2" 200 0 0', "bar 0 0 200"]
 
+    def test_a_plain_list_of_names(self, tmp_path: Path) -> None:
+        pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
+        (tmp_path / "own/class_names.txt").write_text("_background_\npotted plant\ntv/monitor\n")
+        assert self.classes(tmp_path / "own", tmp_path) == ["_background_", "potted plant", "tv/monitor"]
+
     def test_classes_txt_is_kept(self, tmp_path: Path) -> None:
         pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
         (tmp_path / "own/classes.txt").write_text("ground\ndisc\nbar\n")

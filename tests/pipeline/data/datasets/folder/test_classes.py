@@ -56,6 +56,7 @@ def test_a_line_is_a_name_with_its_value_or_colour(tmp_path: Path, text: str, ex
         ("road 300 0 0\nsky", "classes.txt:1: a colour is three numbers up to 255, got (300, 0, 0)"),
         ("road\n\nsky", "classes.txt:2: expected a class name"),
         ("name,r,g,b\nroad,1,2,3", "classes.txt:1: expected a class name"),
+        ("# my classes\nroad\nsky", "classes.txt:1: comments are not known here"),
         ("road 5\nroad 5", "the class 'road 5' is named twice"),
     ],
 )

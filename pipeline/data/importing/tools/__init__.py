@@ -1,0 +1,1 @@
+"""One file for each tool: where it puts what, and what of it datumaro would misread."""

@@ -1,0 +1,200 @@
+"""COCO as it is found: whatever the files are called and wherever the images lie, brought to the form datumaro reads.
+
+datumaro takes the category 0 for none (Roboflow counts from 0), gives annotations in reverse, keeps one of two images
+that differ in their endings alone, and wants files in folders of fixed names. So the annotations are written anew with
+numbers of our own; what they mean is left to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.importing.export import Export, Picture, Problems, stored_size
+from pipeline.data.importing.tools.finding import Finder
+from serving.contract.errors import UserError, shown
+
+ROBOFLOW = "_annotations.coco.json"
+
+
+@dataclass
+class CocoSubset:
+    """One file of annotations in COCO's terms, with numbers of our own.
+
+    Attributes:
+        subset: its name.
+        labels: names of the classes; class k has the category k + 1.
+        pictures: image k has the number k + 1.
+        annotations: as COCO has them; `id` grows in the order of the file.
+    """
+
+    subset: str
+    labels: list[str]
+    pictures: list[Picture] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+    def annotate(self, label: int, segmentation: Any, box: Sequence[float], *, crowd: int = 0) -> None:
+        """Add an annotation to the last picture."""
+        self.annotations.append(
+            {
+                "id": len(self.annotations) + 1,
+                "image_id": len(self.pictures),
+                "category_id": label + 1,
+                "segmentation": segmentation,
+                "bbox": list(box),
+                "iscrowd": crowd,
+                "area": 0,
+            }
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write what datumaro reads: `annotations/instances_NAME.json`; images need not be there."""
+        (folder / "annotations").mkdir(parents=True)
+        (folder / "images").mkdir()
+        content = {
+            "images": [
+                {"id": number, "file_name": f"{number}.png", "height": picture.height, "width": picture.width}
+                for number, picture in enumerate(self.pictures, start=1)
+            ],
+            "categories": [{"id": index + 1, "name": f"class {index}"} for index in range(len(self.labels))],
+            "annotations": self.annotations,
+        }
+        (folder / "annotations/instances_all.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def is_coco(content: Any) -> bool:
+    """Whether what a JSON file holds are annotations of COCO."""
+    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
+
+
+def read_coco(source: Path, files: Sequence[Path], problems: Problems) -> tuple[list[CocoSubset], Export]:
+    """Read files of annotations.
+
+    Args:
+        source: the folder of the export.
+        files: of annotations in it.
+        problems: gets what is wrong.
+
+    Returns:
+        One subset for each file, and the export without its shapes.
+    """
+    finder = Finder(source)
+    contents = {file: _load(file) for file in files}
+    categories = {file: _categories(file, content, problems) for file, content in contents.items()}
+    notes = []
+    if files and all(file.name == ROBOFLOW for file in files):
+        parents = {name for file, content in contents.items() for name in _drop_parents(content, categories[file])}
+        notes += [f"{name!r}, as the parent of the classes, is none itself" for name in sorted(parents)]
+    labels = list(dict.fromkeys(name for found in categories.values() for name in found.values()))
+    subsets = [_subset(file, content, categories[file], labels, finder, problems) for file, content in contents.items()]
+    notes += finder.unused([picture.path for subset in subsets for picture in subset.pictures])
+    return subsets, Export("coco", labels, [], notes=notes)
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown(file)}: cannot be read as JSON: {error}") from error
+    if not is_coco(content):
+        raise UserError(f"{shown(file)}: expected annotations of COCO, with `images` and `annotations`")
+    return dict(content)
+
+
+def _categories(file: Path, content: Mapping[str, Any], problems: Problems) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for category in content.get("categories") or []:
+        number, name = category.get("id"), str(category.get("name", "")).strip()
+        if not isinstance(number, int) or not name:
+            problems.add("categories", f"{file.name}: expected a number and a name, got {json.dumps(category)[:80]}")
+        elif number in found and found[number] != name:
+            problems.add("categories", f"{file.name}: the number {number} is {found[number]!r} and {name!r}")
+        else:
+            found[number] = name
+    return found
+
+
+def _drop_parents(content: Mapping[str, Any], categories: dict[int, str]) -> list[str]:
+    """Take out what Roboflow adds: the project as a category that nothing is drawn of, maybe called as a class is."""
+    drawn = {annotation.get("category_id") for annotation in content["annotations"]}
+    above = {category.get("supercategory") for category in content.get("categories") or []}
+    roots = [
+        category.get("id")
+        for category in content.get("categories") or []
+        if category.get("supercategory") in (None, "", "none") or category.get("supercategory") == category.get("name")
+    ]
+    return [
+        categories.pop(number)
+        for number in roots
+        if number in categories and number not in drawn and categories[number] in above
+    ]
+
+
+def _subset(
+    file: Path,
+    content: Mapping[str, Any],
+    categories: Mapping[int, str],
+    labels: Sequence[str],
+    finder: Finder,
+    problems: Problems,
+) -> CocoSubset:
+    """One file, with numbers of our own."""
+    name = file.parent.name if file.name == ROBOFLOW else file.stem.removeprefix("instances_")
+    subset = CocoSubset(name, list(labels))
+    of_image: dict[Any, list[Mapping[str, Any]]] = {}
+    for annotation in content["annotations"]:
+        of_image.setdefault(annotation.get("image_id"), []).append(annotation)
+    for entry in content["images"]:
+        stated = str(entry.get("file_name", ""))
+        path = finder.find(stated, [file.parent, *finder.of_subset(name)])
+        annotations = of_image.pop(entry.get("id"), [])
+        if path is None:
+            problems.add("missing image", f"{file.name}: {stated}")
+            continue
+        height, width, _ = stored_size(path)
+        size = (entry.get("height") or height, entry.get("width") or width)
+        subset.pictures.append(Picture(path, finder.name(path), name, *size))
+        for annotation in annotations:
+            _annotate(subset, annotation, categories, f"{file.name}: annotation {annotation.get('id')}", problems)
+    lost = sum(map(len, of_image.values()))
+    if lost:
+        problems.add("unknown image", f"{file.name}: {lost} annotations are of images that it does not list")
+    return subset
+
+
+def _annotate(
+    subset: CocoSubset, annotation: Mapping[str, Any], categories: Mapping[int, str], where: str, problems: Problems
+) -> None:
+    category = annotation.get("category_id")
+    name = categories.get(category) if isinstance(category, int) else None
+    if name not in subset.labels:
+        problems.add("unknown category", f"{where}: {category!r}; the file lists {sorted(categories)}")
+        return
+    segmentation = annotation.get("segmentation") or []
+    picture = subset.pictures[-1]
+    if isinstance(segmentation, dict):
+        if list(segmentation.get("size", [])) != [picture.height, picture.width] or "counts" not in segmentation:
+            problems.add(
+                "bad mask",
+                f"{where}: RLE of size {segmentation.get('size')}, the image [{picture.height}, {picture.width}]",
+            )
+            return
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and sum(counts) != picture.height * picture.width:
+            problems.add("bad mask", f"{where}: RLE of {sum(counts)} pixels, not {picture.height * picture.width}")
+            return
+    else:
+        parts = [part for part in segmentation if part]
+        if any(not isinstance(part, list) or len(part) < 6 or len(part) % 2 for part in parts):
+            problems.add("bad polygon", f"{where}: expected lists of x, y, three points at least")
+            return
+        segmentation = parts
+    subset.annotate(
+        subset.labels.index(name),
+        segmentation,
+        annotation.get("bbox") or [],
+        crowd=int(bool(annotation.get("iscrowd", 0))),
+    )

@@ -1,0 +1,139 @@
+"""YOLO segmentation, of which datumaro reads boxes alone: `class x1 y1 x2 y2 ...` in shares of width and height."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from pipeline.data.importing.export import Export, Picture, Problems, stored_size
+from pipeline.data.importing.tools.coco import CocoSubset
+from pipeline.data.importing.tools.finding import Finder
+from serving.contract.errors import UserError, shown
+from serving.images.formats import SUFFIXES
+
+_SUBSETS = ("train", "val", "valid", "test")
+
+
+def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list[CocoSubset], Export]:
+    """Read what a `data.yaml` describes.
+
+    Args:
+        source: the folder of the export.
+        description: the `data.yaml`.
+        problems: gets what is wrong.
+    """
+    content = _load(description)
+    labels = _names(content, description)
+    finder = Finder(source)
+    pictures: dict[str, list[Path]] = {}
+    for subset in _SUBSETS:
+        if content.get(subset):
+            stated = content[subset] if isinstance(content[subset], list) else [content[subset]]
+            found = [path for one in stated for path in _images(source, content, str(one), finder)]
+            if not found:
+                problems.add("missing images", f"{description.name}: {subset}: {content[subset]}")
+            pictures[subset] = found
+    subsets = []
+    for subset, paths in pictures.items():
+        made = CocoSubset(subset, labels)
+        for path in paths:
+            height, width, _ = stored_size(path)
+            made.pictures.append(Picture(path, finder.name(path), subset, height, width))
+            _annotate(made, _label_file(path), problems)
+        subsets.append(made)
+    notes = finder.unused([path for paths in pictures.values() for path in paths])
+    return subsets, Export("yolo", labels, [], notes=notes)
+
+
+def _load(description: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(description.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{shown(description)}: cannot be read: {error}") from error
+    if not isinstance(content, dict) or not content.get("names"):
+        raise UserError(f"{shown(description)}: expected `names` of the classes")
+    return content
+
+
+def _names(content: Mapping[str, Any], description: Path) -> list[str]:
+    names = content["names"]
+    if isinstance(names, list):
+        return [str(name) for name in names]
+    numbered = {str(number): str(name) for number, name in names.items()}
+    expected = [str(number) for number in range(len(names))]
+    if set(numbered) != set(expected):
+        raise UserError(f"{shown(description)}: names: expected the numbers 0 to {len(names) - 1}, got {list(names)}")
+    return [numbered[number] for number in expected]
+
+
+def _images(source: Path, content: Mapping[str, Any], stated: str, finder: Finder) -> list[Path]:
+    """The images of a folder or a list, wherever the machine that wrote it had them."""
+    text = stated.replace("\\", "/")
+    while text.startswith(("../", "./")):
+        text = text.partition("/")[2]
+    base = str(content.get("path") or "").replace("\\", "/")
+    for start in (source, source / base if base and not base.startswith("/") else source):
+        place = start / text
+        if place.is_dir():
+            return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if place.is_file():
+            lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            found = {line: finder.find(line, [source, place.parent]) for line in lines}
+            missing = [line for line, path in found.items() if path is None]
+            if missing:
+                raise UserError(f"{shown(place)}: {len(missing)} images are missing, such as {shown(missing[0])}")
+            return [path for path in found.values() if path is not None]
+    return []
+
+
+def _label_file(image: Path) -> Path:
+    """`labels/...` for `images/...`: the last folder of that name, as Ultralytics has it."""
+    parts = list(image.with_suffix(".txt").parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts)
+
+
+def _annotate(subset: CocoSubset, file: Path, problems: Problems) -> None:
+    """The lines of one file; an image without one shows nothing."""
+    picture = subset.pictures[-1]
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        problems.add("unreadable", f"{file}: {error}")
+        return
+    for number, line in enumerate(lines, start=1):
+        where = f"{PurePosixPath(file.name)}:{number}"
+        if not line.strip():
+            continue
+        try:
+            first, *rest = line.split()
+            label, shares = int(first), [float(value) for value in rest]
+        except ValueError:
+            problems.add("bad line", f"{where}: expected a class and numbers, got {line[:60]!r}")
+            continue
+        if not 0 <= label < len(subset.labels):
+            problems.add("unknown class", f"{where}: {label}; names has 0 to {len(subset.labels) - 1}")
+        elif len(shares) == 4:
+            x, y, width, height = shares
+            scaled = [x - width / 2, y - height / 2, width, height]
+            subset.annotate(label, [], _scaled(scaled, picture))
+        elif len(shares) < 6 or len(shares) % 2:
+            problems.add(
+                "bad line", f"{where}: {len(shares)} numbers; expected x, y of three points at least, or a box"
+            )
+        elif min(shares) < -0.01 or max(shares) > 1.01:
+            problems.add("bad line", f"{where}: numbers beyond 0 to 1; expected shares of width and height")
+        else:
+            subset.annotate(label, [_scaled(shares, picture)], [])
+
+
+def _scaled(shares: list[float], picture: Picture) -> list[float]:
+    return [share * (picture.height if index % 2 else picture.width) for index, share in enumerate(shares)]
