@@ -24,7 +24,11 @@ def main() -> int:
     for warning in done.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     counts = ", ".join(f"{count} {split}" for split, count in done.pairs.items())
-    sys.stdout.write(f"{done.folder}: {counts} pairs, sha256 {done.sha256[:12]}\n")
+    if done.unlabelled:
+        counts += f" pairs and {done.unlabelled} unlabelled images"
+    else:
+        counts += " pairs"
+    sys.stdout.write(f"{done.folder}: {counts}, sha256 {done.sha256[:12]}\n")
     return 0
 
 

@@ -101,12 +101,15 @@ def tell_left_out(left_out: Sequence[LeftOut], root: Path, findings: Findings) -
         findings.warn("left out", line)
 
 
-def find_overlap(entries: Mapping[str, Sequence[Entry]]) -> list[str]:
-    """Images with the same bytes in two splits: what is trained on must not be what is measured on."""
+def find_overlap(entries: Mapping[str, Sequence[Entry]], unlabelled: Sequence[Entry] = ()) -> list[str]:
+    """Images with the same bytes in two splits, or in one and among the unlabelled ones.
+
+    What is trained on, with or without labels, must not be what is measured on.
+    """
     first: dict[str, tuple[str, Entry]] = {}
     found = []
-    for split in SPLITS:
-        for entry in entries[split]:
+    for split, images in (*((split, entries[split]) for split in SPLITS), ("unlabelled", unlabelled)):
+        for entry in images:
             known_split, known = first.setdefault(entry.image_sha256, (split, entry))
             if known_split != split:
                 both = f"{known.image} ({known_split}) and {entry.image} ({split}) are the same image"

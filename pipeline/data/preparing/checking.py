@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.datasets.shared.dataset import Dataset, Pair
+from pipeline.data.datasets.shared.dataset import Dataset, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import LabelFacts
 from pipeline.data.datasets.shared.labels import UnreadableError
 from pipeline.data.datasets.shared.prepared import Entry, files_sha256
@@ -32,6 +32,19 @@ class SoundPair:
     facts: LabelFacts
     orientation: int
     image_notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SoundImage:
+    """An image without a label, with nothing wrong in it.
+
+    Attributes:
+        entry: what dataset.json says of it.
+        image_notes: what was done with the image as it was decoded.
+    """
+
+    entry: Entry
+    image_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,27 @@ def check_pair(dataset: Dataset, pair: Pair) -> SoundPair | BadPair:
         more_labels=tuple(_relative(path, dataset.root) for path in pair.more_labels),
     )
     return SoundPair(entry, facts, orientation, image.notes)
+
+
+def check_image(dataset: Dataset, image: LoneImage) -> SoundImage | BadPair:
+    """Look at an image without a label. Whatever is wrong with it is told in the result."""
+    try:
+        content = image.image.read_bytes()
+        decoded = decode_image(io.BytesIO(content), str(image.image))
+    except (UserError, OSError) as error:
+        return BadPair(kind="unreadable", problem=_with_path(error, image.image))
+    height, width = decoded.pixels.shape[:2]
+    entry = Entry(
+        name=shown(image.name),
+        image=_relative(image.image, dataset.root),
+        label="",
+        image_sha256=hashlib.sha256(content).hexdigest(),
+        label_sha256="",
+        height=height,
+        width=width,
+        sequence=None if image.sequence is None else shown(image.sequence),
+    )
+    return SoundImage(entry, decoded.notes)
 
 
 def _with_path(error: Exception, path: Path) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, Pair
+from pipeline.data.datasets.shared.dataset import SPLITS, Dataset, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import Findings
 from pipeline.data.datasets.shared.prepared import Entry
 from pipeline.data.preparing.audit import audit_labels, find_duplicate_names, find_overlap, tell_left_out
-from pipeline.data.preparing.checking import SoundPair, check_pair
+from pipeline.data.preparing.checking import SoundImage, SoundPair, check_image, check_pair
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
-from pipeline.data.preparing.subsets import choose
+from pipeline.data.preparing.subsets import choose, left_over
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Look:
         sound: split -> its pairs with nothing wrong in them.
         counts: split -> labelled pixels `[C]` of each of these; empty where it is not settled what labels mean.
         findings: problems, warnings and notes.
+        unlabelled: what dataset.json says of the images without labels, sorted by name.
     """
 
     sound: Mapping[str, list[SoundPair]]
     counts: Mapping[str, list[NDArray[np.int64]]]
     findings: Findings
+    unlabelled: tuple[Entry, ...] = ()
 
     @property
     def entries(self) -> dict[str, list[Entry]]:
@@ -55,7 +60,8 @@ def look_at(
         config: how unreadable pairs are taken, and how many threads read.
         bar: gets a task.
         strict: what would only be warned of is a problem: splits that share an image, and unreadable pairs.
-        limit: at most so many pairs of each split are looked at, spread evenly; None for all.
+        limit: at most so many pairs of each split, and images without labels, are looked at, spread evenly; None for
+            all.
 
     Returns:
         What was seen; nothing is raised for what is wrong with the data.
@@ -76,12 +82,16 @@ def look_at(
     before = findings.count
     dataset.settle([pair.facts for pair in everything], findings)
     settled = findings.count == before
-    sound = choose(dataset.options, sound, findings)
-    judge_image_notes(((pair.entry.name, pair.image_notes) for pair in everything), findings)
+    lone = _check_images(dataset, _spread(dataset.unlabelled(), limit), config, strict, findings, bar)
+    all_sound, sound = sound, choose(dataset.options, sound, findings)
+    unlabelled = [*left_over(dataset.options, all_sound, sound), *(image.entry for image in lone)]
+    unlabelled.sort(key=lambda entry: entry.name)
+    notes = [(pair.entry.name, pair.image_notes) for pair in everything]
+    judge_image_notes([*notes, *((image.entry.name, image.image_notes) for image in lone)], findings)
     judge_orientations(
         ((one.entry.name, one.entry.size, one.orientation, one.facts.orientation) for one in everything), findings
     )
-    for line in find_overlap({split: [pair.entry for pair in sound[split]] for split in SPLITS}):
+    for line in find_overlap({split: [pair.entry for pair in sound[split]] for split in SPLITS}, unlabelled):
         (findings.problem if strict else findings.warn)("split overlap", line)
     tell_left_out(dataset.left_out(), dataset.root, findings)
     classes = len(dataset.class_names)
@@ -91,7 +101,9 @@ def look_at(
         if not findings.problems:  # else what is missing would be called a class without pixels
             names = {split: [pair.entry.name for pair in sound[split]] for split in SPLITS}
             audit_labels(dataset.class_names, names, counts, findings)
-    return Look(sound, counts, findings)
+    if unlabelled:
+        findings.note("unlabelled", f"{len(unlabelled)} images without labels are listed; they are never scored")
+    return Look(sound, counts, findings, tuple(unlabelled))
 
 
 def _check_pairs(
@@ -119,7 +131,25 @@ def _check_pairs(
     return sound
 
 
-def _spread(pairs: list[Pair], limit: int | None) -> list[Pair]:
+def _check_images(
+    dataset: Dataset, images: list[LoneImage], config: PrepareConfig, strict: bool, findings: Findings, bar: Progress
+) -> list[SoundImage]:
+    """Every image without a label that is sound."""
+    task = bar.add_task("check unlabelled images", total=len(images), visible=bool(images))
+    sound: list[SoundImage] = []
+    with ThreadPoolExecutor(config.threads) as pool:
+        for checked in pool.map(lambda image: check_image(dataset, image), images):
+            bar.advance(task)
+            if isinstance(checked, SoundImage):
+                sound.append(checked)
+            elif config.skip_unreadable and not strict:
+                findings.warn("skipped unreadable image", checked.problem)
+            else:
+                findings.problem(checked.kind, checked.problem)
+    return sound
+
+
+def _spread(pairs: Sequence[Item], limit: int | None) -> list[Item]:
     if limit is None or len(pairs) <= limit:
-        return pairs
+        return list(pairs)
     return [pairs[index * len(pairs) // limit] for index in range(limit)]

@@ -32,6 +32,7 @@ class Preparation:
     Attributes:
         folder: where it wrote.
         pairs: split -> number of pairs.
+        unlabelled: number of images without labels.
         sha256: of the prepared dataset.
         warnings: what is odd but may be meant, `kind: what`; they reach the report, and the gate judges them.
         notes: what was certain and taken so, `kind: what`.
@@ -42,6 +43,7 @@ class Preparation:
     sha256: str
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    unlabelled: int = 0
 
 
 def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progress: bool = False) -> Preparation:
@@ -98,13 +100,14 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         sha256=content["sha256"],
         warnings=tuple(look.findings.warnings),
         notes=tuple(look.findings.notes),
+        unlabelled=len(look.unlabelled),
     )
 
 
 def _content(dataset: Dataset, config: PrepareConfig, look: Look) -> dict[str, Any]:
     pixels = look.class_pixels(len(dataset.class_names))
     labelled = int(pixels["train"].sum())
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "dataset": config.dataset,
         "options": asdict(dataset.options),
@@ -118,6 +121,8 @@ def _content(dataset: Dataset, config: PrepareConfig, look: Look) -> dict[str, A
         "notes": look.findings.notes,
         "splits": {split: [entry.to_json() for entry in entries] for split, entries in look.entries.items()},
     }
+    if look.unlabelled:  # of datasets without any, the file and its hash are as before there was this key
+        content["unlabelled"] = [entry.to_json() for entry in look.unlabelled]
     return {**content, "sha256": content_sha256(content)}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.data.datasets.shared.dataset import SubsetOptions
 from pipeline.data.datasets.shared.facts import Findings
 from pipeline.data.datasets.shared.names import composed
+from pipeline.data.datasets.shared.prepared import Entry
 from pipeline.data.preparing.checking import SoundPair
 from serving.contract.errors import did_you_mean
 
@@ -57,6 +58,24 @@ def choose(
             "subset", f"{options.train_images} of {len(there)} training images, drawn by seed {options.subset_seed}"
         )
     return chosen
+
+
+def left_over(
+    options: SubsetOptions, checked: Mapping[str, list[SoundPair]], chosen: Mapping[str, list[SoundPair]]
+) -> list[Entry]:
+    """The training images that a subset leaves over, without their labels; a held-out recording is not among them.
+
+    Args:
+        options: of the dataset.
+        checked: split -> its sound pairs.
+        chosen: the same, as `choose` gave it.
+    """
+    if options.train_images is None:
+        return []
+    taken = {pair.entry.name for pair in chosen["train"]}
+    if options.hold_out is not None:
+        taken |= {pair.entry.name for pair in checked["train"] if pair.entry.sequence == options.hold_out}
+    return [pair.entry.without_label() for pair in checked["train"] if pair.entry.name not in taken]
 
 
 def _drawn(pairs: Sequence[SoundPair], count: int, seed: int) -> list[SoundPair]:

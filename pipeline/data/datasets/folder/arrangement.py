@@ -12,8 +12,16 @@ from pipeline.data.datasets.folder.layout import Layout, find_layout
 from pipeline.data.datasets.folder.meaning.masks import class_of_mask, class_of_name
 from pipeline.data.datasets.folder.options import FolderOptions
 from pipeline.data.datasets.folder.pairing import Paired, pair_place
-from pipeline.data.datasets.folder.splits import SplitList, assign_by_lists, deal, find_lists
-from pipeline.data.datasets.shared.dataset import IMAGE_SUFFIXES, Pair
+from pipeline.data.datasets.folder.splits import (
+    UNLABELLED,
+    SplitList,
+    assign_by_lists,
+    deal,
+    find_lists,
+    find_unlabelled_list,
+)
+from pipeline.data.datasets.folder.unlabelled import Unlabelled, images_without_labels, with_labels_all_the_same
+from pipeline.data.datasets.shared.dataset import IMAGE_SUFFIXES, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import listed
 from pipeline.data.datasets.shared.names import relative_name
 from serving.contract.errors import shown
@@ -53,11 +61,17 @@ class Arrangement:
     def left_out(self) -> list[LeftOut]:
         """What is not read, with the reason."""
         unlisted = [LeftOut(str(pair.image), "in no list of a split") for pair in self._by_split.get(None, [])]
-        return [each for _, paired in self._places for each in paired.left_out] + unlisted
+        inside = [] if self._walks_unlabelled else self._unlabelled.left_out
+        return [each for _, paired in self._places for each in paired.left_out] + inside + unlisted
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, sorted by name."""
         return sorted(self._by_split.get(split, []), key=lambda pair: pair.name)
+
+    def unlabelled(self) -> list[LoneImage]:
+        """Images without labels, sorted by name."""
+        listed_ones = [LoneImage(pair.name, pair.image, pair.sequence) for pair in self._by_split.get(UNLABELLED, [])]
+        return sorted([*self._unlabelled.images, *listed_ones], key=lambda image: image.name)
 
     def problems(self) -> list[str]:
         """What is not as it must be, one line each."""
@@ -68,7 +82,15 @@ class Arrangement:
             folder = next(iter(self._lists.values())).path.parent
             missing = [split for split in ("train", "val") if split not in self._lists]
             found += [f"{shown(folder / f'{split}.txt')}: missing list (images of {split})" for split in missing]
-            found += self._assigned[1]
+        found += self._assigned[1]
+        if self._unlabelled_list and self.layout.is_split:
+            found.append(
+                f"{shown(self._unlabelled_list.path)}: is not read where folders tell the splits; put these images "
+                f"into {shown(self._unlabelled_folder)}"
+            )
+        found += with_labels_all_the_same(
+            self._unlabelled_folder, (pair for _, each in self._places for pair in each.pairs)
+        )
         return found + list(self._strange_masks())
 
     @cached_property
@@ -82,28 +104,50 @@ class Arrangement:
             (place.split, pair_place(place, self.options, is_mask_name, self._sequence)) for place in self.layout.places
         ]
 
+    @property
+    def _unlabelled_folder(self) -> Path:
+        return self.root / self.options.image_folder / UNLABELLED
+
+    @property
+    def _walks_unlabelled(self) -> bool:
+        """Whether the folder of unlabelled images lies in one that is looked through for pairs."""
+        return any(place.images in self._unlabelled_folder.parents for place in self.layout.places)
+
+    @cached_property
+    def _unlabelled(self) -> Unlabelled:
+        return images_without_labels(self._unlabelled_folder, self._sequence)
+
+    @cached_property
+    def _unlabelled_list(self) -> SplitList | None:
+        return find_unlabelled_list(self.root)
+
     @cached_property
     def _lists(self) -> dict[str, SplitList]:
         return {} if self.layout.is_split else find_lists(self.root)
 
     @cached_property
     def _assigned(self) -> tuple[dict[str, str], list[str]]:
-        """Name -> split as the lists say, and what is wrong with them."""
+        """Name -> split, or unlabelled, as the lists say, and what is wrong with them."""
+        lists = dict(self._lists)
+        if self._unlabelled_list is not None and not self.layout.is_split:
+            lists[UNLABELLED] = self._unlabelled_list
         names = [pair.name for _, paired in self._places for pair in paired.pairs]
-        return assign_by_lists(self._lists, names, (f"{self.options.image_folder}/",), self.options.image_suffix)
+        return assign_by_lists(lists, names, (f"{self.options.image_folder}/",), self.options.image_suffix)
 
     @cached_property
     def _by_split(self) -> dict[str | None, list[Pair]]:
-        """The pairs of every split; those of None are in no list."""
+        """The pairs of every split, and of the unlabelled list; those of None are in no list."""
         found: dict[str | None, list[Pair]] = {}
         for split, paired in self._places:
-            found.setdefault(split, []).extend(paired.pairs)
+            pairs = [pair for pair in paired.pairs if self._unlabelled_folder not in pair.image.parents]
+            found.setdefault(split, []).extend(pairs)
         if self.layout.is_split:
             return found
         pairs = found.get(None, [])
-        if self._lists:
-            split_of, key = self._assigned[0], "name"
-        else:
+        split_of, key = self._assigned[0], "name"
+        unlabelled = [pair for pair in pairs if split_of.get(pair.name) == UNLABELLED]
+        if not self._lists:
+            pairs = [pair for pair in pairs if split_of.get(pair.name) != UNLABELLED]
             split_of = deal(
                 sorted({pair.sequence or pair.name for pair in pairs}),
                 val_fraction=self.options.val_fraction,
@@ -113,6 +157,7 @@ class Arrangement:
         found = {}
         for pair in pairs:
             found.setdefault(split_of.get(getattr(pair, key) or pair.name), []).append(pair)
+        found[UNLABELLED] = unlabelled
         return found
 
     def _sequence(self, name: str) -> str | None:
@@ -127,7 +172,8 @@ class Arrangement:
         for parent in sorted({folder.parent for folder in folders if folder.parent.parent == self.root}):
             for path in sorted(parent.iterdir()):
                 picture = path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
-                known = path in folders or path.name in (self.options.label_folder, self.options.image_folder)
+                known = path in (*folders, self._unlabelled_folder)
+                known |= path.name in (self.options.label_folder, self.options.image_folder)
                 if picture and not known and not path.name.startswith("."):
                     what = "a folder" if path.is_dir() else "an image"
                     yield f"{shown(path)}: {what} beside the folders of the splits; move it into one of them"

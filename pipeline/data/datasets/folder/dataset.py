@@ -19,7 +19,7 @@ from pipeline.data.datasets.folder.meaning.masks import MODE, MaskEncoding, obje
 from pipeline.data.datasets.folder.meaning.settling import settle
 from pipeline.data.datasets.folder.meaning.views import as_colours, as_numbers
 from pipeline.data.datasets.folder.options import FolderOptions
-from pipeline.data.datasets.shared.dataset import Dataset, LabelFile, Pair
+from pipeline.data.datasets.shared.dataset import Dataset, LabelFile, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import Findings, LabelFacts
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
 from pipeline.data.datasets.shared.names import relative_name
@@ -78,6 +78,9 @@ class Folder(Dataset):
 
     def pairs(self, split: str) -> list[Pair]:
         return self._arrangement.pairs(split)
+
+    def unlabelled(self) -> list[LoneImage]:
+        return self._arrangement.unlabelled()
 
     def left_out(self) -> list[LeftOut]:
         return self._arrangement.left_out

@@ -18,6 +18,9 @@ NAMES = {
 }
 """What folders and lists of a split are called."""
 
+UNLABELLED = "unlabelled"
+"""What the list of images without labels is called, which are in no split."""
+
 _LIST_FOLDERS = ("", "splits", "lists", "ImageSets/Segmentation", "ImageSets")
 
 
@@ -51,6 +54,17 @@ def find_lists(root: Path) -> dict[str, SplitList]:
         if paths:
             return {split: SplitList(path, _lines(path)) for split, path in paths.items()}
     return {}
+
+
+def find_unlabelled_list(root: Path) -> SplitList | None:
+    """The list of images without labels, `unlabelled.txt`, where the lists of splits may lie.
+
+    Raises:
+        UserError: it cannot be read as text.
+    """
+    paths = (root / folder / f"{UNLABELLED}.txt" for folder in _LIST_FOLDERS)
+    path = next((path for path in paths if path.is_file()), None)
+    return None if path is None else SplitList(path, _lines(path))
 
 
 def assign_by_lists(

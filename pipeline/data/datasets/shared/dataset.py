@@ -52,13 +52,29 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class LoneImage:
+    """An image without a label, for methods that learn from such ones.
+
+    Attributes:
+        name: what reports call it.
+        image: image file.
+        sequence: as that of a pair.
+    """
+
+    name: str
+    image: Path
+    sequence: str | None = None
+
+
+@dataclass(frozen=True)
 class SubsetOptions:
     """Options of every dataset: which training images are trained on. By default all, and its splits are its own.
 
     Attributes:
         hold_out: a recording of the training images that is not trained on; its images are val then, in place of the
             dataset's own. To choose settings with, one recording after the other.
-        train_images: how many of the training images (without a held-out recording) are trained on; null for all.
+        train_images: how many of the training images (without a held-out recording) are trained on; null for all. The
+            others are listed as unlabelled images: their labels are not looked at in training.
         subset_seed: which ones. Of one seed, fewer are among more.
     """
 
@@ -125,6 +141,10 @@ class Dataset(ABC):
 
         An image without a label (or the reverse) is in the list with the path where the missing file should be.
         """
+
+    def unlabelled(self) -> list[LoneImage]:
+        """Images that have no label and are in no split, sorted by name; most datasets have none."""
+        return []
 
     @abstractmethod
     def decode_label(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import json
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ _IMAGE, _LABEL = 0, 1
 
 @dataclass(frozen=True)
 class Entry:
-    """One pair as prepared; paths are relative to the dataset's root, with `/`.
+    """One pair, or an image without a label, as prepared; paths are relative to the dataset's root, with `/`.
 
     Attributes:
         name: what reports call it; printable.
         image: the image file.
-        label: the label file, or the first of several that make one label.
+        label: the label file, or the first of several that make one label; empty for an unlabelled image.
         image_sha256: of the image file.
-        label_sha256: of the label file, or `files_sha256` of several.
+        label_sha256: of the label file, or `files_sha256` of several; empty for an unlabelled image.
         height: in pixels, EXIF orientation applied.
         width: likewise.
         sequence: the recording that it is from, where known.
@@ -60,12 +60,19 @@ class Entry:
         content = asdict(self)
         if not self.more_labels:
             del content["more_labels"]
+        if not self.label:
+            del content["label"], content["label_sha256"]
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Entry:
         """What `to_json` gave. Raises TypeError for anything else."""
-        return cls(**{**content, "more_labels": tuple(content.get("more_labels", ()))})
+        unlabelled = {} if "label" in content else {"label": "", "label_sha256": ""}
+        return cls(**{**content, **unlabelled, "more_labels": tuple(content.get("more_labels", ()))})
+
+    def without_label(self) -> Entry:
+        """The image alone."""
+        return replace(self, label="", label_sha256="", more_labels=())
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,8 +81,8 @@ class Entry:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All files of the label."""
-        return (self.label, *self.more_labels)
+        """All files of the label; none for an unlabelled image."""
+        return (self.label, *self.more_labels) if self.label else ()
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,10 @@ class PreparedSplit:
         """The label of pair `index`: `[H,W]` uint8 train ids, 255 outside every class.
 
         Raises:
-            UserError: a file is gone, or is not the one that was prepared.
+            UserError: a file is gone, or is not the one that was prepared, or the image is unlabelled.
         """
+        if not self.entries[index].label:
+            raise UserError(f"{self.image_path(index)}: is listed without a label, and cannot be scored")
         paths = self.label_paths(index)
         return self.dataset.decode_labels(self._changed(paths, index, _LABEL) or [(path, None) for path in paths])
 
@@ -189,6 +198,7 @@ class Prepared:
         splits: name -> pairs.
         warnings: what prepare found odd: `kind: what`.
         notes: what prepare was certain of and took so: `kind: what`.
+        unlabelled: images without labels, which are in no split and are never scored; None without any.
     """
 
     dataset_name: str
@@ -201,6 +211,7 @@ class Prepared:
     splits: Mapping[str, PreparedSplit] = field(repr=False)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unlabelled: PreparedSplit | None = field(default=None, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -261,6 +272,11 @@ def load_prepared(prepared_dir: Path, root: Path | None) -> Prepared:
             warnings=tuple(content["warnings"]),
             notes=tuple(content["notes"]),
             splits=splits,
+            unlabelled=(
+                PreparedSplit(dataset, base, tuple(map(Entry.from_json, content["unlabelled"])))
+                if content.get("unlabelled")
+                else None
+            ),
         )
     except FileNotFoundError as error:
         raise UserError(f"{path}: no prepared dataset; run the stage prepare first") from error
