@@ -3,7 +3,9 @@
 Every loss runs forward and backward on one thread beside a floor measured in the same rounds: one gather of as many
 rows from the feature map with its dense backward pass, plus one matrix of similarities forward and backward (against a
 bank in tiles, since holding that matrix whole is slower). Numbers are medians over rounds in which all take turns; on a
-CPU they are CPU time, so that a busy machine changes them little. Exit status 1 when a number misses its target.
+CPU they are CPU time, so that a busy machine changes them little. Supervised terms and weight averaging are compared
+with a training step of the default network (`--only-step` for these alone). Exit status 1 when a number misses its
+target.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,10 +22,20 @@ import torch
 from benchmarks.losses.cases import QUICK, LayerCase, PixelCase, Sizes
 from benchmarks.losses.curves import Curve, measure_curves, plot_curves
 from benchmarks.losses.timing import interleave, machine, peak_extra_bytes
+from benchmarks.losses.training_step import TrainingStepCase
 from pipeline.compute.devices import select_device
 from serving.contract.errors import run_command
 
 MEBIBYTE = 2**20
+# The share of a training step that a supervised term may add to it; None is reported only.
+SHARES: Mapping[str, float | None] = {
+    "dice": 0.03,
+    "ohem_cross_entropy": 0.03,
+    "focal": 0.03,
+    "lovasz": 0.05,
+    "boundary_cross_entropy": None,
+}
+AVERAGE_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,18 +45,20 @@ class Target:
     Attributes:
         what: in words.
         value: measured.
-        limit: the limit.
+        limit: the limit; None where there is none.
         at_least: whether the value must be at least the limit, rather than at most.
     """
 
     what: str
     value: float
-    limit: float
+    limit: float | None
     at_least: bool = False
 
     @property
     def met(self) -> bool:
         """Whether it is."""
+        if self.limit is None:
+            return True
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -68,8 +83,28 @@ class Report:
     curves: list[Curve]
 
 
-def measure(sizes: Sizes, device: torch.device, rounds: int, *, curves: bool) -> Report:
-    """Run everything."""
+def measure(sizes: Sizes, device: torch.device, rounds: int, *, curves: bool, only_step: bool = False) -> Report:
+    """Run everything, or `only_step`: what supervised terms and averaging add to a training step."""
+    seconds, extra = ({}, {}) if only_step else measure_contrasts(sizes, device, rounds)
+    step = TrainingStepCase(sizes, device)
+    tasks = {"training step": step.step(), "cross entropy": step.supervised(()), "EMA": step.average_update()}
+    tasks |= {f"cross entropy and {term}": step.supervised((term,)) for term in SHARES}
+    seconds |= interleave(tasks, rounds, device)
+    del step, tasks
+    return Report(
+        machine(device),
+        sizes,
+        seconds,
+        extra,
+        ([] if only_step else targets_of(seconds, extra, device)) + step_targets(seconds),
+        measure_curves(sizes, device, max(1, rounds // 2)) if curves else [],
+    )
+
+
+def measure_contrasts(
+    sizes: Sizes, device: torch.device, rounds: int
+) -> tuple[dict[str, float], dict[str, int | None]]:
+    """Median seconds and peak extra bytes of the contrasts, their floors and the published loop."""
     seconds: dict[str, float] = {}
     pixels = PixelCase(sizes, device)
     batch_step = pixels.step(pixels.term(memory=False))
@@ -94,15 +129,21 @@ def measure(sizes: Sizes, device: torch.device, rounds: int, *, curves: bool) ->
     layer_step = layers.step()
     seconds |= interleave({"contextrast": layer_step, "network step": layers.network_step()}, rounds, device)
     extra["contextrast"] = peak_extra_bytes(layer_step, layers.clear, device)
-    del layers, layer_step
-    return Report(
-        machine(device),
-        sizes,
-        seconds,
-        extra,
-        targets_of(seconds, extra, device),
-        measure_curves(sizes, device, max(1, rounds // 2)) if curves else [],
-    )
+    return seconds, extra
+
+
+def step_targets(seconds: dict[str, float]) -> list[Target]:
+    """What supervised terms and averaging are held to: the share that they add to a training step."""
+    step = seconds["training step"]
+    added = [
+        Target(
+            f"{term} added / training step",
+            (seconds[f"cross entropy and {term}"] - seconds["cross entropy"]) / step,
+            limit,
+        )
+        for term, limit in SHARES.items()
+    ]
+    return [Target("EMA / training step", seconds["EMA"] / step, AVERAGE_SHARE), *added]
 
 
 def targets_of(seconds: dict[str, float], extra: dict[str, int | None], device: torch.device) -> list[Target]:
@@ -142,6 +183,8 @@ def show(report: Report) -> str:
         f"{sizes.anchors} anchors; bank of {sum(sizes.bank) * sizes.classes} keys",
         f"contextrast: B={sizes.crop_images} {sizes.crop[0]}x{sizes.crop[1]}, strides 4 to 32; "
         f"network step: {sizes.backbone}",
+        f"training step: the default network, B={sizes.step_images} {sizes.step_crop[0]}x{sizes.step_crop[1]}, "
+        f"{sizes.step_classes} classes, cross entropy, AdamW",
         "",
         f"{'forward + backward':42}{'ms':>10}",
         *(f"{name:42}{1000 * value:10.1f}" for name, value in report.seconds.items()),
@@ -155,9 +198,9 @@ def show(report: Report) -> str:
         f"{'':42}{'value':>10}{'limit':>10}",
     ]
     for target in report.targets:
-        sign = ">=" if target.at_least else "<="
+        limit = "" if target.limit is None else f"{'>=' if target.at_least else '<='} {target.limit:g}"
         verdict = "" if target.met else "   MISSED"
-        lines.append(f"{target.what:42}{target.value:10.2f}{f'{sign} {target.limit:g}':>10}{verdict}")
+        lines.append(f"{target.what:42}{target.value:10.3f}{limit:>10}{verdict}")
     for curve in report.curves:
         points = ", ".join(
             f"{size}: {1000 * value:.1f} ms" for size, value in zip(curve.sizes, curve.seconds, strict=True)
@@ -173,6 +216,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds per task")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; nothing is judged")
+    parser.add_argument(
+        "--only-step", action="store_true", help="only what supervised terms and averaging add to a training step"
+    )
     parser.add_argument("--curve", type=Path, help="measure how the cost grows, and write this PNG")
     return parser.parse_args(arguments)
 
@@ -182,7 +228,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     torch.set_num_threads(1)
     sizes = QUICK if options.quick else Sizes()
-    report = measure(sizes, select_device(options.device), max(1, options.rounds), curves=options.curve is not None)
+    report = measure(
+        sizes,
+        select_device(options.device),
+        max(1, options.rounds),
+        curves=options.curve is not None,
+        only_step=options.only_step,
+    )
     if options.curve is not None:
         plot_curves(report.curves, options.curve)
     met = all(target.met for target in report.targets)

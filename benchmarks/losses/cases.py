@@ -40,6 +40,9 @@ class Sizes:
         crop: height and width of Contextrast's images.
         crop_images: how many of them.
         backbone: encoder of the network whose training step Contextrast is compared with.
+        step_crop: height and width of the images of the default network's training step.
+        step_images: how many of them.
+        step_classes: classes that it tells apart.
     """
 
     images: int = 4
@@ -52,6 +55,9 @@ class Sizes:
     crop: tuple[int, int] = (512, 1024)
     crop_images: int = 2
     backbone: str = "hrnet_w18_small_v2"
+    step_crop: tuple[int, int] = (192, 256)
+    step_images: int = 8
+    step_classes: int = 11
 
     @property
     def groups(self) -> int:
@@ -65,7 +71,17 @@ class Sizes:
 
 
 QUICK = Sizes(
-    images=2, dim=16, side=32, classes=5, max_samples=64, max_views=8, bank=(30, 50), crop=(128, 256), crop_images=1
+    images=2,
+    dim=16,
+    side=32,
+    classes=5,
+    max_samples=64,
+    max_views=8,
+    bank=(30, 50),
+    crop=(128, 256),
+    crop_images=1,
+    step_crop=(64, 96),
+    step_images=2,
 )
 
 

@@ -16,6 +16,7 @@ from benchmarks.losses.cases import QUICK, PixelCase, tiled_products
 from benchmarks.losses.curves import Curve, plot_curves
 from benchmarks.losses.per_group_contrast import per_group_contrast
 from benchmarks.losses.timing import interleave, peak_extra_bytes
+from benchmarks.losses.training_step import TrainingStepCase
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.sampling import sample_anchors
 
@@ -84,6 +85,25 @@ def test_a_missed_target_is_seen() -> None:
     assert not Target("ratio", 1.6, 1.5).met
     assert Target("speed-up", 30, 25, at_least=True).met
     assert not Target("speed-up", 20, 25, at_least=True).met
+    assert Target("reported only", 20, None).met
+
+
+def test_what_a_term_adds_is_held_to_a_share_of_the_step() -> None:
+    seconds = {"training step": 1.0, "cross entropy": 0.1, "EMA": 0.021}
+    seconds |= {f"cross entropy and {term}": 0.125 for term in losses.SHARES}
+    seconds |= {"cross entropy and dice": 0.135, "cross entropy and boundary_cross_entropy": 0.9}
+    missed = [target.what for target in losses.step_targets(seconds) if not target.met]
+    assert missed == ["EMA / training step", "dice added / training step"]
+
+
+def test_the_step_trains_and_the_terms_reach_the_logits() -> None:
+    case = TrainingStepCase(QUICK, CPU)
+    before = [parameter.detach().clone() for parameter in case.trainee.parameters()]
+    case.step()()
+    assert all(parameter.grad is not None for parameter in case.trainee.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, case.trainee.parameters(), strict=True))
+    case.supervised(tuple(losses.SHARES))()
+    case.average_update()()
 
 
 def test_curves_are_plotted(tmp_path: Path) -> None:
@@ -96,8 +116,8 @@ def test_runs_at_a_tiny_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert losses.main(["--quick", "--json", "--rounds", "1"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"machine", "sizes", "seconds", "extra_bytes", "targets", "curves", "met"}
-    assert {"pixel_contrast", "floor", "per-group loop", "contextrast", "network step"} <= set(report["seconds"])
+    assert {"pixel_contrast", "floor", "per-group loop", "contextrast", "network step", "EMA"} <= set(report["seconds"])
     assert all(seconds > 0 for seconds in report["seconds"].values())
-    assert len(report["targets"]) >= 5
+    assert len(report["targets"]) >= 11
     assert losses.main(["--quick", "--rounds", "1"]) == 0
     assert "peak extra memory" in capsys.readouterr().out
