@@ -14,7 +14,7 @@ from pipeline.data.datasets.folder.classes import distinct_colour
 from pipeline.data.datasets.shared.facts import listed
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX
 from pipeline.data.importing.detection import Detected, detect
-from pipeline.data.importing.export import Export, Overlap, Problems, Shape
+from pipeline.data.importing.export import Export, Overlap, Problems, Shape, plain_name
 from pipeline.data.importing.items import add_coco, add_shapes, read_items, read_labelme_xml, read_voc
 from pipeline.data.importing.options import add_options
 from pipeline.data.importing.painting import Rules, Tally
@@ -80,7 +80,11 @@ def _read(source: Path, detected: Detected, scratch: Path, problems: Problems) -
 
 def _with_background(export: Export, wanted: str | None) -> tuple[Export, list[str], int]:
     """The class of pixels in no shape: the one that is wanted or called background, else a new first one."""
-    names = [name.strip().replace('"', "'") for name in export.labels]
+    names = [plain_name(name) for name in export.labels]
+    if "" in names or len(set(names)) < len(names):
+        raise UserError(
+            f"the export has two classes of one name, or one without a name: {listed(map(repr, names), 30)}"
+        )
     if wanted == "void":
         return export, names, IGNORE_INDEX
     if wanted is not None and wanted not in names:

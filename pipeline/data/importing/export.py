@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -119,6 +119,6 @@ def stored_size(path: Path) -> tuple[int, int, int]:
         raise UserError(f"{shown(path)}: cannot be read: {error}") from error
 
 
-def polygon_points(points: Sequence[float]) -> Iterator[tuple[float, float]]:
-    """`x, y` pairs of a flat list."""
-    return zip(points[::2], points[1::2], strict=True)
+def plain_name(name: object) -> str:
+    """The name of a class on one line, as classes.txt can hold it; empty for none."""
+    return " ".join(str(name).replace('"', "'").replace("\ufeff", "").split()) if name is not None else ""

@@ -186,5 +186,5 @@ def _mask(one: Any, height: int, width: int) -> Callable[[], NDArray[np.bool_]]:
 
 
 def _box(one: Any, height: int, width: int) -> Callable[[], NDArray[np.bool_]]:
-    points = one.as_polygon() if hasattr(one, "as_polygon") else one.points
-    return _polygons([points], height, width)
+    points = np.asarray(one.as_polygon(), dtype=float).reshape(-1)
+    return _polygons([points.tolist()], height, width)

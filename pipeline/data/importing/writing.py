@@ -93,7 +93,11 @@ def write_folder(
     try:
         colours = export.colours or [distinct_colour(index) for index in range(len(names))]
         for picture, (of_image, of_label) in zip(export.pictures, places, strict=True):
-            label = paint(picture, rules, tally)
+            try:
+                label = paint(picture, rules, tally)
+            except (ValueError, TypeError, IndexError) as error:
+                problems.add("bad annotation", f"{picture.name}: {error}")
+                continue
             label, was_turned = _upright(label, picture, problems)
             turned += was_turned
             (partial / of_image).parent.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,13 @@ numbers of our own; what they mean is left to it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.importing.export import Export, Picture, Problems, stored_size
+from pipeline.data.importing.export import Export, Picture, Problems, plain_name, stored_size
 from pipeline.data.importing.tools.finding import Finder
 from serving.contract.errors import UserError, shown
 
@@ -101,13 +102,17 @@ def _load(file: Path) -> dict[str, Any]:
         raise UserError(f"{shown(file)}: cannot be read as JSON: {error}") from error
     if not is_coco(content):
         raise UserError(f"{shown(file)}: expected annotations of COCO, with `images` and `annotations`")
+    for key in ("images", "annotations", "categories"):
+        strange = [each for each in content.get(key) or [] if not isinstance(each, dict)]
+        if strange:
+            raise UserError(f"{shown(file)}: {key}: expected objects, got {json.dumps(strange[0])[:80]}")
     return dict(content)
 
 
 def _categories(file: Path, content: Mapping[str, Any], problems: Problems) -> dict[int, str]:
     found: dict[int, str] = {}
     for category in content.get("categories") or []:
-        number, name = category.get("id"), str(category.get("name", "")).strip()
+        number, name = category.get("id"), plain_name(category.get("name"))
         if not isinstance(number, int) or not name:
             problems.add("categories", f"{file.name}: expected a number and a name, got {json.dumps(category)[:80]}")
         elif number in found and found[number] != name:
@@ -156,6 +161,9 @@ def _subset(
             continue
         height, width, _ = stored_size(path)
         size = (entry.get("height") or height, entry.get("width") or width)
+        if not all(isinstance(side, int) and side > 0 for side in size):
+            problems.add("size", f"{file.name}: {stated}: height {size[0]!r}, width {size[1]!r}")
+            continue
         subset.pictures.append(Picture(path, finder.name(path), name, *size))
         for annotation in annotations:
             _annotate(subset, annotation, categories, f"{file.name}: annotation {annotation.get('id')}", problems)
@@ -173,28 +181,67 @@ def _annotate(
     if name not in subset.labels:
         problems.add("unknown category", f"{where}: {category!r}; the file lists {sorted(categories)}")
         return
-    segmentation = annotation.get("segmentation") or []
     picture = subset.pictures[-1]
-    if isinstance(segmentation, dict):
-        if list(segmentation.get("size", [])) != [picture.height, picture.width] or "counts" not in segmentation:
-            problems.add(
-                "bad mask",
-                f"{where}: RLE of size {segmentation.get('size')}, the image [{picture.height}, {picture.width}]",
-            )
-            return
-        counts = segmentation["counts"]
-        if isinstance(counts, list) and sum(counts) != picture.height * picture.width:
-            problems.add("bad mask", f"{where}: RLE of {sum(counts)} pixels, not {picture.height * picture.width}")
-            return
-    else:
-        parts = [part for part in segmentation if part]
+    try:
+        segmentation = _segmentation(annotation.get("segmentation") or [], picture)
+        box = _box(annotation.get("bbox") or [])
+    except (ValueError, TypeError) as error:
+        problems.add("bad annotation", f"{where}: {error}")
+        return
+    subset.annotate(subset.labels.index(name), segmentation, box, crowd=int(bool(annotation.get("iscrowd", 0))))
+
+
+def _segmentation(stated: Any, picture: Picture) -> Any:
+    """Polygons, or runs as numbers. Raises ValueError for what is neither."""
+    if isinstance(stated, list):
+        parts = [part for part in stated if part]
         if any(not isinstance(part, list) or len(part) < 6 or len(part) % 2 for part in parts):
-            problems.add("bad polygon", f"{where}: expected lists of x, y, three points at least")
-            return
-        segmentation = parts
-    subset.annotate(
-        subset.labels.index(name),
-        segmentation,
-        annotation.get("bbox") or [],
-        crowd=int(bool(annotation.get("iscrowd", 0))),
-    )
+            raise ValueError("a polygon; expected lists of x, y, three points at least")
+        return [_numbers(part) for part in parts]
+    if not isinstance(stated, dict) or list(stated.get("size", [])) != [picture.height, picture.width]:
+        size = stated.get("size") if isinstance(stated, dict) else None
+        raise ValueError(f"RLE of size {size}, the image [{picture.height}, {picture.width}]")
+    counts = stated.get("counts")
+    runs = counts if isinstance(counts, list) else _runs(str(counts))
+    if any(not isinstance(run, int) or run < 0 for run in runs) or sum(runs) != picture.height * picture.width:
+        raise ValueError(f"RLE of {sum(runs)} pixels; expected {picture.height * picture.width}")
+    return {"size": [picture.height, picture.width], "counts": runs}
+
+
+def _box(stated: Any) -> list[float]:
+    """`x, y, width, height`. Raises ValueError for what is none."""
+    if not stated:
+        return []
+    if not isinstance(stated, list) or len(stated) != 4:
+        raise ValueError("a box; expected x, y, width and height")
+    numbers = _numbers(stated)
+    if min(numbers[2:]) < 0:
+        raise ValueError(f"a box of width {numbers[2]:g} and height {numbers[3]:g}")
+    return numbers
+
+
+def _numbers(values: Sequence[Any]) -> list[float]:
+    if any(
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) for value in values
+    ):
+        raise ValueError("expected numbers")
+    return [float(value) for value in values]
+
+
+def _runs(text: str) -> list[int]:
+    """COCO's compressed runs: five bits a character, the lowest first; from the third run on, what it differs by."""
+    runs: list[int] = []
+    value, shift = 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"RLE with the character {character!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, shift = 0, 0
+    return runs

@@ -55,7 +55,7 @@ def read_cvat(source: Path, files: Sequence[Path], folder: Path, problems: Probl
         if root.find("track") is not None:
             raise UserError(f"{shown(file)}: CVAT for video, whose frames are no files; export it as CVAT for images")
         for label in root.iterfind("./meta//labels/label"):
-            name = (label.findtext("name") or "").strip()
+            name = label.findtext("name") or ""
             if name and name not in labels:
                 labels.append(name)
                 colours[name] = (label.findtext("color") or "").strip()
@@ -122,13 +122,35 @@ def _take(
         if shape.get("label") not in labels:
             problems.add("unknown label", f"{file.name}: {stated}: {shape.tag} of {shape.get('label')!r}")
             continue
-        if shape.tag == "polygon" and shape.get("points", "").count(";") < 2:
-            problems.add(
-                "bad polygon", f"{file.name}: {stated}: {shape.get('points')!r}; expected three points at least"
-            )
+        wrong = _wrong(shape, pictures[-1])
+        if wrong:
+            problems.add("bad shape", f"{file.name}: {stated}: {wrong}")
             continue
         shape.set("label", f"class {labels.index(shape.get('label', ''))}")
         made.append(shape)
+
+
+def _wrong(shape: Element, picture: Picture) -> str | None:
+    """What is wrong with a shape, or None."""
+    try:
+        if shape.tag == "mask":
+            left, top, width, height = (int(shape.get(key, "")) for key in ("left", "top", "width", "height"))
+            pixels = sum(int(run) for run in shape.get("rle", "").split(","))
+            if pixels != width * height:
+                return f"mask: runs of {pixels} pixels; expected {width} x {height}"
+            if min(left, top) < 0 or left + width > picture.width or top + height > picture.height:
+                return f"mask: {width}x{height} at {left}, {top} leaves the image"
+        elif shape.tag == "polygon":
+            points = [[float(value) for value in point.split(",")] for point in shape.get("points", "").split(";")]
+            if len(points) < 3 or any(len(point) != 2 or not all(map(math.isfinite, point)) for point in points):
+                return f"polygon: {shape.get('points')!r}; expected three points at least, x and y of each"
+        elif shape.tag == "box" and not all(
+            math.isfinite(float(shape.get(key, ""))) for key in ("xtl", "ytl", "xbr", "ybr")
+        ):
+            return "box: expected finite numbers"
+    except ValueError as error:
+        return f"{shape.tag}: {error}"
+    return None
 
 
 def _as_polygon(ellipse: Element) -> Element:

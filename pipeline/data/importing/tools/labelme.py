@@ -15,7 +15,7 @@ import numpy as np
 import pycocotools.mask as coco_mask
 from PIL import Image
 
-from pipeline.data.importing.export import Export, Picture, Problems, stored_size
+from pipeline.data.importing.export import Export, Picture, Problems, plain_name, stored_size
 from pipeline.data.importing.tools.coco import CocoSubset
 from pipeline.data.importing.tools.finding import Finder
 from serving.contract.errors import UserError, shown
@@ -39,7 +39,9 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
     """
     finder = Finder(source)
     contents = {file: json.loads(file.read_text(encoding="utf-8-sig")) for file in files}
-    labels = sorted({str(shape.get("label")) for content in contents.values() for shape in content["shapes"]})
+    labels = sorted(
+        {plain_name(shape.get("label")) for content in contents.values() for shape in content["shapes"]} - {""}
+    )
     left_out: Counter[str] = Counter()
     subsets: dict[str, CocoSubset] = {}
     for file, content in contents.items():
@@ -70,8 +72,12 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
 def _annotate(subset: CocoSubset, shape: Mapping[str, Any], labels: Sequence[str], left_out: Counter[str]) -> None:
     """One shape. Raises ValueError (or its kin) for one that is not as labelme draws them."""
     kind = shape.get("shape_type") or "polygon"
-    label = labels.index(str(shape.get("label")))
+    if not plain_name(shape.get("label")):
+        raise ValueError("no label")
+    label = labels.index(plain_name(shape.get("label")))
     points = [(float(x), float(y)) for x, y in shape.get("points", [])]
+    if not all(math.isfinite(value) for point in points for value in point):
+        raise ValueError("points that are no numbers")
     if kind in _NO_MASKS:
         left_out[kind] += 1
     elif kind == "polygon":

@@ -53,6 +53,9 @@ def check_masks(root: Path, colours: Mapping[int, Colour], names: Mapping[str, l
         names: subset -> names of its images.
         problems: gets what is wrong.
     """
+    twice = [colour for colour in set(colours.values()) if list(colours.values()).count(colour) > 1]
+    if twice:
+        problems.add("colours", f"{LABELMAP} gives one colour to several classes: {listed(twice)}")
     known = {colour_code(colour) for colour in colours.values()}
     unknown: Counter[int] = Counter()
     first: dict[int, str] = {}

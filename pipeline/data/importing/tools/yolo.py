@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.data.importing.export import Export, Picture, Problems, stored_size
+from pipeline.data.datasets.shared.facts import listed
+from pipeline.data.importing.export import Export, Picture, Problems, plain_name, stored_size
 from pipeline.data.importing.tools.coco import CocoSubset
 from pipeline.data.importing.tools.finding import Finder
 from serving.contract.errors import UserError, shown
@@ -27,6 +28,8 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
     """
     content = _load(description)
     labels = _names(content, description)
+    if content.get("nc", len(labels)) != len(labels):
+        raise UserError(f"{shown(description)}: nc is {content['nc']}, and names has {len(labels)} classes")
     finder = Finder(source)
     pictures: dict[str, list[Path]] = {}
     for subset in _SUBSETS:
@@ -44,7 +47,13 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
             made.pictures.append(Picture(path, finder.name(path), subset, height, width))
             _annotate(made, _label_file(path), problems)
         subsets.append(made)
-    notes = finder.unused([path for paths in pictures.values() for path in paths])
+    every = [path for paths in pictures.values() for path in paths]
+    read = {_label_file(path) for path in every}
+    places = {file.parent for file in read}
+    orphans = sorted(file for place in places for file in place.glob("*.txt") if file not in read)
+    notes = finder.unused(every)
+    if orphans:
+        notes.append(f"{len(orphans)} files of labels belong to no image: {listed((one.name for one in orphans), 3)}")
     return subsets, Export("yolo", labels, [], notes=notes)
 
 
@@ -61,8 +70,8 @@ def _load(description: Path) -> Mapping[str, Any]:
 def _names(content: Mapping[str, Any], description: Path) -> list[str]:
     names = content["names"]
     if isinstance(names, list):
-        return [str(name) for name in names]
-    numbered = {str(number): str(name) for number, name in names.items()}
+        return [plain_name(name) for name in names]
+    numbered = {str(number): plain_name(name) for number, name in names.items()}
     expected = [str(number) for number in range(len(names))]
     if set(numbered) != set(expected):
         raise UserError(f"{shown(description)}: names: expected the numbers 0 to {len(names) - 1}, got {list(names)}")
@@ -121,7 +130,7 @@ def _annotate(subset: CocoSubset, file: Path, problems: Problems) -> None:
             continue
         if not 0 <= label < len(subset.labels):
             problems.add("unknown class", f"{where}: {label}; names has 0 to {len(subset.labels) - 1}")
-        elif len(shares) == 4:
+        elif len(shares) == 4 and all(0 <= share <= 1.01 for share in shares):
             x, y, width, height = shares
             scaled = [x - width / 2, y - height / 2, width, height]
             subset.annotate(label, [], _scaled(scaled, picture))
@@ -129,7 +138,7 @@ def _annotate(subset: CocoSubset, file: Path, problems: Problems) -> None:
             problems.add(
                 "bad line", f"{where}: {len(shares)} numbers; expected x, y of three points at least, or a box"
             )
-        elif min(shares) < -0.01 or max(shares) > 1.01:
+        elif not all(-0.01 <= share <= 1.01 for share in shares):  # of no order with NaN
             problems.add("bad line", f"{where}: numbers beyond 0 to 1; expected shares of width and height")
         else:
             subset.annotate(label, [_scaled(shares, picture)], [])

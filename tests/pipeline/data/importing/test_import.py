@@ -92,6 +92,7 @@ def refused(source: Path, tmp_path: Path) -> Callable[..., str]:
 
 
 HOLE = covered((2, 2, 12, 10)) & ~covered((5, 4, 8, 7))
+COMPRESSED = "j0840000JO11OO11OO115000000n2"
 # Its lines cross: two triangles that meet in the middle.
 BOW = [0.0, 0.0, 12.0, 12.0, 12.0, 0.0, 0.0, 12.0]
 
@@ -147,6 +148,13 @@ class TestCoco:
         made = run("--overlap", overlap)
         assert (made.where("a", of_both)[2:5, 2:5]).all()
 
+    def test_compressed_runs(self, source: Path, run: Run) -> None:
+        """As pycocotools 2.0.11 writes them for a mask with a hole."""
+        replicas.image(source / "a.png")
+        drawn = [{"category_id": 1, "segmentation": {"size": [HEIGHT, WIDTH], "counts": COMPRESSED}}]
+        replicas.coco(source / "all.json", {"a.png": drawn}, {1: "one"})
+        assert (run().where("a", "one") == HOLE).all()
+
     def test_overlap_can_be_refused(self, source: Path, refused: Callable[..., str]) -> None:
         replicas.image(source / "a.png")
         drawn = [{"category_id": one, "segmentation": [rectangle(0, 0, one, 4)]} for one in (1, 2)]
@@ -161,6 +169,12 @@ class TestCoco:
             ({"segmentation": [[1.0, 1.0, 2.0, 2.0, 3.0]]}, "three points at least"),
             ({"segmentation": {"size": [5, 5], "counts": [25]}}, "RLE of size [5, 5]"),
             ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [1, 2]}}, "RLE of 3 pixels"),
+            ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": ""}}, "RLE of 0 pixels"),
+            ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "garbage!!"}}, "RLE with the character"),
+            ({"segmentation": [["1", "1", "5", "1", "5", "5"]]}, "expected numbers"),
+            ({"segmentation": [[1, 1, float("nan"), 1, 5, 5]]}, "expected numbers"),
+            ({"bbox": [1, 2, 3]}, "expected x, y, width and height"),
+            ({"bbox": [5, 5, -3, -3]}, "a box of width -3"),
             ({"image_id": 99}, "of images that it does not list"),
         ],
     )
@@ -299,6 +313,10 @@ class TestCvat:
         [
             ('<polygon label="lorry" points="1,1;2,2;3,1" z_order="0"></polygon>', "unknown label (1)"),
             ('<polygon label="car" points="1,1;2,2" z_order="0"></polygon>', "three points at least"),
+            ('<polygon label="car" points="1,1;2;3,1" z_order="0"></polygon>', "x and y of each"),
+            ('<mask label="car" rle="1, 2" left="0" top="0" width="3" height="3" z_order="0"/>', "runs of 3 pixels"),
+            ('<mask label="car" rle="0, 9" left="18" top="10" width="3" height="3" z_order="0"/>', "leaves the image"),
+            ('<mask label="car" rle="x" left="0" top="0" width="1" height="1" z_order="0"/>', "invalid literal"),
         ],
     )
     def test_what_cannot_be_right_is_refused(
@@ -307,6 +325,12 @@ class TestCvat:
         replicas.image(source / "images/a.png")
         replicas.cvat(source / "annotations.xml", {"a.png": [shape], "gone.png": []}, LABELS)
         assert said in (told := refused()) and "missing image (1)" in told
+
+    def test_a_turned_box(self, source: Path, run: Run) -> None:
+        replicas.image(source / "images/a.png")
+        box = '<box label="car" xtl="4" ytl="4" xbr="12" ybr="8" rotation="90" z_order="0"/>'
+        replicas.cvat(source / "annotations.xml", {"a.png": [box]}, LABELS)
+        assert (run("--boxes", "fill").where("a", "car") == covered((6, 2, 10, 10))).all()
 
     def test_videos_are_refused(self, source: Path, refused: Callable[..., str]) -> None:
         (source / "annotations.xml").write_text("<annotations><meta><task/></meta><track id='0'/></annotations>")
@@ -344,6 +368,10 @@ class TestVoc:
         replicas.voc(source, {"a": coloured(HOLE * 1)}, {"train": ["a"]}, LABELMAP)
         (source / "labelmap.txt").unlink()
         assert "there is no labelmap.txt (lines of `name:red,green,blue::`)" in refused()
+
+    def test_one_colour_for_two_classes_is_refused(self, source: Path, refused: Callable[..., str]) -> None:
+        replicas.voc(source, {"a": coloured(HOLE * 1)}, {"train": ["a"]}, LABELMAP + "lorry:255,0,0::\n")
+        assert "gives one colour to several classes: (255, 0, 0)" in refused()
 
     def test_void_of_the_challenge_is_void(self, source: Path, run: Run) -> None:
         mask = coloured(HOLE * 1)
@@ -409,6 +437,7 @@ class TestLabelme:
         [
             ({"shape_type": "polygon", "points": [[1, 1], [2, 2]]}, "three at least"),
             ({"shape_type": "star", "points": []}, "not known"),
+            ({"shape_type": "polygon", "points": [[1, 1], [2, 2], [3, float("inf")]]}, "no numbers"),
             ({"shape_type": "mask", "points": [[18, 9], [19, 10]], "mask": replicas.encoded(HOLE)}, "leaves the image"),
         ],
     )
@@ -456,6 +485,7 @@ class TestYolo:
             ("2 0 0 1 0 1 1", "names has 0 to 1"),
             ("-1 0 0 1 0 1 1", "names has 0 to 1"),
             ("0 0 0 1", "3 numbers"),
+            ("0 nan 0 1 0 1 1", "beyond 0 to 1"),
             ("0 0 0 1 0 1", "5 numbers"),
             ("0 0 0 20 0 20 12", "beyond 0 to 1"),
             ("cat 0 0 1 0 1 1", "expected a class and numbers"),
