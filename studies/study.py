@@ -36,6 +36,7 @@ from pipeline.layout.branches import branch_name
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
 from pipeline.training.checkpoints import load_trainee
+from pipeline.training.config import decisive_settings
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
@@ -92,7 +93,7 @@ def settings_sha256(params: Params, method: str, prepared: Prepared) -> str:
     """Hash of everything that determines a run besides its seed."""
     values = {
         "model": dataclasses.asdict(params.model),
-        "train": dataclasses.asdict(params.train),
+        "train": decisive_settings(params.train),
         **method_settings(params.methods[method]),
         "dataset": prepared.sha256,
     }
@@ -174,8 +175,7 @@ def run(recipe: str, study: str, params: Params, worker: tuple[int, int]) -> Non
         result = train_branch(
             TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
             prepared,
-            TrainingFiles(folder, folder / "curves", folder / "resume.safetensors"),
-            resume=True,
+            TrainingFiles(folder, folder / "curves", folder / "checkpoints"),
         )
         final = read_json(folder / "curves" / "metrics.json", made_by="studies.study run")
         write_json(

@@ -74,9 +74,9 @@ def train_timing_path(method: str, seed: int) -> Path:
     return REPORTS_DIR / "timing" / f"{branch_name(method, seed)}.json"
 
 
-def resume_path(method: str, seed: int) -> Path:
-    """State of an interrupted training; no output of a stage, so that DVC does not delete it."""
-    return RUNS_DIR / branch_name(method, seed) / "resume.safetensors"
+def checkpoints_dir(method: str, seed: int) -> Path:
+    """States of an interrupted training; no output of a stage, so that DVC does not delete them."""
+    return RUNS_DIR / branch_name(method, seed) / "checkpoints"
 
 
 def verify_path(method: str, seed: int) -> Path:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import (
     PREPARED_DIR,
+    checkpoints_dir,
     curves_dir,
-    resume_path,
     train_metrics_path,
     train_timing_path,
     trained_dir,
 )
 from pipeline.params import load_params
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
+from pipeline.training.faults.signals import STATUS, TrainingStopped, stop_on_sigterm
+from pipeline.training.loop import TrainResult
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
@@ -25,27 +28,37 @@ def main() -> int:
     """Train, and write checkpoints, curves and metrics."""
     parser = argparse.ArgumentParser(prog=program_name("pipeline.stages.train"), description=__doc__)
     add_branch_arguments(parser)
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted training, exactly")
+    parser.add_argument("--fresh", action="store_true", help="start over, whatever an interrupted training left")
     arguments = parser.parse_args()
     params = load_params()
     method, seed = named_branch(arguments, params.branches, params.methods)
-    result = train_branch(
-        TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
-        load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
-        TrainingFiles(trained_dir(method, seed), curves_dir(method, seed), resume_path(method, seed)),
-        resume=arguments.resume,
-    )
-    write_json(
-        train_metrics_path(method, seed),
-        {
-            "miou": result.miou if params.train.checkpoint == "last" else result.best_miou,
-            "last_miou": result.miou,
-            "best_iteration": result.best_iteration,
-            "contrast_steps": result.contrast_steps,
-            "mean_anchors": result.mean_anchors,
-        },
-    )
-    write_json(train_timing_path(method, seed), {"seconds": result.seconds})
+
+    def keep(result: TrainResult) -> None:
+        write_json(
+            train_metrics_path(method, seed),
+            {
+                "miou": result.miou if params.train.checkpoint == "last" else result.best_miou,
+                "last_miou": result.miou,
+                "best_iteration": result.best_iteration,
+                "contrast_steps": result.contrast_steps,
+                "mean_anchors": result.mean_anchors,
+            },
+        )
+        write_json(train_timing_path(method, seed), {"seconds": result.seconds})
+
+    with stop_on_sigterm() as stop:
+        try:
+            train_branch(
+                TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
+                load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
+                TrainingFiles(trained_dir(method, seed), curves_dir(method, seed), checkpoints_dir(method, seed)),
+                fresh=arguments.fresh,
+                stop=stop,
+                finish=keep,
+            )
+        except TrainingStopped:
+            sys.stderr.write("stopped by SIGTERM; the same command goes on from here\n")
+            return STATUS
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.data.reading.config import AugmentConfig
 from serving.contract.schema import Require
@@ -72,6 +73,10 @@ class TrainConfig:
         validate_every: iterations between validations; the last iteration is always validated.
         checkpoint: which checkpoint ships: `best` by validation mIoU, or `last`.
         workers: processes that read and augment; 0 does it in the training process.
+        checkpoint_every: iterations between two states that an interrupted training goes on from; one more is kept
+            after every validation.
+        checkpoints_kept: how many of those states stay on disk, the last ones.
+        accumulate: batches whose mean gradient makes one step.
     """
 
     iterations: int = 300
@@ -88,13 +93,35 @@ class TrainConfig:
     validate_every: int = 100
     checkpoint: Literal["best", "last"] = "best"
     workers: int = 0
+    checkpoint_every: int = 50
+    checkpoints_kept: int = 2
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         require = Require()
-        for name in ("iterations", "batch_size", "threads", "validate_every"):
+        positive = ("iterations", "batch_size", "threads", "validate_every")
+        for name in (*positive, "checkpoint_every", "checkpoints_kept", "accumulate"):
             require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
         require(self.workers >= 0, f"workers: expected at least 0, got {self.workers}")
         require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
         if self.gradient_clip_norm is not None:
             require(self.gradient_clip_norm > 0, f"gradient_clip_norm: expected above 0, got {self.gradient_clip_norm}")
         require.done()
+
+
+# They change no weight.
+_WITHOUT_EFFECT = ("checkpoint_every", "checkpoints_kept")
+# They came later: left out where they change nothing, so that hashes of settings recorded before still hold.
+_LATER = ("accumulate",)
+
+
+def decisive_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings that can change a trained weight, as plain values, for hashes of what a training depends on."""
+    values = dataclasses.asdict(config)
+    defaults = {each.name: each.default for each in dataclasses.fields(config)}
+    for name in _WITHOUT_EFFECT:
+        del values[name]
+    for name in _LATER:
+        if getattr(config, name) == defaults[name]:
+            del values[name]
+    return values

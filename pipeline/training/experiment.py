@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,21 @@ from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.losses.supervised.term import Supervision
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
-from pipeline.models.network.weights import SegmentorInfo, save_tensors
+from pipeline.models.network.weights import SegmentorInfo
 from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.averaging import WeightAverage
-from pipeline.training.checkpoints import TraineeRecord, load_resume, settings_of, write_record
-from pipeline.training.config import TrainConfig
-from pipeline.training.loop import Objective, TrainingData, TrainingState, TrainResult, train
+from pipeline.training.checkpoints import TraineeRecord, settings_of
+from pipeline.training.config import TrainConfig, decisive_settings
+from pipeline.training.faults.signals import TrainingStopped
+from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
 from pipeline.training.recorder import TrainingRecorder
+from pipeline.training.resuming.fingerprint import training_fingerprint
+from pipeline.training.resuming.store import CheckpointStore
+from pipeline.training.resuming.tensors import restore
+from pipeline.training.state import TrainingState
+from pipeline.training.step import Objective
 
 
 @dataclass(frozen=True)
@@ -61,18 +69,26 @@ class TrainingFiles:
     """Where a training writes.
 
     Attributes:
-        folder: the checkpoints `best` and `last`, and `trainee.json`.
+        folder: the weights `best` and `last`, and `trainee.json`, which is there only where they are whole.
         curves: DVCLive's folder.
-        resume: state of an interrupted training.
+        checkpoints: states that an interrupted training goes on from; no output of a stage.
     """
 
     folder: Path
     curves: Path
-    resume: Path
+    checkpoints: Path
 
 
-def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles, *, resume: bool) -> TrainResult:
-    """Train a method with a seed and write checkpoints and curves.
+def train_branch(
+    setup: TrainingSetup,
+    prepared: Prepared,
+    files: TrainingFiles,
+    *,
+    fresh: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    finish: Callable[[TrainResult], None] = lambda result: None,
+) -> TrainResult:
+    """Train a method with a seed and write weights and curves; go on where an earlier call was interrupted.
 
     The segmentor's initialisation, the order of the data and the training heads draw from separate streams of the seed:
     two methods with one seed start from the same segmentor and see the same batches.
@@ -81,12 +97,16 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
         setup: what trains, and how.
         prepared: what is seen.
         files: where it writes.
-        resume: continue from `files.resume` when it is there.
+        fresh: start over even where there is a state of the same settings, data and code.
+        stop: whether to end in order, with a checkpoint.
+        finish: keeps the result, before the state is removed: what is interrupted until then is gone on from.
 
     Raises:
-        UserError: no such device, weights that cannot be had, a resume state of other settings, a loss not finite.
+        UserError: no such device, weights that cannot be had, a loss not finite, no room on disk or in memory, or
+            another process trains this branch.
+        TrainingStopped: as `stop` asked for, the state saved.
     """
-    config, seed = setup.train, setup.seed
+    config, seed, name = setup.train, setup.seed, branch_name(setup.name, setup.seed)
     use_threads(config.threads)
     device = select_device(config.device)
     training, validation = prepared.split("train"), prepared.split("val")
@@ -100,7 +120,8 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
     segmentor = build_segmentor(setup.model, num_classes, seed=seed)
     trainee = attach_training_heads(segmentor, term, auxiliary=config.auxiliary_weight > 0, seed=seed)
     trainee.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device.type == "cpu" and autocast_dtype(config.precision, device) is torch.bfloat16:
+    dtype = autocast_dtype(config.precision, device)
+    if device.type == "cpu" and dtype is torch.bfloat16:
         keep_large_depthwise_in_float32(trainee)
     record = TraineeRecord(
         segmentor=_describe(setup, prepared),
@@ -109,59 +130,83 @@ def train_branch(setup: TrainingSetup, prepared: Prepared, files: TrainingFiles,
         auxiliary=config.auxiliary_weight > 0,
         training_images=len(training),
     )
-    fingerprint = _sha256(dataclasses.asdict(record))
-    averaging, best = setup.method.averaging, None
+    fingerprint = training_fingerprint(
+        dataclasses.asdict(record), segmentor=segmentor, term=term, dataset=training.dataset, device=device, dtype=dtype
+    )
+    averaging = setup.method.averaging
     average = WeightAverage(averaging, trainee, config.iterations) if averaging is not None else None
     state = TrainingState(build_optimizer(trainee, config.optimizer), average=average)
-    if resume and files.resume.exists():
-        best = load_resume(files.resume, trainee=trainee, term=term, state=state, fingerprint=fingerprint)
-        save_tensors(best, files.folder / "best.safetensors")
-    write_record(record, files.folder)
-    batches = TrainingBatches(
-        training,
-        config.augment,
-        batch_size=config.batch_size,
-        iterations=config.iterations,
-        seed=stream_seed("batches", seed),
-        start_iteration=state.progress.iteration,
-        workers=config.workers,
-    )
-    statistics = TrainingBatches(
-        training,
-        dataclasses.replace(config.augment, cache_decoded_bytes=0),
-        batch_size=config.batch_size,
-        iterations=averaging.batch_norm_batches if averaging is not None else 0,
-        seed=stream_seed("batch statistics", seed),
-    )
 
-    def validate(candidate: Segmentor) -> float:
-        predict = segmentor_predictor(candidate, device, resize=setup.evaluate.resize)
-        return evaluate(predict, validation, num_classes, prepared.ignore_index).miou
+    def say(text: str) -> None:
+        sys.stderr.write(f"{name}: {text}\n")
+        sys.stderr.flush()
 
-    supervision = Supervision(
-        prepared.ignore_index, class_weights(prepared, config, device), auxiliary_weight=config.auxiliary_weight
-    )
-    with TrainingRecorder(
-        branch_name(setup.name, seed),
-        folder=files.folder,
-        curves=files.curves,
-        resume_path=files.resume,
-        term=term,
-        fingerprint=fingerprint,
-        iterations=config.iterations,
-        best=best,
-        start=state.progress.iteration,
-    ) as recorder:
-        return train(
-            trainee,
-            Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision)),
-            TrainingData(batches, validate, max(len(training) // config.batch_size, 1), statistics),
-            config,
-            seed=seed,
-            device=device,
-            recorder=recorder,
-            state=state,
+    with CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say) as store:
+        if fresh:
+            store.forget()
+        resumed = store.latest()
+        if resumed is not None:
+            restore(resumed, files.checkpoints, trainee=trainee, term=term, state=state)
+            say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
+        (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
+        batches = TrainingBatches(
+            training,
+            config.augment,
+            batch_size=config.batch_size,
+            iterations=config.iterations * config.accumulate,
+            seed=stream_seed("batches", seed),
+            start_iteration=state.progress.iteration * config.accumulate,
+            workers=config.workers,
         )
+        statistics = TrainingBatches(
+            training,
+            dataclasses.replace(config.augment, cache_decoded_bytes=0),
+            batch_size=config.batch_size,
+            iterations=averaging.batch_norm_batches if averaging is not None else 0,
+            seed=stream_seed("batch statistics", seed),
+        )
+
+        def stop_validating(done: int, total: int) -> None:
+            if stop():
+                raise TrainingStopped
+
+        def validate(candidate: Segmentor) -> float:
+            predict = segmentor_predictor(candidate, device, resize=setup.evaluate.resize)
+            counted = evaluate(predict, validation, num_classes, prepared.ignore_index, progress=stop_validating)
+            return counted.miou
+
+        def names(iteration: int) -> list[str]:
+            parts = range(iteration * config.accumulate, (iteration + 1) * config.accumulate)
+            return [image for part in parts for image in batches.names(part)]
+
+        supervision = Supervision(
+            prepared.ignore_index, class_weights(prepared, config, device), auxiliary_weight=config.auxiliary_weight
+        )
+        steps_per_epoch = max(len(training) // (config.batch_size * config.accumulate), 1)
+        with TrainingRecorder(
+            name,
+            folder=files.folder,
+            curves=files.curves,
+            store=store,
+            term=term,
+            iterations=config.iterations,
+            resumed=resumed,
+        ) as recorder:
+            result = train(
+                trainee,
+                Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision)),
+                TrainingData(batches, validate, steps_per_epoch, statistics, names),
+                config,
+                seed=seed,
+                device=device,
+                recorder=recorder,
+                state=state,
+                stop=stop,
+            )
+        recorder.finish(record)
+        finish(result)
+        store.forget()
+    return result
 
 
 def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device) -> Tensor | None:
@@ -176,7 +221,7 @@ def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device)
 def _describe(setup: TrainingSetup, prepared: Prepared) -> SegmentorInfo:
     settings = {
         "model": dataclasses.asdict(setup.model),
-        "train": dataclasses.asdict(setup.train),
+        "train": decisive_settings(setup.train),
         **method_settings(setup.method),
         "seed": setup.seed,
     }

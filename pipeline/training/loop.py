@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.compute.devices import autocast_dtype
-from pipeline.compute.random_streams import stream_seed
-from pipeline.losses.shared.term import LossTerm, TermOutput
-from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.trainee import Trainee
-from pipeline.training.averaging import WeightAverage
 from pipeline.training.config import TrainConfig
+from pipeline.training.faults.finite import FiniteWatch
+from pipeline.training.faults.memory import is_out_of_memory, largest_batch, out_of_memory
+from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.inputs import network_input
-from pipeline.training.methods import MethodConfig
-from pipeline.training.optimisation import build_optimizer, learning_rate_factor, set_learning_rates
+from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.timing import Stopwatch, clock_of
+from pipeline.training.state import TrainingState
+from pipeline.training.step import Batch, Objective, TrainingStep
 from serving.contract.errors import UserError
-
-
-@dataclass
-class Progress:
-    """How far a training is; everything that a resume must restore besides weights and optimiser.
-
-    Attributes:
-        iteration: finished iterations.
-        contrast_steps: iterations whose loss had the method's loss term.
-        anchors: anchors over all of them.
-        best_miou: best validation mIoU so far, in [0,1]; -1 before the first validation.
-        best_iteration: finished iterations when it was reached.
-    """
-
-    iteration: int = 0
-    contrast_steps: int = 0
-    anchors: float = 0.0
-    best_miou: float = -1.0
-    best_iteration: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,52 +49,24 @@ class TrainResult:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a training minimises.
-
-    Attributes:
-        method: the settings.
-        term: its loss term, on the device of the training; not called before its warm-up ends nor after its end, so
-            that there it costs nothing.
-        supervised: its supervised loss.
-    """
-
-    method: MethodConfig
-    term: LossTerm
-    supervised: SupervisedLoss
-
-
-@dataclass(frozen=True)
 class TrainingData:
     """What a training sees.
 
     Attributes:
-        batches: `(images uint8 [B,3,h,w], labels int64 [B,h,w])` from the first iteration left on, one per iteration.
+        batches: `(images uint8 [B,3,h,w], labels int64 [B,h,w])` from the first iteration left on, as many per
+            iteration as gradients are accumulated over.
         validate: mIoU in [0,1] of a segmentor in evaluation mode.
         log_every: iterations between two reports of metrics, besides those of validations; None for none.
         statistics: batches such as those, the same whenever they are iterated over, for the batch statistics of
             averaged weights.
+        names: the images of an iteration (from 0), for messages.
     """
 
-    batches: Iterable[tuple[Tensor, Tensor]]
+    batches: Iterable[Batch]
     validate: Callable[[Segmentor], float]
     log_every: int | None = None
-    statistics: Iterable[tuple[Tensor, Tensor]] = ()
-
-
-@dataclass
-class TrainingState:
-    """What changes during a training besides the weights.
-
-    Attributes:
-        optimizer: of the trainee's parameters.
-        progress: how far it is.
-        average: of the weights, where the method ships one instead of the last.
-    """
-
-    optimizer: torch.optim.Optimizer
-    progress: Progress = field(default_factory=Progress)
-    average: WeightAverage | None = None
+    statistics: Iterable[Batch] = ()
+    names: Callable[[int], list[str]] = lambda iteration: []
 
 
 class Recorder(Protocol):
@@ -123,36 +78,17 @@ class Recorder(Protocol):
     def metrics(self, iteration: int, values: dict[str, float]) -> None:
         """Means since the last call, and the validation mIoU where there was a validation."""
 
-    def checkpoint(self, trainee: Trainee, shipped: Trainee, state: TrainingState, *, best: bool) -> None:
-        """The state after a validation of `shipped`, which is `trainee` unless weights are averaged.
+    def validated(self, shipped: Trainee, *, best: bool) -> None:
+        """A validation of `shipped`, the trainee or one with averaged weights; `best`: the highest mIoU so far."""
 
-        `best` when its mIoU is the highest so far.
-        """
+    def save(self, trainee: Trainee, state: TrainingState) -> None:
+        """Keep the state to go on from."""
 
+    def time(self, iteration: int, seconds: dict[str, float]) -> None:
+        """Seconds of each part of the training since the last call."""
 
-@dataclass
-class RunningMeans:
-    """Means of 0-d tensors, summed on their device so that a step never waits for it."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, name: str, value: Tensor) -> None:
-        """Add one value of `name`."""
-        value = value.detach().double()
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-    def add_all(self, values: Mapping[str, Tensor]) -> None:
-        """Add one value of each name."""
-        for name, value in values.items():
-            self.add(name, value)
-
-    def pop(self) -> dict[str, float]:
-        """The means so far, and a fresh start. Waits for the device."""
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-        self.sums, self.counts = {}, {}
-        return means
+    def not_finite(self, iteration: int, images: list[str], values: dict[str, float]) -> Path:
+        """Keep what is known of the batch after `iteration` finished iterations; the file that holds it."""
 
 
 def train(
@@ -165,6 +101,7 @@ def train(
     device: torch.device,
     recorder: Recorder,
     state: TrainingState | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Train in place.
 
@@ -177,72 +114,83 @@ def train(
         device: where it runs.
         recorder: is told of every step, of metrics and of checkpoints.
         state: to continue from, or None for a fresh start.
+        stop: whether to end in order, after the step it is in.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss is not finite, or the first step does not fit into memory.
+        TrainingStopped: as `stop` asked for, the state saved.
     """
     started = time.perf_counter()
     state = state or TrainingState(build_optimizer(trainee, config.optimizer))
-    optimizer, progress = state.optimizer, state.progress
-    term_name = "contrast" if objective.method.is_contrastive else "loss_term"
-    term_iterations = objective.method.term_iterations(config.iterations)
-    dtype = autocast_dtype(config.precision, device)
-    ignore_index = objective.supervised.supervision.ignore_index
-    generator = torch.Generator(device=device)
-    means = RunningMeans()
-    miou = progress.best_miou
-    trainee.train()
-    for images, labels in data.batches:
-        with_term = progress.iteration in term_iterations
-        images = images.to(device, non_blocking=True)
-        labels = labels.to(device, non_blocking=True)
-        set_learning_rates(optimizer, learning_rate_factor(progress.iteration, config.iterations, config.schedule))
-        optimizer.zero_grad(set_to_none=True)
-        # Dropout draws from torch's global generator: so that a run and its resume draw alike.
-        torch.manual_seed(stream_seed(f"layers of iteration {progress.iteration}", seed))
-        normalised, labels = network_input(trainee.segmentor, images, labels, ignore_index=ignore_index)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            output = trainee(normalised, embed=with_term)
-        supervised = objective.supervised(output.logits, labels)
-        means.add_all(supervised.values)
-        loss = supervised.loss
-        if with_term:
-            generator.manual_seed(stream_seed(f"anchors of iteration {progress.iteration}", seed))
-            term: TermOutput = objective.term(output, labels, heads=trainee.term_heads, generator=generator)
-            loss = loss + objective.method.settings.weight * term.loss
-            means.add_all({term_name: term.loss, **term.statistics})
-            progress.contrast_steps += 1
-        loss.backward()  # type: ignore[no-untyped-call]
-        if config.gradient_clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(trainee.parameters(), config.gradient_clip_norm)
-            means.add("gradient_norm", norm)
-        optimizer.step()
-        progress.iteration += 1
-        if state.average is not None:
-            state.average.update(trainee, progress.iteration)
-        recorder.step(progress.iteration)
-        validating = progress.iteration % config.validate_every == 0 or progress.iteration == config.iterations
-        if validating or (data.log_every is not None and progress.iteration % data.log_every == 0):
-            with_anchors = means.counts.get("anchors", 0)
-            values = means.pop()
-            _require_finite(values, progress.iteration)
-            progress.anchors += values.get("anchors", 0.0) * with_anchors
-            if not validating:
-                recorder.metrics(progress.iteration, values)
-                continue
-            trainee.eval()
-            shipped = trainee
-            if state.average is not None and state.average.started:
-                seen = _images(data.statistics, trainee.segmentor, device, ignore_index)
-                shipped = state.average.apply(trainee, seen, dtype)
+    progress = state.progress
+    stopwatch = Stopwatch(clock_of(device))
+    watch = FiniteWatch(device, deferred=device.type != "cpu")
+    step = TrainingStep(trainee, objective, config, seed=seed, device=device, watch=watch, mark=stopwatch.mark)
+    validation = _Validation(trainee, data, step, device, objective.supervised.supervision.ignore_index)
+
+    def require_finite() -> None:
+        first = watch.first()
+        values = state.means.means()
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if first is not None or broken:
+            iteration = first if first is not None else progress.iteration - 1
+            path = recorder.not_finite(iteration, data.names(iteration), values)
+            raise _not_finite(broken or ["the loss"], iteration, exact=first is not None, path=path)
+
+    def report() -> float | None:
+        """Metrics, and the mIoU where a validation is due; nothing has changed where that is broken off."""
+        due = _validation_due(progress.iteration, config)
+        require_finite()
+        values = state.means.means()
+        miou = None
+        if due:
+            shipped = validation.shipped(state)
             miou = data.validate(shipped.segmentor)
             trainee.train()
             best = miou > progress.best_miou
             if best:
                 progress.best_miou, progress.best_iteration = miou, progress.iteration
-            recorder.metrics(progress.iteration, {**values, "validation_miou": miou})
-            recorder.checkpoint(trainee, shipped, state, best=best)
-    has_anchors = objective.method.is_contrastive or not term_iterations
+            recorder.validated(shipped, best=best)
+            stopwatch.mark("validation")
+        progress.anchors += values.get("anchors", 0.0) * state.means.counts.get("anchors", 0)
+        state.means.clear()
+        progress.reported = True
+        recorder.metrics(progress.iteration, values if miou is None else {**values, "validation_miou": miou})
+        recorder.time(progress.iteration, stopwatch.pop())
+        return miou
+
+    def save() -> None:
+        require_finite()
+        recorder.save(trainee, state)
+        stopwatch.mark("checkpoint")
+
+    miou = None
+    trainee.train()
+    try:
+        if not progress.reported:
+            miou = report()
+        first_step = True
+        for parts in _grouped(data.batches, config.accumulate):
+            stopwatch.mark("data_wait")
+            finite = _first_step(step, parts, state, config) if first_step else step(parts, state)
+            first_step = False
+            if not finite:
+                require_finite()
+            recorder.step(progress.iteration)
+            due = _validation_due(progress.iteration, config)
+            logging = data.log_every is not None and progress.iteration % data.log_every == 0
+            progress.reported = not (due or logging)
+            if stop():
+                raise TrainingStopped
+            if not progress.reported:
+                miou = report()
+            if (due or progress.iteration % config.checkpoint_every == 0) and progress.iteration < config.iterations:
+                save()
+    except TrainingStopped:
+        save()
+        raise
+    assert miou is not None, "the last iteration is validated"
+    has_anchors = objective.method.is_contrastive or not step.term_iterations
     mean_anchors = progress.anchors / progress.contrast_steps if progress.contrast_steps else 0.0
     return TrainResult(
         miou=miou,
@@ -254,17 +202,55 @@ def train(
     )
 
 
-def _images(
-    batches: Iterable[tuple[Tensor, Tensor]], segmentor: Segmentor, device: torch.device, ignore_index: int
-) -> Iterator[Tensor]:
-    for images, labels in batches:
-        yield network_input(segmentor, images.to(device), labels.to(device), ignore_index=ignore_index)[0]
+@dataclass(frozen=True)
+class _Validation:
+    trainee: Trainee
+    data: TrainingData
+    step: TrainingStep
+    device: torch.device
+    ignore_index: int
+
+    def shipped(self, state: TrainingState) -> Trainee:
+        """The trainee, or that with averaged weights where there are any, in evaluation mode."""
+        self.trainee.eval()
+        if state.average is None or not state.average.started:
+            return self.trainee
+        return state.average.apply(self.trainee, self._images(), self.step.dtype)
+
+    def _images(self) -> Iterator[Tensor]:
+        segmentor = self.trainee.segmentor
+        for images, labels in self.data.statistics:
+            images, labels = images.to(self.device), labels.to(self.device)
+            yield network_input(segmentor, images, labels, ignore_index=self.ignore_index)[0]
 
 
-def _require_finite(values: dict[str, float], iteration: int) -> None:
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise UserError(
-            f"training: {', '.join(broken)} is not finite at or before iteration {iteration}; nothing after the last "
-            "checkpoint was kept. Lower train.optimizer.learning_rate, or set train.precision to fp32"
-        )
+def _validation_due(iteration: int, config: TrainConfig) -> bool:
+    return iteration % config.validate_every == 0 or iteration == config.iterations
+
+
+def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    iterator = iter(batches)
+    while parts := list(itertools.islice(iterator, size)):
+        yield parts
+
+
+def _first_step(step: TrainingStep, parts: list[Batch], state: TrainingState, config: TrainConfig) -> bool:
+    """The step, or one message saying which batch would fit into memory."""
+    try:
+        return step(parts, state)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # Only now: while the error is handled, its stack holds what the step had allocated.
+    images, labels = parts[0]
+    fits = largest_batch(len(images), lambda size: step.attempt(images[:size], labels[:size], state))
+    raise out_of_memory(len(images), config.augment.crop, fits)
+
+
+def _not_finite(broken: list[str], iteration: int, *, exact: bool, path: Path) -> UserError:
+    where = "at" if exact else "at or before"
+    return UserError(
+        f"training: {', '.join(broken)} is not finite {where} iteration {iteration + 1}; nothing after the last "
+        f"checkpoint was kept, and {path} names the images of the batch. Lower train.optimizer.learning_rate, or set "
+        "train.precision to fp32"
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from dvclive import Live
 from rich.console import Console
@@ -16,24 +16,24 @@ from torch import Tensor
 from pipeline.losses.shared.term import LossTerm
 from pipeline.models.network.weights import save_tensors
 from pipeline.models.training_heads.trainee import Trainee
-from pipeline.training.checkpoints import save_resume
-from pipeline.training.loop import TrainingState
-from serving.contract.files import atomic_path
+from pipeline.training.checkpoints import TraineeRecord, write_record
+from pipeline.training.resuming.store import Checkpoint, CheckpointStore
+from pipeline.training.resuming.tensors import state_tensors, state_values, under
+from pipeline.training.state import TrainingState
+from serving.contract.files import write_atomically, write_json
 
 
 class TrainingRecorder:
-    """Writes curves under `curves`, checkpoints `best` and `last` under `folder`, the resume state at `resume_path`.
+    """Writes curves under `curves` and states into `store` while it runs, the weights under `folder` at the end alone.
 
     Args:
         name: the branch, for the progress bar.
-        folder: where the checkpoints go.
+        folder: where `best`, `last` and `trainee.json` go.
         curves: DVCLive's folder.
-        resume_path: state of an interrupted training; removed when the training is complete.
-        term: its buffers are part of the resume state.
-        fingerprint: of everything that determines the training.
+        store: of the states that a resume goes on from.
+        term: its buffers are part of the state.
         iterations: length of the training.
-        best: best weights so far, when resuming.
-        start: finished iterations, when resuming.
+        resumed: the state that the training goes on from, or None for a fresh start.
     """
 
     def __init__(
@@ -42,23 +42,24 @@ class TrainingRecorder:
         *,
         folder: Path,
         curves: Path,
-        resume_path: Path,
+        store: CheckpointStore,
         term: LossTerm,
-        fingerprint: str,
         iterations: int,
-        best: Mapping[str, Tensor] | None = None,
-        start: int = 0,
+        resumed: Checkpoint | None = None,
     ) -> None:
         self._folder = folder
-        self._resume_path = resume_path
+        self._curves = curves
+        self._store = store
         self._term = term
-        self._fingerprint = fingerprint
-        self._best = dict(best or {})
+        self._best: dict[str, Tensor] = dict(under("best.", resumed.tensors)) if resumed else {}
+        self._last: dict[str, Tensor] = {}
         self._validated = ""
-        if start == 0:
-            shutil.rmtree(curves, ignore_errors=True)
-        else:
-            _cut_curves(curves, start)
+        self._epochs: list[dict[str, Any]] = list(resumed.state["epochs"]) if resumed else []
+        start = resumed.iteration if resumed else 0
+        # Whatever is there, from a finished training or from one that went further than its last state, goes.
+        shutil.rmtree(curves, ignore_errors=True)
+        for name_, text in (resumed.state["curves"] if resumed else {}).items():
+            write_atomically(curves / name_, text.encode())
         # DVCLive's defaults would rewrite dvc.yaml and make experiments of every run.
         self._live = Live(
             dir=str(curves), resume=start > 0, dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
@@ -82,8 +83,6 @@ class TrainingRecorder:
     ) -> None:
         self._bar.stop()
         self._live.end()
-        if error is None:
-            self._resume_path.unlink(missing_ok=True)
 
     def step(self, iteration: int) -> None:
         """Move the progress bar."""
@@ -99,27 +98,40 @@ class TrainingRecorder:
             self._validated = f", validation mIoU {values['validation_miou']:.4f}"
         self._bar.update(self._task, shown=f"loss {values['cross_entropy']:.3f}{self._validated}")
 
-    def checkpoint(self, trainee: Trainee, shipped: Trainee, state: TrainingState, *, best: bool) -> None:
-        """Write `shipped` as `last`, and as `best` when it is, and the state of `trainee` to resume from."""
-        weights = {name: value.detach().cpu().clone() for name, value in shipped.state_dict().items()}
-        save_tensors(weights, self._folder / "last.safetensors")
+    def validated(self, shipped: Trainee, *, best: bool) -> None:
+        """Remember the weights of `shipped` as the last ones, and as the best where they are."""
+        self._last = {name: value.detach().cpu().clone() for name, value in shipped.state_dict().items()}
         if best or not self._best:
-            self._best = weights
-            save_tensors(weights, self._folder / "best.safetensors")
-        save_resume(
-            self._resume_path,
-            trainee=trainee,
-            best=self._best,
-            term=self._term,
-            state=state,
-            fingerprint=self._fingerprint,
+            self._best = self._last
+
+    def save(self, trainee: Trainee, state: TrainingState) -> None:
+        """Write the state of `trainee` to go on from, and the curves up to here."""
+        files = sorted(path for path in self._curves.rglob("*") if path.is_file())
+        curves = {path.relative_to(self._curves).as_posix(): path.read_text(encoding="utf-8") for path in files}
+        self._store.save(
+            state.progress.iteration,
+            state_tensors(trainee, self._term, state, self._best),
+            {**state_values(state), "curves": curves, "epochs": self._epochs},
         )
 
+    def time(self, iteration: int, seconds: dict[str, float]) -> None:
+        """Remember where the time went."""
+        self._epochs.append({"iteration": iteration, "seconds": seconds})
 
-def _cut_curves(curves: Path, last: int) -> None:
-    """Take from DVCLive's curves what an interrupted training logged after the state that it resumes from."""
-    for path in sorted(curves.glob("plots/metrics/*.tsv")):
-        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [row for row in rows if int(row.partition("\t")[0]) <= last]
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join([header, *kept]), encoding="utf-8")
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """For every report of metrics: finished iterations, and seconds per part since the one before."""
+        return self._epochs
+
+    def not_finite(self, iteration: int, images: list[str], values: dict[str, float]) -> Path:
+        """Write the names of the images of the batch that the losses were not finite on."""
+        path = self._store.folder / "not_finite.json"
+        shown = {name: str(value) for name, value in values.items()}  # JSON has neither NaN nor infinity
+        write_json(path, {"iteration": iteration + 1, "images": images, "means": shown})
+        return path
+
+    def finish(self, record: TraineeRecord) -> None:
+        """Write the weights, and last what says that they are whole."""
+        save_tensors(self._best, self._folder / "best.safetensors")
+        save_tensors(self._last, self._folder / "last.safetensors")
+        write_record(record, self._folder)

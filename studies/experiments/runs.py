@@ -24,6 +24,7 @@ from pipeline.data.preparing.preparation import prepare
 from pipeline.layout.branches import branch_name
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_trainee
+from pipeline.training.config import decisive_settings
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.files import read_json, write_json
@@ -69,7 +70,7 @@ def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
         name: {
             "prepare": {"dataset": params.prepare.dataset, "options": dict(params.prepare.options)},
             "model": dataclasses.asdict(params.model),
-            "train": dataclasses.asdict(params.train),
+            "train": decisive_settings(params.train),
             "evaluate": dataclasses.asdict(params.evaluate),
             "method": method_settings(params.methods[name]),
             "ignore_classes": experiment.arms[name].ignore_classes,
@@ -135,8 +136,7 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
     train_branch(
         TrainingSetup(arm, seed, params.methods[arm], params.model, params.train, params.evaluate),
         without_classes(prepared, ignored),
-        TrainingFiles(folder, folder / "curves", folder / "resume.safetensors"),
-        resume=True,
+        TrainingFiles(folder, folder / "curves", folder / "checkpoints"),
     )
     judged = part_of(
         prepared.split(experiment.judged.split), every=experiment.judged.every, first=experiment.judged.first

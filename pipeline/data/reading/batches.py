@@ -82,6 +82,10 @@ class TrainingBatches:
                 images, labels = batch
                 yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
 
+    def names(self, iteration: int) -> list[str]:
+        """The images of a batch, as reports call them."""
+        return self._source.names(iteration)
+
     def _here(self) -> Generator[tuple[Tensor, Tensor] | str]:
         keep_freed_memory()
         for iteration in self._iterations:
@@ -136,6 +140,11 @@ class _BatchSource(Dataset[tuple[Tensor, Tensor] | str]):
         except UserError as error:
             return str(error)
         return torch.stack([image for image, _ in crops]), torch.stack([label for _, label in crops])
+
+    def names(self, iteration: int) -> list[str]:
+        """The images of a batch."""
+        first = iteration * self._batch_size
+        return [self._split.name(self._index(sample)) for sample in range(first, first + self._batch_size)]
 
     def _crop(self, iteration: int, position: int) -> tuple[Tensor, Tensor]:
         index = self._index(iteration * self._batch_size + position)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from serving.contract.errors import UserError
 from serving.contract.files import atomic_dir, atomic_path, read_json, write_json
 from serving.contract.schema import Problems, build
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors, written in Rust, hands on what the system said
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,20 @@ class SegmentorInfo:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, atomically; equal tensors give equal bytes."""
+    """Write tensors as safetensors, atomically; equal tensors give equal bytes.
+
+    Raises:
+        UserError: the folder or the file cannot be written.
+    """
     with atomic_path(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}, temporary)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+        try:
+            save_file(plain, temporary)
+        except safetensors.SafetensorError as error:
+            number = _OS_ERROR.search(str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:

@@ -43,11 +43,11 @@ def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
         config: TrainConfig = CONFIG,
         *,
         model: ModelConfig = MODEL,
-        resume: bool = False,
+        fresh: bool = False,
     ) -> TrainResult:
         folder = tmp_path / name
         setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
-        files = TrainingFiles(folder, folder / "curves", folder / "resume.safetensors")
-        return train_branch(setup, tiny_prepared, files, resume=resume)
+        files = TrainingFiles(folder, folder / "curves", folder / "checkpoints")
+        return train_branch(setup, tiny_prepared, files, fresh=fresh)
 
     return train

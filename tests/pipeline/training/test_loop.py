@@ -67,7 +67,7 @@ def test_a_branch_trains_counts_its_contrast_and_comes_back_from_disk(
     assert lines[0] == "step\tvalidation_miou"
     assert [line.split("\t")[0] for line in lines[1:]] == ["2", "4"]
     assert (curves / "contrast.tsv").exists()
-    assert not (tmp_path / "a" / "resume.safetensors").exists(), "a finished training leaves no resume state"
+    assert not list((tmp_path / "a/checkpoints").rglob("*.safetensors")), "a finished training leaves no state"
 
 
 def test_the_baseline_takes_no_contrast_step(run: Callable[..., TrainResult], tmp_path: Path) -> None:
@@ -222,8 +222,9 @@ def test_an_interrupted_training_resumes_to_the_same_bytes(
         patch.setattr(PixelContrast, "forward", failing)
         with pytest.raises(InterruptedTrainingError):
             run("cut", CONTRAST)
-    assert (tmp_path / "cut" / "resume.safetensors").exists()
-    resumed = run("cut", CONTRAST, resume=True)
+    assert len(list((tmp_path / "cut/checkpoints").rglob("*.safetensors"))) == 1
+    assert not (tmp_path / "cut/trainee.json").exists(), "half a training is not taken for a whole one"
+    resumed = run("cut", CONTRAST)
     assert (tmp_path / "whole" / "last.safetensors").read_bytes() == (
         tmp_path / "cut" / "last.safetensors"
     ).read_bytes()
@@ -259,7 +260,7 @@ def test_curves_have_a_point_per_epoch_and_none_twice_after_a_resume(
             run("cut", CONTRAST, config)
     lost = (tmp_path / "cut/curves/plots/metrics/cross_entropy.tsv").read_text().splitlines()[-1]
     assert lost.startswith(f"{2 * epoch}\t"), "logged after the state that is resumed from"
-    run("cut", CONTRAST, config, resume=True)
+    run("cut", CONTRAST, config)
     whole, cut = (
         {path.name: path.read_text() for path in (tmp_path / name / "curves/plots/metrics").iterdir()}
         for name in ("whole", "cut")
@@ -271,16 +272,87 @@ def test_curves_have_a_point_per_epoch_and_none_twice_after_a_resume(
     assert validated == [epoch + 1, 2 * epoch + 2, 3 * epoch]
 
 
-def test_a_resume_with_other_settings_is_refused(
-    run: Callable[..., TrainResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
+def interrupt(run: Callable[..., TrainResult], name: str, config: TrainConfig = CONFIG) -> None:
+    """Train until just after the first validation."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PixelContrast, "forward", lambda *_, **__: (_ for _ in ()).throw(InterruptedTrainingError()))
         with pytest.raises(InterruptedTrainingError):
-            run("cut", CONTRAST)
+            run(name, CONTRAST, config)
+
+
+def test_the_state_of_other_settings_is_not_gone_on_from_but_said(
+    run: Callable[..., TrainResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(run, "cut")
     other = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=6, embedding_dim=16))
-    with pytest.raises(UserError, match="other settings"):
-        run("cut", other, resume=True)
+    run("cut", other)
+    shown = capsys.readouterr().err
+    assert "holds iteration 2 of a training with other settings, data or code: it is not used" in shown
+    assert "goes on" not in shown
+    run("whole", other)
+    assert (tmp_path / "cut/last.safetensors").read_bytes() == (tmp_path / "whole/last.safetensors").read_bytes()
+    run("cut", CONTRAST)
+    assert "goes on after iteration 2 of 4" in capsys.readouterr().err, "what was set aside is there for its own"
+
+
+def test_how_often_a_state_is_kept_is_no_other_setting(
+    run: Callable[..., TrainResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(run, "cut")
+    run("cut", CONTRAST, dataclasses.replace(CONFIG, checkpoint_every=1, checkpoints_kept=3))
+    assert "goes on after iteration 2 of 4" in capsys.readouterr().err
+
+
+def test_fresh_starts_over(run: Callable[..., TrainResult], capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt(run, "cut")
+    result = run("cut", CONTRAST, fresh=True)
+    assert "goes on" not in capsys.readouterr().err
+    assert result.contrast_steps == 2
+
+
+def test_a_damaged_state_is_set_aside_and_the_one_before_taken(
+    run: Callable[..., TrainResult], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(CONFIG, checkpoint_every=1)
+    run("whole", CONTRAST, config)
+    interrupt(run, "cut", config)
+    _, newest = sorted((tmp_path / "cut/checkpoints").rglob("*.safetensors"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    run("cut", CONTRAST, config)
+    shown = capsys.readouterr().err
+    assert f"warning: {newest} is damaged" in shown
+    assert "goes on after iteration 1 of 4" in shown
+    for name in ("last", "best"):
+        path = f"{name}.safetensors"
+        assert (tmp_path / "cut" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+
+
+def test_means_and_accumulated_anchors_survive_between_two_reports(
+    run: Callable[..., TrainResult], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, iterations=8, validate_every=8, checkpoint_every=3)
+    whole = run("whole", CONTRAST, config)
+    step, calls = PixelContrast.forward, []
+
+    def failing(self: PixelContrast, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:  # iteration 7: after the state of iteration 6, between two reports
+            raise InterruptedTrainingError
+        return step(self, *arguments, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PixelContrast, "forward", failing)
+        with pytest.raises(InterruptedTrainingError):
+            run("cut", CONTRAST, config)
+    resumed = run("cut", CONTRAST, config)
+    assert dataclasses.replace(resumed, seconds=0) == dataclasses.replace(whole, seconds=0)
+    curves = [
+        {path.name: path.read_text() for path in (tmp_path / name / "curves/plots/metrics").iterdir()}
+        for name in ("whole", "cut")
+    ]
+    assert curves[0] == curves[1]
 
 
 def test_a_loss_that_explodes_is_one_clear_error(run: Callable[..., TrainResult]) -> None:
