@@ -76,6 +76,7 @@ class TrainConfig:
         checkpoint_every: iterations between two states that an interrupted training goes on from; one more is kept
             after every validation.
         checkpoints_kept: how many of those states stay on disk, the last ones.
+        skip_budget: so many pairs may turn out unreadable and are left out, with a warning; one more ends the training.
         accumulate: batches whose mean gradient makes one step.
     """
 
@@ -95,6 +96,7 @@ class TrainConfig:
     workers: int = 0
     checkpoint_every: int = 50
     checkpoints_kept: int = 2
+    skip_budget: int = 0
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -102,6 +104,7 @@ class TrainConfig:
         positive = ("iterations", "batch_size", "threads", "validate_every")
         for name in (*positive, "checkpoint_every", "checkpoints_kept", "accumulate"):
             require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
+        require(self.skip_budget >= 0, f"skip_budget: expected at least 0, got {self.skip_budget}")
         require(self.workers >= 0, f"workers: expected at least 0, got {self.workers}")
         require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
         if self.gradient_clip_norm is not None:
@@ -112,7 +115,7 @@ class TrainConfig:
 # They change no weight.
 _WITHOUT_EFFECT = ("checkpoint_every", "checkpoints_kept")
 # They came later: left out where they change nothing, so that hashes of settings recorded before still hold.
-_LATER = ("accumulate",)
+_LATER = ("skip_budget", "accumulate")
 
 
 def decisive_settings(config: TrainConfig) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def train_branch(
             seed=stream_seed("batches", seed),
             start_iteration=state.progress.iteration * config.accumulate,
             workers=config.workers,
+            skip_budget=config.skip_budget,
+            say=say,
         )
         statistics = TrainingBatches(
             training,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +22,9 @@ from serving.contract.errors import UserError
 
 # Purposes of the random streams that are derived from the seed.
 _ORDER, _CROP = 0, 1
+
+# Images, labels, and what could not be read by name; or the text of a UserError.
+_Item = tuple[Tensor, Tensor, dict[str, str]] | str
 
 
 class TrainingBatches:
@@ -37,6 +42,9 @@ class TrainingBatches:
         seed: of order and augmentation, at least 0.
         start_iteration: finished iterations, when resuming.
         workers: forked processes that decode and augment, two batches ahead each; 0 does it in this process.
+        skip_budget: so many unreadable pairs are left out, the one after them in the epoch shown instead; one more
+            ends the training.
+        say: shows a line on every pair that is left out.
 
     Raises:
         UserError: the split is empty. While iterating: a file is gone or not the one that was prepared, or a worker
@@ -53,6 +61,8 @@ class TrainingBatches:
         seed: int,
         start_iteration: int = 0,
         workers: int = 0,
+        skip_budget: int = 0,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         if batch_size < 1 or workers < 0 or seed < 0 or not 0 <= start_iteration <= iterations:
             raise ValueError(
@@ -65,9 +75,12 @@ class TrainingBatches:
             raise UserError(
                 "there is nothing to train on: the split has no pairs; check prepare.dataset and prepare.root"
             )
-        self._source = _BatchSource(split, config, batch_size, seed)
+        self._source = _BatchSource(split, config, batch_size, seed, skips=skip_budget > 0)
         self._iterations = range(start_iteration, iterations)
         self._workers = workers
+        self._skip_budget = skip_budget
+        self._skipped: dict[str, str] = {}
+        self._say = say
 
     def __len__(self) -> int:
         """Number of batches, those before `start_iteration` left out."""
@@ -79,19 +92,32 @@ class TrainingBatches:
             for batch in batches:
                 if isinstance(batch, str):
                     raise UserError(batch)
-                images, labels = batch
+                images, labels, skipped = batch
+                self._note(skipped)
                 yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
+
+    def _note(self, skipped: dict[str, str]) -> None:
+        for name, problem in skipped.items():
+            if name in self._skipped:
+                continue
+            self._skipped[name] = problem
+            if len(self._skipped) > self._skip_budget:
+                raise UserError(
+                    f"{problem}; {len(self._skipped)} pairs could not be read now, and train.skip_budget is "
+                    f"{self._skip_budget}: {', '.join(self._skipped)}"
+                )
+            self._say(f"warning: {name} is left out: {problem}")
 
     def names(self, iteration: int) -> list[str]:
         """The images of a batch, as reports call them."""
         return self._source.names(iteration)
 
-    def _here(self) -> Generator[tuple[Tensor, Tensor] | str]:
+    def _here(self) -> Generator[_Item]:
         keep_freed_memory()
         for iteration in self._iterations:
             yield self._source[iteration]
 
-    def _from_workers(self) -> Generator[tuple[Tensor, Tensor] | str]:
+    def _from_workers(self) -> Generator[_Item]:
         try:
             with warnings.catch_warnings():  # more workers than cores are the user's choice
                 warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -110,46 +136,61 @@ class TrainingBatches:
             if "DataLoader worker" not in str(error):
                 raise
             raise UserError(
-                f"a data worker died ({str(error).splitlines()[0]}); it may have run out of memory: lower "
-                "train.workers, train.batch_size or train.augment.cache_decoded_bytes, or set train.workers to 0"
+                f"a data worker died ({str(error).splitlines()[0]}); it may have run out of memory, or of shared "
+                "memory (in a container: docker run --shm-size=8g): lower train.workers, train.batch_size or "
+                "train.augment.cache_decoded_bytes, or set train.workers to 0"
             ) from error
 
 
 def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops them all lets the training end its step first
     keep_freed_memory()
 
 
-class _BatchSource(Dataset[tuple[Tensor, Tensor] | str]):
+class _BatchSource(Dataset[_Item]):
     """iteration -> uint8 images `[B,3,h,w]` and uint8 labels `[B,h,w]`, or the text of a UserError.
 
     An error is returned, not raised: torch would wrap what a worker raises into text with a stack trace.
     """
 
-    def __init__(self, split: PreparedSplit, config: AugmentConfig, batch_size: int, seed: int) -> None:
+    def __init__(self, split: PreparedSplit, config: AugmentConfig, batch_size: int, seed: int, *, skips: bool) -> None:
         self._split = split
         self._config = config
         self._batch_size = batch_size
         self._seed = seed
         self._cache = DecodedCache(split, config.cache_decoded_bytes)
+        self._skips = skips
         self._epoch = -1
         self._order: list[int] = []
 
-    def __getitem__(self, iteration: int) -> tuple[Tensor, Tensor] | str:
+    def __getitem__(self, iteration: int) -> _Item:
+        skipped: dict[str, str] = {}
         try:
-            crops = [self._crop(iteration, position) for position in range(self._batch_size)]
+            crops = [self._crop(iteration, position, skipped) for position in range(self._batch_size)]
         except UserError as error:
             return str(error)
-        return torch.stack([image for image, _ in crops]), torch.stack([label for _, label in crops])
+        return torch.stack([image for image, _ in crops]), torch.stack([label for _, label in crops]), skipped
 
     def names(self, iteration: int) -> list[str]:
         """The images of a batch."""
         first = iteration * self._batch_size
         return [self._split.name(self._index(sample)) for sample in range(first, first + self._batch_size)]
 
-    def _crop(self, iteration: int, position: int) -> tuple[Tensor, Tensor]:
-        index = self._index(iteration * self._batch_size + position)
-        image, label = self._cache.read(index)
+    def _crop(self, iteration: int, position: int, skipped: dict[str, str]) -> tuple[Tensor, Tensor]:
+        image, label = self._read(iteration * self._batch_size + position, skipped)
         return augment(image, label, Draw.random(self._config, self._stream(_CROP, iteration, position)), self._config)
+
+    def _read(self, sample: int, skipped: dict[str, str]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The pair of a sample, or where it cannot be read and may be left out, that of the next which can."""
+        for after in range(len(self._split)):
+            index = self._index(sample + after)
+            try:
+                return self._cache.read(index)
+            except UserError as error:
+                if not self._skips:
+                    raise
+                skipped[self._split.name(index)] = str(error)
+        raise UserError("not one pair of the split can be read: " + "; ".join(list(skipped.values())[:3]))
 
     def _index(self, sample: int) -> int:
         """Which pair the training's sample number `sample` shows."""

@@ -44,10 +44,11 @@ def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
         *,
         model: ModelConfig = MODEL,
         fresh: bool = False,
+        stop: Callable[[], bool] = lambda: False,
     ) -> TrainResult:
         folder = tmp_path / name
         setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
         files = TrainingFiles(folder, folder / "curves", folder / "checkpoints")
-        return train_branch(setup, tiny_prepared, files, fresh=fresh)
+        return train_branch(setup, tiny_prepared, files, fresh=fresh, stop=stop)
 
     return train

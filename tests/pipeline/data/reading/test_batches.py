@@ -209,7 +209,7 @@ def test_a_killed_worker_is_the_users_message(make_split: MakeSplit, monkeypatch
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(PreparedSplit, "read_image", kill)
-    with pytest.raises(UserError, match="a data worker died"):
+    with pytest.raises(UserError, match=r"a data worker died.*--shm-size.*train.workers"):
         collect(split, workers=1)
 
 
@@ -248,3 +248,25 @@ def test_one_process_needs_no_fork(make_split: MakeSplit, monkeypatch: pytest.Mo
     assert equal(collect(split), expected)
     with pytest.raises(UserError, match=r"train\.workers: 2 processes, which this system cannot fork: set it to 0"):
         collect(split, workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_pairs_are_left_out_up_to_the_budget(make_split: MakeSplit, workers: int) -> None:
+    split = make_split()
+    whole = collect(split, PLAIN)
+    (split.root / "images/2.png").write_bytes(b"no image")
+    said: list[str] = []
+    batches = TrainingBatches(
+        split, PLAIN, batch_size=3, iterations=7, seed=1, workers=workers, skip_budget=1, say=said.append
+    )
+    for (images, labels), (_, expected) in zip(batches, whole, strict=True):
+        for image, label, before in zip(images, labels, expected, strict=True):
+            shown = int(label[0, 0])
+            assert shown != 2 and int(image.min()) == int(image.max()) == 10 * shown
+            assert shown == int(before[0, 0]) or int(before[0, 0]) == 2, "the others are where they were"
+    assert len(said) == 1 and said[0].startswith("warning: 2 is left out: ") and "2.png" in said[0]
+    (split.root / "images/4.png").unlink()
+    with pytest.raises(UserError, match=r"2 pairs could not be read now, and train.skip_budget is 1: (2, 4|4, 2)"):
+        list(TrainingBatches(split, PLAIN, batch_size=3, iterations=7, seed=1, workers=workers, skip_budget=1))
+    with pytest.raises(UserError, match=r"[24]\.png"):
+        list(TrainingBatches(split, PLAIN, batch_size=3, iterations=7, seed=1, workers=workers))
