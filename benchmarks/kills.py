@@ -195,12 +195,15 @@ def measure(folder: Path, *, runs: int, kills: int, dvc: bool, methods: Sequence
     for run in range(runs):
         method = methods[run % len(methods)]
         toy.forget(method)
-        for _ in range(kills):
-            if toy.train(method, kill_after=moments.uniform(0, seconds[method])) is not None:
-                break  # it was faster this time
-            killed += 1
-        else:
-            toy.train(method)
+        left = kills
+        while left:
+            duration = toy.train(method, kill_after=moments.uniform(0, seconds[method]))
+            if duration is None:
+                killed, left = killed + 1, left - 1
+            else:  # it was faster this time: nothing was interrupted
+                seconds[method] = min(duration, seconds[method])
+                toy.forget(method)
+        toy.train(method)
         found = toy.results(method)
         names = sorted(found.keys() | expected[method].keys())
         wrong = [name for name in names if found.get(name) != expected[method].get(name)]

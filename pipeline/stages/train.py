@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
@@ -19,6 +20,7 @@ from pipeline.params import load_params
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from pipeline.training.faults.signals import STATUS, TrainingStopped, stop_on_sigterm
 from pipeline.training.loop import TrainResult
+from pipeline.training.performance.timing import TimeReport
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_json
@@ -33,7 +35,7 @@ def main() -> int:
     params = load_params()
     method, seed = named_branch(arguments, params.branches, params.methods)
 
-    def keep(result: TrainResult) -> None:
+    def keep(result: TrainResult, time: TimeReport) -> None:
         write_json(
             train_metrics_path(method, seed),
             {
@@ -44,7 +46,7 @@ def main() -> int:
                 "mean_anchors": result.mean_anchors,
             },
         )
-        write_json(train_timing_path(method, seed), {"seconds": result.seconds})
+        write_json(train_timing_path(method, seed), {"seconds": result.seconds, **dataclasses.asdict(time)})
 
     with stop_on_sigterm() as stop:
         try:

@@ -35,6 +35,7 @@ from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.timing import TimeReport, device_name, precision_name, time_report
 from pipeline.training.recorder import TrainingRecorder
 from pipeline.training.resuming.fingerprint import training_fingerprint
 from pipeline.training.resuming.store import CheckpointStore
@@ -86,7 +87,7 @@ def train_branch(
     *,
     fresh: bool = False,
     stop: Callable[[], bool] = lambda: False,
-    finish: Callable[[TrainResult], None] = lambda result: None,
+    finish: Callable[[TrainResult, TimeReport], None] = lambda result, time: None,
 ) -> TrainResult:
     """Train a method with a seed and write weights and curves; go on where an earlier call was interrupted.
 
@@ -99,7 +100,8 @@ def train_branch(
         files: where it writes.
         fresh: start over even where there is a state of the same settings, data and code.
         stop: whether to end in order, with a checkpoint.
-        finish: keeps the result, before the state is removed: what is interrupted until then is gone on from.
+        finish: keeps the result and where the time went, before the state is removed: what is interrupted until then
+            is gone on from.
 
     Raises:
         UserError: no such device, weights that cannot be had, a loss not finite, no room on disk or in memory, or
@@ -141,6 +143,7 @@ def train_branch(
         sys.stderr.write(f"{name}: {text}\n")
         sys.stderr.flush()
 
+    say(f"trains on {device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch")
     with CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say) as store:
         if fresh:
             store.forget()
@@ -206,7 +209,16 @@ def train_branch(
                 stop=stop,
             )
         recorder.finish(record)
-        finish(result)
+        finish(
+            result,
+            time_report(
+                recorder.epochs,
+                images=config.iterations * config.batch_size * config.accumulate,
+                device=device,
+                dtype=dtype,
+                threads=config.threads,
+            ),
+        )
         store.forget()
     return result
 

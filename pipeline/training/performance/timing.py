@@ -91,6 +91,64 @@ class Stopwatch:
         return seconds
 
 
+@dataclass(frozen=True)
+class TimeReport:
+    """Where the time of a whole training went, on one machine.
+
+    Attributes:
+        seconds_per_part: of the whole training, validations and checkpoints included.
+        images_per_second: training images over the time of all parts but validation and checkpoint.
+        peak_memory_bytes: of the device, or of the process on the CPU, in the last run of a training that was resumed.
+        epochs: for every report of metrics: finished iterations, and seconds per part since the one before.
+        device: what it ran on.
+        precision: of autocast, or fp32.
+        threads: of torch on the CPU.
+    """
+
+    seconds_per_part: dict[str, float]
+    images_per_second: float | None
+    peak_memory_bytes: int
+    epochs: list[dict[str, Any]]
+    device: str
+    precision: str
+    threads: int
+
+
+def time_report(
+    epochs: list[dict[str, Any]], *, images: int, device: torch.device, dtype: torch.dtype | None, threads: int
+) -> TimeReport:
+    """Add up what was taken per epoch.
+
+    Args:
+        epochs: `{iteration, seconds: {part: seconds}}` each.
+        images: that were trained on in all of them.
+        device: what it ran on.
+        dtype: of autocast, or None.
+        threads: of torch.
+    """
+    total = {part: sum(epoch["seconds"].get(part, 0.0) for epoch in epochs) for part in PARTS}
+    stepping = sum(seconds for part, seconds in total.items() if part not in ("validation", "checkpoint"))
+    return TimeReport(
+        seconds_per_part=total,
+        images_per_second=images / stepping if stepping else None,
+        peak_memory_bytes=peak_memory_bytes(device),
+        epochs=epochs,
+        device=device_name(device),
+        precision=precision_name(dtype),
+        threads=threads,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def precision_name(dtype: torch.dtype | None) -> str:
+    """What autocast computes in."""
+    return "fp32" if dtype is None else str(dtype).removeprefix("torch.").replace("bfloat16", "bf16")
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Largest memory so far: on CUDA what tensors took of the device, else what this process took of the machine."""
     if device.type == "cuda":

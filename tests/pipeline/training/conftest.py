@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,11 +45,11 @@ def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
         *,
         model: ModelConfig = MODEL,
         fresh: bool = False,
-        stop: Callable[[], bool] = lambda: False,
+        **options: Any,
     ) -> TrainResult:
         folder = tmp_path / name
         setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
         files = TrainingFiles(folder, folder / "curves", folder / "checkpoints")
-        return train_branch(setup, tiny_prepared, files, fresh=fresh, stop=stop)
+        return train_branch(setup, tiny_prepared, files, fresh=fresh, **options)
 
     return train

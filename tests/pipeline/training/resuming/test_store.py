@@ -78,7 +78,7 @@ def test_a_kill_between_the_two_files_leaves_no_checkpoint(tmp_path: Path) -> No
         save(store, 50)
         pid = os.fork()
         if pid == 0:
-            module.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+            module.__dict__["write_json"] = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
             save(store, 100)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
