@@ -40,7 +40,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(INSTALLED),$(if $(filt
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch torchvision)
 	-@$(BIN)/python -m pip uninstall --quiet --yes $(OTHER_RUNTIME) 2>/dev/null
 	$(BIN)/python -m pip install --quiet $(TENSORRT_INDEX) --constraint constraints.txt --editable '.[$(foreach extra,$(EXTRAS),$(extra),)dev]'
+	$(if $(filter gpu,$(EXTRAS)),@$(MAKE) --no-print-directory gpu-seen VENV="$(VENV)")
 	echo $(EXTRA) > $@
+
+# A driver older than the CUDA that torch was built for leaves torch on the CPU, with a warning at most.
+gpu-seen:
+	@nvidia-smi >/dev/null 2>&1 || exit 0; $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { \
+	  echo "error: nvidia-smi works (driver $$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)), but torch" \
+	  "$$($(BIN)/python -c 'import torch; print(torch.__version__, "for CUDA", torch.version.cuda)') sees no GPU: CUDA 13 needs driver 580" \
+	  "or later; update the driver, give TORCH_INDEX the wheels of an older CUDA, or train on the CPU knowingly: make install EXTRA=cpu" >&2; exit 2; }
 
 FORCE:
 

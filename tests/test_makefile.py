@@ -69,3 +69,36 @@ def test_what_was_installed_stays_until_another_extra_is_asked_for(environment):
     assert "'.[cpu,dev]'" in planned(environment, "EXTRA=cpu")
     (environment / ".installed").write_text("")  # as versions before this one left it
     assert "pip" not in planned(environment)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_gpu_that_torch_does_not_see_is_refused_with_reason_and_cure(environment, tmp_path, seen):
+    (environment / "bin").mkdir(parents=True)
+    scripts = {
+        tmp_path / "nvidia-smi": 'case "$*" in *driver_version*) echo 550.54.15;; esac',
+        environment
+        / "bin/python": f'case "$*" in *sys.exit*) exit {0 if seen else 1};; esac; echo 2.13.0 for CUDA 13.0',
+    }
+    for path, body in scripts.items():
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "gpu-seen", f"VENV={environment}"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "EXTRA")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if seen:
+        assert done.returncode == 0 and not done.stderr
+        return
+    assert done.returncode == 2
+    assert "driver 550.54.15), but torch 2.13.0 for CUDA 13.0 sees no GPU: CUDA 13 needs driver 580" in done.stderr
+    assert "EXTRA=cpu" in done.stderr
+
+
+@pytest.mark.parametrize(("extra", "looked"), [("gpu", True), ("cpu", False)])
+def test_install_looks_for_the_gpu_where_its_extra_is_installed(environment, extra, looked):
+    assert ("torch.cuda.is_available()" in planned(environment, f"EXTRA={extra}")) == looked
