@@ -42,6 +42,7 @@ from pipeline.training.resuming.store import CheckpointStore
 from pipeline.training.resuming.tensors import restore
 from pipeline.training.state import TrainingState
 from pipeline.training.step import Objective
+from serving.contract.files import require_writable
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def train_branch(
         if resumed is not None:
             restore(resumed, files.checkpoints, trainee=trainee, term=term, state=state)
             say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
+        require_writable(files.folder)  # where the weights go at the end alone
         (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
         batches = TrainingBatches(
             training,
