@@ -73,7 +73,12 @@ def composed_recipes(folder: Path = RECIPES_DIR) -> dict[str, Recipe]:
 
 
 def all_recipes(folder: Path = RECIPES_DIR) -> dict[str, Recipe]:
-    """Every recipe by name."""
+    """Every recipe by name. Raises UserError where there is no folder of them, as beside an installed package."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder in {Path.cwd()}: recipes are part of the repository and not of the installed "
+            "package; run this in a clone of it"
+        )
     return whole_recipes(folder) | composed_recipes(folder)
 
 

@@ -267,3 +267,9 @@ def test_what_is_written_reads_as_params_yaml_does(tmp_path: Path) -> None:
     assert "  scales: [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]\n" in text
     assert "  output_stride: null\n" in text
     assert "# cuda where torch sees it" in text
+
+
+def test_an_installed_package_without_recipes_says_so(tmp_path: Path) -> None:
+    for ask in (all_recipes, rendered_list, lambda folder: load_recipe("smoke", folder)):
+        with pytest.raises(UserError, match=r"no such folder in .*: recipes are part of the repository"):
+            ask(tmp_path / "recipes")
