@@ -24,6 +24,7 @@ from serving.contract.errors import UserError
 RECIPES_DIR = Path("recipes")
 
 DEFAULT_METHOD = "pixel_contrast"
+NAMED = ("methods", "artifacts", "targets")  # sections of named things, where null is no value but takes one away
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def merge(base: Any, overlay: Mapping[str, Any]) -> None:
             del base[key]
         elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and not is_replaced_whole(key):
             merge(base[key], value)
+            for name in [name for name in base[key] if key in NAMED and base[key][name] is None]:
+                del base[key][name]  # was not there: a recipe that drops it may be merged twice
         else:
             base[key] = value
 

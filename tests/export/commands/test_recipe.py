@@ -66,10 +66,17 @@ def test_a_bad_recipe_changes_nothing(params_path: Path, tmp_path: Path, text: s
 def test_null_removes_a_named_entry_but_is_a_value_elsewhere() -> None:
     base = {"targets": {"a": {"runtime": "x"}, "b": {"runtime": "y"}}, "resize": [1, 2]}
     merge(base, {"targets": {"a": None, "c": None}, "resize": None})
-    assert base == {"targets": {"b": {"runtime": "y"}, "c": None}, "resize": None}
+    assert base == {"targets": {"b": {"runtime": "y"}}, "resize": None}
 
 
 def test_differences_are_by_setting() -> None:
     before = {"a": {"b": 1, "c": [1]}, "d": 2}
     after = {"a": {"b": 1, "c": [2]}, "e": 3}
     assert list(differences(before, after)) == ["a.c: [1] -> [2]", "d: 2 -> (removed)", "e: (default) -> 3"]
+
+
+def test_a_target_that_is_dropped_twice_stays_dropped():
+    values = {"targets": {"ort_fp32": {"artifact": "onnx_fp32"}, "ort_int8": {"artifact": "onnx_int8"}}, "evaluate": {}}
+    for _ in range(2):
+        merge(values, {"targets": {"ort_int8": None}, "evaluate": {"resize": None}})
+    assert values == {"targets": {"ort_fp32": {"artifact": "onnx_fp32"}}, "evaluate": {"resize": None}}
