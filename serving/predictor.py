@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import EngineError, UserError
 from serving.contract.manifest import Manifest, read_sidecar
+from serving.contract.parallel import available_cpus, in_order
 from serving.contract.timings import LastTimings
+from serving.images.decoding import MAX_PIXELS
 from serving.images.geometry import Placement, place, restore, tile, untile
+from serving.images.image_io import read_image
 from serving.runtimes import RUNTIMES, default_runtime
 from serving.tensors import require_shapes, to_confidences, to_input, to_layers, to_masks
 
@@ -36,6 +39,23 @@ class Segmentation:
     mask: UInt8
     confidence: UInt8 | None = None
     layers: UInt8 | None = None
+
+
+@dataclass(frozen=True)
+class StreamedImage:
+    """One image of a stream.
+
+    Attributes:
+        path: of the file.
+        image: `[H,W,3]` uint8 RGB; None where it could not be read.
+        segmentation: what the engine says of it; None where it failed.
+        error: why there is no segmentation; None where there is one.
+    """
+
+    path: Path
+    image: UInt8 | None
+    segmentation: Segmentation | None = None
+    error: UserError | None = None
 
 
 class Predictor:
@@ -92,6 +112,45 @@ class Predictor:
         self.runtime = RUNTIMES.resolve(runtime or default_runtime(manifest.kind)).open(
             engine_path, manifest, options or {}, check_hash=check
         )
+
+    @classmethod
+    def open(
+        cls,
+        engine_path: Path | str,
+        *,
+        runtime: str | None = None,
+        options: Mapping[str, object] | None = None,
+        manifest: Manifest | None = None,
+        tile: tuple[int, int] | None = None,
+        overlap: int = 64,
+    ) -> Self:
+        """Open an engine; the arguments are those of the class, and the file is always the one of its manifest."""
+        return cls(engine_path, runtime=runtime, options=options, manifest=manifest, tile=tile, overlap=overlap)
+
+    def stream(
+        self, paths: Iterable[Path | str], *, workers: int | None = None, max_pixels: int = MAX_PIXELS
+    ) -> Generator[StreamedImage, None, None]:
+        """Read and segment images, several at once, as they are asked for: memory does not grow with their number.
+
+        Args:
+            paths: of image files; taken as they are needed.
+            workers: images at once; None: one for each CPU, eight at most. With several, give the engine one thread
+                each (`options={"threads": 1}`): calls that share nothing are faster than operators cut into pieces.
+            max_pixels: larger images are refused.
+
+        Yields:
+            Every image in the order of `paths`, also those that could not be read or segmented, with the reason.
+        """
+
+        def work(path: Path | str) -> StreamedImage:
+            path, image = Path(path), None
+            try:
+                image = read_image(path, max_pixels=max_pixels)
+                return StreamedImage(path, image, self.segment([image])[0])
+            except UserError as error:
+                return StreamedImage(path, image, error=error)
+
+        return in_order(work, paths, workers=workers or min(available_cpus(), 8))
 
     @property
     def timings_ms(self) -> dict[str, float]:

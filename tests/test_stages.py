@@ -125,10 +125,11 @@ def used(module: str, item: Mapping[str, Any]) -> set[str]:
 
 
 def is_exempt(module: str) -> bool:
-    """Registries, and packages that hold a docstring alone."""
+    """Registries, and packages that hold a docstring alone or import their names when they are asked for."""
     body = tree_of(module).body
     registries = {registry for registry, _ in REGISTRIES.values()}
-    return module in registries or (file_of(module).name == "__init__.py" and len(body) == 1)
+    lazy = any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in body)
+    return module in registries or (file_of(module).name == "__init__.py" and (len(body) == 1 or lazy))
 
 
 def items(stage: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
