@@ -1,144 +1,149 @@
-"""Segment images with an exported engine: one index-PNG mask per image, overlays on request.
+"""Segment images with an exported engine: one index-PNG mask per image, overlays and more on request.
 
-Exit status: 0 all done; 1 some images could not be (one line each, the others are done); 3 the engine failed on some;
-2 nothing was begun.
+Exit status: 0 all done; 1 some images could not be read or written (one line each, the others are done); 3 the engine
+failed on some; 2 nothing was begun; 130 and 143 ended by Ctrl-C and SIGTERM, after the images in hand.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
-from serving.contract.files import file_sha256, is_full, require_writable
-from serving.contract.manifest import Manifest
+from serving.contract.files import file_sha256, require_writable
+from serving.contract.manifest import Manifest, read_sidecar
+from serving.contract.parallel import in_order
 from serving.foreign.described import add_arguments, manifest_from, parse_size
-from serving.images.decoding import decode_image
-from serving.images.image_io import open_file
-from serving.images.listing import LeftOut, list_images, summary
-from serving.inference.marks import HEAD_BYTES, LEGEND, mark_of, read_mark, run_name
-from serving.inference.planning import OWN_RESULT, Job, plan, results_of_other_runs
+from serving.images.decoding import MAX_PIXELS
+from serving.images.listing import summary
+from serving.inference.arrangement import arrange
+from serving.inference.carrying import Carrier, Record, chunks, faster_batch
+from serving.inference.interruption import Interruption
+from serving.inference.kinds import FORMATS, chosen_kinds
+from serving.inference.marks import LEGEND, run_name
+from serving.inference.planning import Job, plan, results_of_other_runs
+from serving.inference.progress import Progress
 from serving.inference.results import ResultWriter
+from serving.inference.sources import find_images
+from serving.inference.tally import Tally
 from serving.predictor import Predictor
+from serving.runtimes import RUNTIMES, default_runtime
 from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 
-UInt8 = NDArray[np.uint8]
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What became of a run's images.
-
-    Attributes:
-        timings: of each image that was done, in milliseconds.
-        left_out: images that turned out to be results of an earlier run.
-        failed: number of images that could not be done.
-        engine_failed: number of those that the engine failed on.
-        notes: what was done with an image that its owner may want to know -> the images.
-    """
-
-    timings: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
-    failed: int = 0
-    engine_failed: int = 0
-    notes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-
-
-def run_jobs(jobs: Sequence[Job], predictor: Predictor, writer: ResultWriter) -> Outcome:
-    """Segment every image; what fails costs one line on stderr and no other image."""
-    outcome = Outcome()
-    for number, job in enumerate(jobs, start=1):
-        _show_progress(number, len(jobs))
-        try:
-            image = _read(job, outcome)
-            if image is None:
-                continue
-            try:
-                segmentation = predictor.segment([image])[0]
-            except UserError as error:
-                outcome.engine_failed += 1
-                raise UserError(f"{job.image.path}: {error}") from error
-            writer.write(job, image, segmentation)
-            outcome.timings.append(predictor.timings_ms)
-        except UserError as error:
-            outcome.failed += 1
-            results = [job.result(kind) for kind in writer.kinds]
-            old = [shown(path) for path in results if read_mark(path) not in (None, writer.run)]
-            still = f" ({', '.join(old)}: still there, of an earlier run)" if old else ""
-            sys.stderr.write(f"error: {shown(error)}{still}\n")
-            if is_full(error):
-                sys.stderr.write(f"error: stopped, {len(jobs) - number} images were not begun: make room first\n")
-                break
-    return outcome
+# Records that may wait for that of a slower image before them, for each worker: they are small.
+_AHEAD = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(typed)
-    if not 0 <= arguments.opacity <= 1:
-        raise UserError(f"--opacity: expected in 0..1, got {arguments.opacity}")
+    _check(arguments)
     program = program_name("serving.infer").split()
-    manifest = manifest_from(arguments, arguments.engine, typed=[*program, *typed])
-    output, legend = str(arguments.output), str(arguments.output / LEGEND) if arguments.legend else None
-    kinds = ("mask", *(kind for kind in ("overlay", "confidence") if getattr(arguments, kind)))
-    listing = list_images(arguments.images, results=output)
-    planned = plan(listing.images, output, kinds=kinds, legend=legend)
+    described = manifest_from(arguments, arguments.engine, typed=[*program, *typed])
+    manifest = described or read_sidecar(arguments.engine)
+    kinds = chosen_kinds(
+        arguments.format, overlay=arguments.overlay, confidence=arguments.confidence, manifest=manifest
+    )
+    output = str(arguments.output)
+    legend = str(arguments.output / LEGEND) if arguments.legend else None
+    listing = find_images(arguments.images, lists=arguments.list, results=output)
+    planned = plan(listing.images, output, endings=list(kinds.values()), legend=legend)
+    jobs = planned.jobs
     _say(summary([*listing.left_out, *planned.left_out]))
-    options = runtime_options(arguments)
+    if not jobs:
+        raise UserError("nothing to do: every image that was found is a result of an earlier run")
+    tile = parse_size("--tile", arguments.tile)
+    runtime = arguments.runtime or default_runtime(manifest.kind)
+    threads, options = arguments.threads, runtime_options(arguments)
+    if threads is not None:
+        del options["threads"]  # of the whole run: `arrange` deals them out
+    arrangement = arrange(jobs, RUNTIMES.resolve(runtime), options, threads=threads, tile=tile)
     with Predictor(
         arguments.engine,
-        runtime=arguments.runtime,
-        options=options,
-        manifest=manifest,
-        tile=parse_size("--tile", arguments.tile),
+        runtime=runtime,
+        options=arrangement.options,
+        manifest=described,
+        tile=tile,
         overlap=arguments.overlap,
     ) as predictor:
-        if arguments.confidence and predictor.manifest.confidence_output is None:
-            raise UserError(f"--confidence: {arguments.engine} gives none; export it with `output: mask+confidence`")
-        run = _run_name(arguments, predictor.manifest, predictor.runtime.name, options)
-        writer = ResultWriter(predictor.manifest, kinds, run, arguments.opacity)
-        _say(_about_other_runs(results_of_other_runs(planned.jobs, output, kinds=kinds, legend=legend), output))
         if arguments.selftest:
             _require_sound(predictor)
         require_writable(arguments.output)
+        sha256 = manifest.sha256 or file_sha256(arguments.engine)
+        run = _run_name(arguments, manifest, sha256, runtime, options, kinds)
+        writer = ResultWriter(manifest, kinds, run, arguments.opacity, _cutout_classes(arguments.cutout, manifest))
+        others = results_of_other_runs(jobs, output, endings=list(kinds.values()), legend=legend)
+        _say(_about_other_runs(others, output))
         if legend is not None:
             writer.write_legend(Path(legend))
-        outcome = run_jobs(planned.jobs, predictor, writer)
-    _say(summary(outcome.left_out))
-    _say([f"{len(paths)} {note}: {_some(paths)}" for note, paths in sorted(outcome.notes.items())])
-    if outcome.timings:
-        timings = outcome.timings
-        medians = {part: np.median([timing[part] for timing in timings]) for part in timings[0]}
-        parts = ", ".join(f"{part} {milliseconds:.1f}" for part, milliseconds in medians.items())
-        done = f"{len(timings)} of {len(planned.jobs) - len(outcome.left_out)} images in {shown(output)}"
-        sys.stdout.write(f"{done}; median ms per image: {parts}\n")
-    return 3 if outcome.engine_failed else 1 if outcome.failed else 0
+        carrier = Carrier(predictor, writer, arguments.max_pixels, arguments.skip_existing, arguments.json)
+        return _run(arguments, jobs, carrier, arrangement.workers, sha256)
+
+
+def _run(arguments: argparse.Namespace, jobs: Sequence[Job], carrier: Carrier, workers: int, sha256: str) -> int:
+    """Carry all images through, saying what becomes of each; returns the exit status."""
+    batch = arguments.batch or (faster_batch(carrier.predictor, jobs, arguments.max_pixels) if len(jobs) >= 64 else 1)
+    tally, progress = Tally(), Progress(len(jobs))
+    no_room = False
+    with Interruption() as interruption:
+        going_on = takewhile(lambda _: not no_room and interruption.number is None, chunks(jobs, batch))
+        for records in in_order(carrier.carry, going_on, workers=workers, ahead=_AHEAD * workers):
+            for record in records:
+                tally.add(record)
+                no_room = no_room or record.is_full
+                _report(record, carrier.writer, sha256, progress, as_json=arguments.json)
+            progress.update(tally.through)
+    progress.clear()
+    _say(tally.notes())
+    if tally.through:
+        result = tally.result(len(jobs), str(arguments.output))
+        (sys.stderr if arguments.json else sys.stdout).write(f"{result}\n")
+    if tally.through < len(jobs):
+        why = "there is no room for results" if no_room else "interrupted"
+        rest = len(jobs) - tally.through
+        sys.stderr.write(f"error: {why}, {rest} images were not begun; the same command with --skip-existing goes on\n")
+    return interruption.exit_status or tally.status
+
+
+def _report(record: Record, writer: ResultWriter, sha256: str, progress: Progress, *, as_json: bool) -> None:
+    if record.status == "failed":
+        progress.say(f"error: {record.problem}")
+    if as_json:
+        sys.stdout.write(json.dumps(record.to_json(writer, sha256)) + "\n")
+        sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program_name("serving.infer"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR", help="images, or folders of images")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE_OR_DIR", help="images, folders, patterns; - for a list on standard input"
+    )
+    parser.add_argument("--list", action="append", default=[], metavar="FILE", help="a file with an image per line")
     parser.add_argument("--engine", type=Path, required=True, help="model.onnx or model.plan, manifest.json beside it")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--format", metavar="KINDS", help=f"what to write: {','.join(FORMATS)} (default: mask)")
     parser.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
     parser.add_argument("--opacity", type=float, default=0.5, help="of the overlay's colours (default 0.5)")
     parser.add_argument(
         "--confidence", action="store_true", help="also write NAME.confidence.png, where the engine gives it"
     )
+    parser.add_argument("--cutout", metavar="a,b,c", help="classes that a cutout shows (default: all but the first)")
     parser.add_argument("--legend", action="store_true", help="also write legend.png: the colours and their classes")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per image")
+    parser.add_argument("--skip-existing", action="store_true", help="leave out what this engine did already")
     parser.add_argument(
         "--selftest", action="store_true", help="first test the engine here, with the golden files beside it"
     )
+    parser.add_argument("--batch", type=int, help="images of one size that run together (default: measured)")
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="larger images are refused")
     parser.add_argument("--tile", metavar="HxW", help="cut larger images into windows of this size")
     parser.add_argument("--overlap", type=int, default=64, help="pixels that windows share (default 64)")
     add_runtime_arguments(parser)
@@ -146,31 +151,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(job: Job, outcome: Outcome) -> UInt8 | None:
-    """The image of a job; None where it is the result of an earlier run."""
-    path = job.image.path
-    with open_file(path) as file:
-        if mark_of(file.read(HEAD_BYTES)) is not None:
-            outcome.left_out.append(LeftOut(path, OWN_RESULT))
-            return None
-        file.seek(0)
-        decoded = decode_image(file, path)
-    for note in decoded.notes:
-        outcome.notes.setdefault(note, []).append(path)
-    return decoded.pixels
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise UserError for numbers that are out of range, all at once."""
+    problems = []
+    if not 0 <= arguments.opacity <= 1:
+        problems.append(f"--opacity: expected in 0..1, got {arguments.opacity}")
+    for name in ("batch", "max_pixels", "threads"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            problems.append(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+    if problems:
+        raise UserError("\n".join(problems))
 
 
-def _run_name(arguments: argparse.Namespace, manifest: Manifest, runtime: str, options: Mapping[str, object]) -> str:
+def _cutout_classes(text: str | None, manifest: Manifest) -> tuple[int, ...]:
+    if text is None:
+        return tuple(range(1, manifest.num_classes))
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in manifest.class_names]
+    if unknown:
+        raise UserError(f"--cutout: no class {', '.join(unknown)}; the engine has {', '.join(manifest.class_names)}")
+    return tuple(manifest.class_names.index(name) for name in names)
+
+
+def _run_name(
+    arguments: argparse.Namespace,
+    manifest: Manifest,
+    sha256: str,
+    runtime: str,
+    options: Mapping[str, object],
+    kinds: Mapping[str, str],
+) -> str:
     """What tells the results of this run from those of another engine or other settings."""
     return run_name(
         {
             "manifest": manifest.to_json(),
-            "sha256": manifest.sha256 or file_sha256(arguments.engine),
+            "sha256": sha256,
             "runtime": runtime,
             "options": options,
             "tile": arguments.tile,
-            "overlap": arguments.overlap,
-            "opacity": arguments.opacity,
+            "overlap": arguments.overlap if arguments.tile else None,
+            "opacity": arguments.opacity if "overlay" in kinds else None,
+            "cutout": arguments.cutout if "cutout" in kinds else None,
         }
     )
 
@@ -187,23 +209,15 @@ def _require_sound(predictor: Predictor) -> None:
 def _about_other_runs(results: Sequence[str], output: str) -> list[str]:
     if not results:
         return []
+    some = ", ".join(map(shown, results[:3])) + (f" and {len(results) - 3} more" if len(results) > 3 else "")
     return [
-        f"{len(results)} results of an earlier run are in {shown(output)} and not of this one: {_some(results)}; "
+        f"{len(results)} results of an earlier run are in {shown(output)} and not of this one: {some}; "
         "delete them, or choose another --output"
     ]
 
 
-def _some(paths: Sequence[str], most: int = 3) -> str:
-    return ", ".join(map(shown, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
-
-
 def _say(lines: Sequence[str]) -> None:
     sys.stderr.writelines(f"note: {line}\n" for line in lines)
-
-
-def _show_progress(number: int, total: int) -> None:
-    if total > 1 and sys.stderr.isatty():
-        sys.stderr.write(f"\r{number}/{total}" + ("\n" if number == total else ""))
 
 
 if __name__ == "__main__":

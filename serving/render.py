@@ -55,6 +55,27 @@ def overlay(image: UInt8, mask: UInt8, palette: Palette, *, opacity: float = 0.5
     return blended.astype(np.uint8)
 
 
+def cutout(image: UInt8, mask: UInt8, classes: Sequence[int]) -> UInt8:
+    """Cut some classes out of an image: all else is transparent.
+
+    Args:
+        image: `[H,W,3]` uint8 RGB.
+        mask: `[H,W]` uint8 class indices.
+        classes: indices of the classes that stay.
+
+    Returns:
+        `[H,W,4]` uint8 RGBA; the colours of what is transparent are those of the image.
+
+    Raises:
+        ValueError: image and mask differ in size.
+    """
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f"image of {image.shape[:2]} under a mask of {mask.shape}")
+    opaque = np.zeros(256, np.uint8)
+    opaque[list(classes)] = 255
+    return np.concatenate([image, opaque[mask][:, :, None]], axis=2)
+
+
 def legend(class_names: Sequence[str], palette: Palette, *, size: int = 16) -> UInt8:
     """A column of colour swatches with the class names beside them, dark on white.
 

@@ -52,6 +52,25 @@ class DecodedImage:
     notes: tuple[str, ...] = ()
 
 
+def image_size(file: BinaryIO, source: str) -> tuple[int, int]:
+    """Height and width of an image as it is stored, from its header.
+
+    Args:
+        file: seekable, at its beginning.
+        source: what to call it in messages.
+
+    Raises:
+        UserError: no image that is read.
+    """
+    name = _format(file.read(HEAD_BYTES), source)
+    file.seek(0)
+    try:
+        with _SILENCE, Image.open(file, formats=(name,)) as image:
+            return image.height, image.width
+    except _DECODER_ERRORS as error:
+        raise UserError(f"{source}: not a readable {name} image") from error
+
+
 def decode_image(file: BinaryIO, source: str, *, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image from an open file (or `io.BytesIO`), at its beginning; see `read_image`.
 
@@ -111,6 +130,8 @@ def _require_one_picture(image: Image.Image, name: str, source: str, max_pixels:
         notes.append("several pictures in the file, the first taken")
     elif frames > 1:
         raise UserError(f"{source}: {frames} frames or pages; expected one image: save each as its own file")
+    if image.mode == "P" and name == "PNG" and image.palette is None:
+        raise UserError(f"{source}: not a readable PNG image: colours by a palette that is not there")
     tags: Any = getattr(image, "tag_v2", {})
     if _DNG_VERSION in tags or tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
         raise UserError(f"{source}: its first page is a preview, as in a camera's raw file; develop it to PNG or JPEG")

@@ -21,6 +21,7 @@ ENDINGS = {
     "confidence": ".confidence.png",
 }
 LEGEND = "legend.png"
+_KINDS = (*ENDINGS, "layer", "legend")
 HEAD_BYTES = 256
 _WORD = b"contrail.infer "
 
@@ -40,7 +41,7 @@ def mark_of(head: bytes) -> str | None:
     """The run of a result whose file begins with `head`; None for what `infer` did not write."""
     _, found, rest = head[:HEAD_BYTES].partition(_WORD)
     words = rest[:40].split(b" ") if found else []
-    if len(words) < 2 or words[0].decode("ascii", "replace") not in (*ENDINGS, "legend"):
+    if len(words) < 2 or words[0].decode("ascii", "replace") not in _KINDS:
         return None
     return words[1][:16].decode("ascii", "replace")
 

@@ -34,10 +34,6 @@ class Job(NamedTuple):
     image: ListedImage
     stem: str
 
-    def result(self, kind: str) -> str:
-        """Path of the result of a kind: `mask`, `overlay`..."""
-        return self.stem + ENDINGS[kind]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -52,7 +48,7 @@ class Plan:
     left_out: list[LeftOut]
 
 
-def plan(images: Sequence[ListedImage], output: str, *, kinds: Sequence[str], legend: str | None = None) -> Plan:
+def plan(images: Sequence[ListedImage], output: str, *, endings: Sequence[str], legend: str | None = None) -> Plan:
     """Decide where everything goes.
 
     An image `x/a.jpg` gives `x/a.png`; where two would give the same file, all of those keep their own ending
@@ -61,22 +57,21 @@ def plan(images: Sequence[ListedImage], output: str, *, kinds: Sequence[str], le
     Args:
         images: what to segment.
         output: the folder for the results.
-        kinds: of results, of `ENDINGS`.
+        endings: of the results of every image.
         legend: a further file that will be written.
 
     Raises:
         UserError: two results would be one file, or a result would overwrite an image; all at once.
     """
     kept, left_out = _without_own_results(images)
-    endings = [ENDINGS[kind] for kind in kinds]
     while True:
         jobs = _name(kept, output, endings)
-        own, problems = _overwritten(jobs, kinds, legend)
+        own, problems = _overwritten(jobs, endings, legend)
         if not own:
             break
         left_out += [LeftOut(image.path, OWN_RESULT) for image in kept if image in own]
         kept = [image for image in kept if image not in own]
-    problems += _clashes(jobs, output, kinds, legend)
+    problems += _clashes(jobs, output, endings, legend)
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN]) + ("\n  ..." if problems[_SHOWN:] else "")
         raise UserError(f"names clash, nothing was written; run such images apart with another --output:{listed}")
@@ -84,7 +79,7 @@ def plan(images: Sequence[ListedImage], output: str, *, kinds: Sequence[str], le
 
 
 def results_of_other_runs(
-    jobs: Sequence[Job], output: str, *, kinds: Sequence[str], legend: str | None = None
+    jobs: Sequence[Job], output: str, *, endings: Sequence[str], legend: str | None = None
 ) -> list[str]:
     """Results of earlier runs in the output folder that this run does not write again.
 
@@ -93,7 +88,7 @@ def results_of_other_runs(
     """
     if not os.path.isdir(output):
         return []
-    written = set(_results(jobs, kinds, legend))
+    written = set(_results(jobs, endings, legend))
     around = os.path.join(os.path.realpath(output), "")
     if any(os.path.join(folder, "").startswith(around) for folder in {job.image.folder for job in jobs}):
         folders: Iterable[str] = sorted({os.path.dirname(job.stem) for job in jobs} | {output})
@@ -148,7 +143,7 @@ def _name(images: Sequence[ListedImage], output: str, endings: Sequence[str]) ->
     return [Job(image, prefix + stem) for image, stem in zip(images, stems, strict=True)]
 
 
-def _overwritten(jobs: Sequence[Job], kinds: Sequence[str], legend: str | None) -> tuple[set[ListedImage], list[str]]:
+def _overwritten(jobs: Sequence[Job], endings: Sequence[str], legend: str | None) -> tuple[set[ListedImage], list[str]]:
     """(images that are results of earlier runs and would be written again, what would overwrite another image)."""
     own: set[ListedImage] = set()
     problems: list[str] = []
@@ -161,7 +156,7 @@ def _overwritten(jobs: Sequence[Job], kinds: Sequence[str], legend: str | None) 
         return own, problems
     inputs = {_key(os.path.join(job.image.folder, os.path.basename(job.image.path))): job.image for job in jobs}
     inputs |= {_key(image.target or ""): image for image in linked}
-    for path in _results(jobs, kinds, legend):
+    for path in _results(jobs, endings, legend):
         folder, name = os.path.split(path)
         image = inputs.get(_key(os.path.join(real[folder], name)))
         if image is None:
@@ -173,9 +168,9 @@ def _overwritten(jobs: Sequence[Job], kinds: Sequence[str], legend: str | None) 
     return own, problems
 
 
-def _clashes(jobs: Sequence[Job], output: str, kinds: Sequence[str], legend: str | None) -> list[str]:
+def _clashes(jobs: Sequence[Job], output: str, endings: Sequence[str], legend: str | None) -> list[str]:
     """What would be written for two images."""
-    results = list(_results(jobs, kinds, legend))
+    results = list(_results(jobs, endings, legend))
     if len({_folded(path) for path in results}) == len(results):
         return []
     owners: dict[str, str] = {_folded(legend): "the legend"} if legend is not None else {}
@@ -183,8 +178,8 @@ def _clashes(jobs: Sequence[Job], output: str, kinds: Sequence[str], legend: str
     one_case: bool | None = None
     problems: list[str] = []
     for job in jobs:
-        for kind in kinds:
-            path, whose = job.result(kind), shown(job.image.path)
+        for ending in endings:
+            path, whose = job.stem + ending, shown(job.image.path)
             other = exact.get(path)
             if other is None and _folded(path) in owners:
                 # The names differ in capitals or in the way accents are written: on some file systems they are one.
@@ -197,11 +192,10 @@ def _clashes(jobs: Sequence[Job], output: str, kinds: Sequence[str], legend: str
     return problems
 
 
-def _results(jobs: Sequence[Job], kinds: Sequence[str], legend: str | None) -> Iterator[str]:
+def _results(jobs: Sequence[Job], endings: Sequence[str], legend: str | None) -> Iterator[str]:
     if legend is not None:
         yield legend
-    for kind in kinds:
-        ending = ENDINGS[kind]
+    for ending in endings:
         for job in jobs:
             yield job.stem + ending
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.contract.manifest import Manifest
 from serving.images.image_io import write_image, write_mask
-from serving.inference.marks import mark_text
+from serving.inference.marks import mark_text, read_mark
 from serving.inference.planning import Job
 from serving.predictor import Segmentation
 
@@ -23,15 +25,36 @@ class ResultWriter:
 
     Attributes:
         manifest: of the engine: class names and colours.
-        kinds: of results, of `marks.ENDINGS`.
+        kinds: kind -> ending of what is written for every image; a class index stands for that class's layer.
         run: its name, which every result is marked with.
         opacity: of the overlay's colours, in [0, 1].
+        cutout_classes: classes that a cutout shows; the others are transparent in it.
     """
 
     manifest: Manifest
-    kinds: tuple[str, ...]
+    kinds: Mapping[str, str]
     run: str
-    opacity: float
+    opacity: float = 0.5
+    cutout_classes: tuple[int, ...] = ()
+
+    def paths(self, job: Job) -> dict[str, str]:
+        """Kind -> where it goes."""
+        return {kind: job.stem + ending for kind, ending in self.kinds.items()}
+
+    def is_done(self, job: Job) -> bool:
+        """Whether all results of an image are there, by the same engine and settings, and not older than the image."""
+        try:
+            changed = os.stat(job.image.path).st_mtime_ns
+            return all(
+                read_mark(path) == self.run and os.stat(path).st_mtime_ns >= changed
+                for path in self.paths(job).values()
+            )
+        except OSError:
+            return False
+
+    def of_other_runs(self, job: Job) -> list[str]:
+        """Results of an image that an earlier run left there."""
+        return [path for path in self.paths(job).values() if read_mark(path) not in (None, self.run)]
 
     def write(self, job: Job, image: UInt8, segmentation: Segmentation) -> None:
         """Write all results of one image.
@@ -44,8 +67,8 @@ class ResultWriter:
         Raises:
             UserError: a file cannot be written; those before it are.
         """
-        for kind in self.kinds:
-            self._write(kind, Path(job.result(kind)), image, segmentation)
+        for kind, path in self.paths(job).items():
+            self._write(kind, Path(path), image, segmentation)
 
     def write_legend(self, path: Path) -> None:
         """Write the colours with the names of their classes. Raises UserError where the file cannot be written."""
@@ -55,13 +78,26 @@ class ResultWriter:
         write_image(path, drawn, mark=mark_text("legend", self.run))
 
     def _write(self, kind: str, path: Path, image: UInt8, segmentation: Segmentation) -> None:
-        mark, palette = mark_text(kind, self.run), self.manifest.palette
+        palette = self.manifest.palette
+        mark = mark_text("layer" if kind.isdigit() else kind, self.run)
         if kind == "mask":
             write_mask(path, segmentation.mask, palette, mark=mark)
-        elif kind == "confidence":
-            assert segmentation.confidence is not None, "asked of an engine that gives none"
-            write_image(path, segmentation.confidence, mark=mark)
         else:
-            from serving.render import overlay  # only now: its imports cost every cold start otherwise
+            write_image(path, self._drawn(kind, image, segmentation), mark=mark)
 
-            write_image(path, overlay(image, segmentation.mask, palette, opacity=self.opacity), mark=mark)
+    def _drawn(self, kind: str, image: UInt8, segmentation: Segmentation) -> UInt8:
+        """What a file other than the mask shows."""
+        if kind == "confidence":
+            assert segmentation.confidence is not None, "asked of an engine that gives none"
+            return segmentation.confidence
+        if kind.isdigit():
+            assert segmentation.layers is not None, "asked of an engine whose classes do not overlap"
+            return np.ascontiguousarray(segmentation.layers[..., int(kind) - 1])
+        from serving import render  # only now: its imports cost every cold start otherwise
+
+        mask, palette = segmentation.mask, self.manifest.palette
+        if kind == "color":
+            return render.color_mask(mask, palette)
+        if kind == "cutout":
+            return render.cutout(image, mask, self.cutout_classes)
+        return render.overlay(image, mask, palette, opacity=self.opacity)

@@ -125,6 +125,12 @@ class OpenVino(Runtime):
         batch = compiled.inputs[0].get_partial_shape()[0]
         return cls(openvino, compiled, parsed, batch.get_length() if batch.is_static else None)
 
+    @classmethod
+    def options_for(cls, calls: int, threads: int) -> dict[str, object]:
+        if calls == 1:
+            return {"threads": threads}
+        return {"threads": threads, "mode": "throughput", "streams": calls}
+
     def infer(self, batch: Array) -> dict[str, Array]:
         start = time.perf_counter_ns()
         try:

@@ -111,6 +111,16 @@ class Runtime(ABC):
     def what_runs(self) -> dict[str, object]:
         """What really runs: provider, threads, version, precision."""
 
+    @classmethod
+    def options_for(cls, calls: int, threads: int) -> dict[str, object]:
+        """Options with which several calls at once share the CPU; empty where nothing can be set.
+
+        Args:
+            calls: how many there are at once.
+            threads: of the CPU, for all of them together.
+        """
+        return {}
+
     def told_precision(self) -> str | None:
         """The precision that the runtime was told to compute in, as manifests name it; None: the file's own."""
         return None

@@ -1,9 +1,12 @@
 """The command: masks, overlays, one line per bad image, nothing overwritten, nothing heavy imported."""
 
 import dataclasses
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from PIL import Image
 
 from serving.contract.errors import UserError
-from serving.contract.manifest import OutputSpec
+from serving.contract.manifest import OutputSpec, read_sidecar
 from serving.infer import main
 from serving.predictor import Predictor
 
@@ -93,15 +96,19 @@ sys.exit(main(sys.argv[1:]))
 def test_a_full_disk_ends_the_run_in_a_line_and_leaves_no_half_file(engine, tmp_path, photo):
     root = tmp_path / "images"
     root.mkdir()
-    for seed, (name, side) in enumerate([("a", 16), ("b", 600), ("c", 16), ("d", 16)]):
-        Image.fromarray(photo(side, side, seed)).save(root / f"{name}.png")
+    for seed in range(60):
+        side = 600 if seed == 1 else 16
+        Image.fromarray(photo(side, side, seed)).save(root / f"{seed:02}.png")
     command = [sys.executable, "-c", SHORT_OF_ROOM, str(root), "--engine", str(engine), "--output", str(tmp_path / "o")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, "--threads", "2"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
-    assert first == f"error: {tmp_path}/o/b.png: cannot be written: File too large"
-    assert last == "error: stopped, 2 images were not begun: make room first"
-    assert files(tmp_path / "o") == ["a.png"] and "1 of 4 images" in done.stdout
+    assert first == f"error: {tmp_path}/o/01.png: cannot be written: File too large"
+    written = files(tmp_path / "o")
+    assert "00.png" in written and "01.png" not in written and len(written) < 59
+    rest = 59 - len(written)
+    assert last.startswith(f"error: there is no room for results, {rest} images were not begun; ")
+    assert f"{len(written)} of 60 images" in done.stdout
 
 
 SHORT_OF_MEMORY = """
@@ -112,7 +119,7 @@ opened = Predictor.__init__
 def open_and_limit(self, *arguments, **options):
     opened(self, *arguments, **options)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 600_000_000, resource.RLIM_INFINITY))
 Predictor.__init__ = open_and_limit
 sys.exit(main(sys.argv[1:]))
 """
@@ -120,7 +127,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux counts it")
 def test_an_image_too_large_for_the_memory_is_one_line_and_the_next_one_is_done(engine, folder, tmp_path):
-    Image.new("RGB", (5000, 5000)).save(folder / "aa.png", compress_level=1)  # 75 MB as pixels, 300 MB as floats
+    Image.new("RGB", (7500, 7500)).save(folder / "aa.png", compress_level=1)  # 170 MB as pixels, 675 MB as floats
     command = [sys.executable, "-c", SHORT_OF_MEMORY, str(folder), "--engine", str(engine), "--threads", "1"]
     done = subprocess.run(
         [*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, timeout=120, check=False
@@ -276,7 +283,7 @@ def test_what_was_done_with_an_image_is_said(engine, tmp_path, photo, capsys):
 
 def test_confidence_is_written_where_the_engine_gives_it(engine, build_engine, models, manifest, folder, tmp_path):
     arguments = [str(folder / "a.png"), "--output", str(tmp_path / "out"), "--confidence"]
-    with pytest.raises(UserError, match=r"--confidence: .* gives none"):
+    with pytest.raises(UserError, match="--confidence: the engine gives none"):
         main([*arguments, "--engine", str(engine)])
     both = dataclasses.replace(manifest, outputs=(OutputSpec(), OutputSpec("confidence", "confidence")))
     path = build_engine(tmp_path / "both", models["network"](confidence=True), both)
@@ -313,6 +320,7 @@ def test_runtime_options_and_tiles_are_handed_on(engine, folder, tmp_path):
 
 ISOLATED = """
 import sys
+import time
 from serving.infer import main
 status = main(sys.argv[1:])
 heavy = {"torch", "torchvision", "timm", "yaml", "dvc", "onnx", "scipy", "matplotlib", "rich", "pipeline", "export"}
@@ -349,3 +357,127 @@ def test_a_mistake_exits_with_2_and_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("error: gone.onnx: no such file") and done.stderr.count("\n") == 1
+
+
+def records_of(captured):
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+def test_json_is_one_line_per_image_in_the_order_of_the_images(engine, folder, tmp_path, capsys):
+    (folder / "bad.png").write_bytes(b"no image")
+    output = tmp_path / "out"
+    arguments = [str(folder), "--engine", str(engine), "--output", str(output), "--threads", "3", "--json"]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    records = records_of(captured)
+    assert [Path(record["path"]).name for record in records] == ["a.png", "b.png", "bad.png", "a.png"]
+    assert [record["status"] for record in records] == ["done", "done", "failed", "done"]
+    assert records[0]["engine_sha256"] == read_sidecar(engine).sha256
+    assert (records[0]["height"], records[0]["width"]) == (40, 60)
+    mask = read_mask(records[0]["results"]["mask"])
+    assert records[0]["areas"]["red"] == pytest.approx((mask == 0).mean(), abs=1e-5)
+    assert "problem" in records[2] and "3 of 4 images in" in captured.err
+    assert main([*arguments, "--skip-existing"]) == 1
+    assert [record["status"] for record in records_of(capsys.readouterr())] == [
+        "skipped",
+        "skipped",
+        "failed",
+        "skipped",
+    ]
+
+
+def test_skipping_is_said_and_does_what_is_missing(engine, folder, tmp_path, capsys):
+    arguments = [str(folder), "--engine", str(engine), "--output", str(tmp_path / "out"), "--skip-existing"]
+    assert main(arguments) == 0
+    (tmp_path / "out" / "b.png").unlink()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "1 of 1 images in" in (out := capsys.readouterr().out) and "2 skipped, done before" in out
+    assert main([*arguments, "--tile", "32x32", "--overlap", "0"]) == 0  # other settings: nothing of it counts
+    assert "3 of 3 images in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["--threads", "1"], ["--threads", "4"], ["--threads", "3", "--batch", "2"]])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_masks_are_the_same_for_any_number_of_threads_and_any_batch(engine, tmp_path, photo, runtime, options):
+    root = tmp_path / "images"
+    root.mkdir()
+    sizes = [(40, 60), (64, 64), (33, 90)]
+    for index in range(12):
+        Image.fromarray(photo(*sizes[index % 3], index)).save(root / f"{index:02}.png")
+    arguments = [str(root), "--engine", str(engine), "--output", str(tmp_path / "out"), "--runtime", runtime]
+    assert main([*arguments, *options]) == 0
+    with Predictor(engine, runtime=runtime, options={"threads": 1}) as predictor:
+        for index in range(12):
+            expected = predictor.predict(photo(*sizes[index % 3], index))
+            np.testing.assert_array_equal(read_mask(tmp_path / "out" / f"{index:02}.png"), expected)
+
+
+def test_formats_lists_and_patterns_go_together(engine, folder, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text(f"{folder / 'night' / 'a.png'}\n")
+    arguments = [str(folder / "?.png"), "--list", str(tmp_path / "list.txt"), "--engine", str(engine)]
+    with pytest.raises(UserError, match="names clash"):  # the list's only image is a.png as well
+        main([*arguments, "--output", str(tmp_path / "out")])
+    (tmp_path / "list.txt").write_text(f"{folder / 'night' / 'a.png'}\n{folder / 'b.png'}\n")
+    arguments += ["--format", "color,cutout", "--cutout", "green", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    names = [f"{name}{ending}" for name in ("a", "b", "night/a") for ending in (".color.png", ".cutout.png")]
+    assert files(tmp_path / "out") == sorted(names)
+    with pytest.raises(UserError, match="--cutout: no class pink; the engine has red, green, blue"):
+        main([*arguments[:-4], "--cutout", "pink", "--output", str(tmp_path / "out")])
+
+
+def test_images_beyond_the_limit_of_pixels_are_refused(engine, folder, tmp_path, capsys):
+    arguments = [str(folder), "--engine", str(engine), "--output", str(tmp_path / "out"), "--max-pixels", "2399"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.count("60x40 pixels; at most 2399 are read") == 3
+
+
+SLOW = """
+import sys, time
+from serving.infer import main
+from serving.predictor import Predictor
+segment = Predictor.segment
+def slowly(self, images):
+    time.sleep(0.3)
+    return segment(self, images)
+Predictor.segment = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_after_the_images_in_hand_and_says_how_to_go_on(engine, tmp_path, photo, number, status):
+    root, output = tmp_path / "images", tmp_path / "out"
+    root.mkdir()
+    for index in range(40):
+        Image.fromarray(photo(16, 16, index)).save(root / f"{index:02}.png")
+    arguments = [str(root), "--engine", str(engine), "--output", str(output), "--threads", "2", "--batch", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list(output.glob("*.png")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    written = files(output)
+    assert process.returncode == status
+    assert 1 <= len(written) < 40 and not list(output.rglob(".*"))
+    assert f"{len(written)} of 40 images in" in out
+    rest = 40 - len(written)
+    assert error == f"error: interrupted, {rest} images were not begun; the same command with --skip-existing goes on\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.infer", *arguments, "--skip-existing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and f"{len(written)} skipped, done before" in done.stdout
+    assert len(files(output)) == 40
+
+
+def test_a_reader_that_goes_away_is_no_traceback(engine, folder, tmp_path):
+    command = f"{sys.executable} -m serving.infer {folder} --engine {engine} --output {tmp_path / 'out'} --json | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr and done.returncode in (0, 141)

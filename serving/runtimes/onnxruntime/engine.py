@@ -175,6 +175,10 @@ class OnnxRuntime(Runtime):
         )
         return cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest))
 
+    @classmethod
+    def options_for(cls, calls: int, threads: int) -> dict[str, object]:
+        return {"threads": max(threads // calls, 1)}  # each call has its own, beside the thread that calls
+
     def infer(self, batch: Array) -> dict[str, Array]:
         _, errors = _import()
         start = time.perf_counter_ns()

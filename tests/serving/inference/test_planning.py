@@ -15,7 +15,9 @@ from serving.inference import planning
 from serving.inference.marks import ENDINGS, mark_text
 from serving.inference.planning import plan, results_of_other_runs
 
-KINDS = tuple(ENDINGS)
+ALL = tuple(ENDINGS.values())
+MASK = (ENDINGS["mask"],)
+BOTH = (ENDINGS["mask"], ENDINGS["overlay"])
 
 
 @pytest.fixture
@@ -43,17 +45,17 @@ def write_result(path, kind="mask", run="0123456789abcdef"):
 
 
 def masks(planned):
-    return [job.result("mask") for job in planned.jobs]
+    return [f"{job.stem}.png" for job in planned.jobs]
 
 
 def test_results_keep_the_tree_and_only_names_that_clash_keep_their_ending(tmp_path):
-    planned = plan(named("a.jpg", "a.bmp", "b.png", "night/a.jpg", "c"), "out", kinds=("mask",))
+    planned = plan(named("a.jpg", "a.bmp", "b.png", "night/a.jpg", "c"), "out", endings=MASK)
     assert masks(planned) == ["out/a.jpg.png", "out/a.bmp.png", "out/b.png", "out/night/a.png", "out/c.png"]
 
 
 def test_names_that_clash_with_kept_endings_keep_theirs_too():
-    planned = plan(named("a.jpg", "a.bmp", "a.jpg.tif", "a.color.jpg"), "out", kinds=("mask", "color"))
-    results = [job.result(kind) for job in planned.jobs for kind in ("mask", "color")]
+    planned = plan(named("a.jpg", "a.bmp", "a.jpg.tif", "a.color.jpg"), "out", endings=(".png", ".color.png"))
+    results = [job.stem + ending for job in planned.jobs for ending in (".png", ".color.png")]
     assert len(set(results)) == 8
     assert "out/a.jpg.tif.png" in results
 
@@ -62,25 +64,25 @@ def test_overlays_and_legends_take_part(tmp_path):
     images = named("a.png", "a.overlay.jpg", "legend.jpg")
     legend = str(tmp_path / "out" / "legend.png")
     with pytest.raises(UserError, match=r"legend\.png: would be written for the legend and for /photos/legend\.jpg"):
-        plan(images, str(tmp_path / "out"), kinds=KINDS, legend=legend)
-    jobs = plan(images, str(tmp_path / "out"), kinds=KINDS).jobs
-    assert len({job.result(kind) for job in jobs for kind in KINDS}) == 15
+        plan(images, str(tmp_path / "out"), endings=ALL, legend=legend)
+    jobs = plan(images, str(tmp_path / "out"), endings=ALL).jobs
+    assert len({job.stem + ending for job in jobs for ending in ALL}) == 15
 
 
 def test_equal_names_of_two_folders_are_refused_all_at_once():
     images = named("a.png", "b.png") + named("a.png", "b.png", folder="/others")
     with pytest.raises(UserError) as caught:
-        plan(images, "out", kinds=("mask",))
+        plan(images, "out", endings=MASK)
     assert "out/a.png.png: would be written for /photos/a.png and for /others/a.png" in str(caught.value)
     assert "out/b.png.png" in str(caught.value)
 
 
 def test_names_that_only_some_file_systems_tell_apart_are_refused_there(tmp_path, monkeypatch):
     images = named("a.png", "A.png", "\u00e9.png", "e\u0301.png")
-    assert len(plan(images, str(tmp_path / "out"), kinds=("mask",)).jobs) == 4
+    assert len(plan(images, str(tmp_path / "out"), endings=MASK).jobs) == 4
     monkeypatch.setattr(planning, "_tells_names_apart", lambda _: False)
     with pytest.raises(UserError) as caught:
-        plan(images, str(tmp_path / "out"), kinds=("mask",))
+        plan(images, str(tmp_path / "out"), endings=MASK)
     assert str(caught.value).count("would be written for") == 2
 
 
@@ -100,13 +102,13 @@ def test_no_image_is_overwritten_through_whatever_name(photos, tmp_path):
     ):
         listing = list_images(images, results=output)
         if name is None:
-            plan(listing.images, output, kinds=("mask",))
+            plan(listing.images, output, endings=MASK)
             continue
         with pytest.raises(UserError, match=f"{name}: is an image to read; choose another --output"):
-            plan(listing.images, output, kinds=("mask",))
+            plan(listing.images, output, endings=MASK)
     Path(root, "x.png").symlink_to(f"{store}/x.png")
     with pytest.raises(UserError, match=r"store/x\.png: is an image to read"):
-        plan(list_images([root]).images, store, kinds=("mask",))
+        plan(list_images([root]).images, store, endings=MASK)
 
 
 def test_results_among_the_images_are_left_out(photos):
@@ -115,7 +117,7 @@ def test_results_among_the_images_are_left_out(photos):
     for name in ("a.png", "night/b.png", "a.color.png", "c.bmp.png"):
         write_result(Path(root, name))
     write_result(Path(root, "a.overlay.jpg"), "overlay")
-    planned = plan(list_images([root], results=root).images, root, kinds=("mask", "overlay"))
+    planned = plan(list_images([root], results=root).images, root, endings=BOTH)
     assert [job.image.relative for job in planned.jobs] == ["a.jpg", "c.bmp", "night/b.jpg"]
     assert sorted(path.removeprefix(root + "/") for path, _ in planned.left_out) == [
         *("a.color.png", "a.overlay.jpg", "a.png", "c.bmp.png", "night/b.png")
@@ -124,7 +126,7 @@ def test_results_among_the_images_are_left_out(photos):
 
 def test_an_image_that_merely_has_a_namesake_is_read(photos):
     root = photos("a.jpg", "a.png", "a.overlay.jpg")
-    planned = plan(list_images([root]).images, "out", kinds=("mask",))
+    planned = plan(list_images([root]).images, "out", endings=MASK)
     assert len(planned.jobs) == 3 and planned.left_out == []
 
 
@@ -134,7 +136,7 @@ def test_a_result_where_a_result_goes_is_overwritten_and_not_read(photos):
     write_result(Path(root, "other.bmp.png"))
     images = [*list_images([root]).images, ListedImage("/else/other.bmp", "other.bmp", "/else")]
     images.append(ListedImage("/else/other.tif", "other.tif", "/else"))
-    planned = plan(images, root, kinds=("mask",), legend=f"{root}/legend.png")
+    planned = plan(images, root, endings=MASK, legend=f"{root}/legend.png")
     assert [job.image.relative for job in planned.jobs] == ["x.jpg", "other.bmp", "other.tif"]
     assert [path for path, _ in planned.left_out] == [f"{root}/legend.png", f"{root}/other.bmp.png"]
 
@@ -145,18 +147,18 @@ def test_results_of_other_runs_are_found_in_a_folder_of_results(photos, tmp_path
         write_result(out / name)
     write_result(out / "a.overlay.jpg", "overlay")
     Image.new("L", (3, 3)).save(out / "chart.png")  # somebody else's
-    jobs = plan(list_images([root]).images, str(out), kinds=("mask",)).jobs
-    found = results_of_other_runs(jobs, str(out), kinds=("mask",))
+    jobs = plan(list_images([root]).images, str(out), endings=MASK).jobs
+    found = results_of_other_runs(jobs, str(out), endings=MASK)
     assert [os.path.relpath(path, out) for path in found] == ["a.overlay.jpg", "gone.png", "old/gone.png"]
-    assert results_of_other_runs(jobs, str(tmp_path / "new"), kinds=("mask",)) == []
+    assert results_of_other_runs(jobs, str(tmp_path / "new"), endings=MASK) == []
 
 
 def test_a_folder_that_holds_the_images_is_not_searched_as_a_whole(photos, tmp_path):
     root = photos("a.jpg")
     for name in ("elsewhere/deep/old.png", "stale.png"):
         write_result(tmp_path / name)
-    jobs = plan(list_images([root]).images, str(tmp_path), kinds=("mask",)).jobs
-    assert results_of_other_runs(jobs, str(tmp_path), kinds=("mask",)) == [f"{tmp_path}/stale.png"]
+    jobs = plan(list_images([root]).images, str(tmp_path), endings=MASK).jobs
+    assert results_of_other_runs(jobs, str(tmp_path), endings=MASK) == [f"{tmp_path}/stale.png"]
 
 
 def test_the_time_grows_with_the_number_of_names_and_not_with_its_square(tmp_path):
@@ -169,8 +171,8 @@ def test_the_time_grows_with_the_number_of_names_and_not_with_its_square(tmp_pat
         for _ in range(3):
             start = time.process_time()
             listing = list_images([str(root)], results=str(tmp_path / "out"))
-            jobs = plan(listing.images, str(tmp_path / "out"), kinds=("mask", "overlay")).jobs
-            results_of_other_runs(jobs, str(tmp_path / "out"), kinds=("mask", "overlay"))
+            jobs = plan(listing.images, str(tmp_path / "out"), endings=BOTH).jobs
+            results_of_other_runs(jobs, str(tmp_path / "out"), endings=BOTH)
             taken.append(time.process_time() - start)
             assert len(jobs) == count
         return min(taken)
