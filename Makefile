@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats lock repro test test-all lint format recipe recipes study study-power study-figures readme clean
+.PHONY: help install formats lock repro test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,15 @@ study-power: install  ## say how small an effect pairs can show: make study-powe
 
 study-figures: install  ## write docs/results/studies.md and its figure from the records of the experiments
 	@python -m studies.figures
+
+# `contrail-serving`: the package serving and the program contrail alone, for devices.
+DIST ?= dist
+wheel-serving: install  ## build dist/contrail_serving-*.whl: serving alone
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && cp -R serving "$$scratch/serving" \
+	  && find "$$scratch" -name __pycache__ -prune -exec rm -rf {} + \
+	  && mv "$$scratch/serving/distribution.toml" "$$scratch/pyproject.toml" \
+	  && cp docs/serving.md "$$scratch/README.md" && cp LICENSE "$$scratch/" \
+	  && python -m pip wheel --quiet --no-deps --wheel-dir "$(DIST)" "$$scratch"
 
 readme: install  ## write README's results block from reports/report.json
 	@python -m export.commands.readme

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from serving.contract.command import PROGRAM
+from serving.contract.command import PROGRAM, require_one_distribution
 from serving.contract.errors import UserError, did_you_mean, run_command
 
 DISTRIBUTION = "contrail-seg"
@@ -70,6 +70,7 @@ STAGES = {
 
 def main() -> int:
     """Run the verb that `sys.argv` names; returns its exit status."""
+    require_one_distribution()
     arguments = sys.argv[1:]
     if not arguments:
         sys.stderr.write(_help())

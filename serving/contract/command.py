@@ -1,8 +1,11 @@
-"""How a command calls itself in its help and errors: by what the user typed."""
+"""How a command calls itself in its help and errors: by what the user typed; and which distribution it is from."""
 
 from __future__ import annotations
 
+import os
 import sys
+
+from serving.contract.errors import UserError
 
 PROGRAM = "contrail"
 
@@ -15,3 +18,25 @@ def program_name(module: str) -> str:
     """
     typed = sys.argv[0]
     return typed if typed.startswith(f"{PROGRAM} ") else f"python -m {module}"
+
+
+def require_one_distribution() -> None:
+    """Refuse an environment into which both `contrail-seg` and `contrail-serving` were installed.
+
+    Both hold the package `serving`: whichever came last has overwritten the other's files, and pip does not notice.
+
+    Raises:
+        UserError: with what to do.
+    """
+    found: set[str] = set()
+    for folder in sys.path:
+        try:
+            with os.scandir(folder or os.curdir) as entries:
+                found |= {entry.name.partition("-")[0] for entry in entries if entry.name.endswith(".dist-info")}
+        except OSError:
+            continue
+    if {"contrail_seg", "contrail_serving"} <= found:
+        raise UserError(
+            "contrail-seg and contrail-serving are both installed here and hold the same files: pip uninstall "
+            "contrail-serving, then pip install --force-reinstall --no-deps contrail-seg"
+        )

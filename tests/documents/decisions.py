@@ -11,6 +11,9 @@ NOT_RUN = {
         "make lock": "network",
         "make lock UPGRADE=1": "network",
     },
+    "docs/serving.md": {
+        "make wheel-serving": "network",
+    },
     "README.md": {
         "make install": "network",
         "make install TORCH_INDEX=https://download.pytorch.org/whl/cpu": "network",
@@ -37,6 +40,7 @@ TOY_ARGUMENTS = {
     "python -m benchmarks.engines": "--side 64 --threads 1 --rounds 1",
     "python -m benchmarks.losses": "--quick --rounds 1",
     "python -m benchmarks.plans": "--networks default --precisions fp32",
+    "python -m benchmarks.serving": "--images 4 --pairs 1 --many 6 --cold-runs 1",
     "python -m studies.features": "--step 2",
     "python -m studies.gradients": "--batches 1",
 }
