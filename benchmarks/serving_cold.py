@@ -65,11 +65,13 @@ class Run:
         seconds: on the wall.
         cpu_seconds: of all its threads; what a busy machine changes least.
         resident_mb: peak resident memory in MB (10^6 bytes).
+        output: what it printed, errors among it.
     """
 
     seconds: float
     cpu_seconds: float
     resident_mb: float
+    output: str = ""
 
 
 def run_once(command: list[str]) -> Run:
@@ -88,7 +90,7 @@ def run_once(command: list[str]) -> Run:
     status, seconds, cpu_seconds, peak = numbers.split()
     if status != "0":
         raise UserError(f"{' '.join(command[:3])} ended with {status}: {output.strip()[-500:]}")
-    return Run(float(seconds), float(cpu_seconds), int(peak) / 1e6)
+    return Run(float(seconds), float(cpu_seconds), int(peak) / 1e6, output)
 
 
 def measure(engine: Path, *, height: int, width: int, runs: int) -> dict[str, object]:

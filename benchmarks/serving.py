@@ -1,0 +1,267 @@
+"""What `serving.infer` costs beside the least that could do its work: throughput, cold start, memory.
+
+**Throughput**: a folder of JPEGs to mask PNGs on two threads, against a bare loop of two threads around the same engine
+(each thread: decode, an ONNX Runtime session of one thread, encode; no program around it). Start is taken out of both:
+each says itself how fast it was from its first image on. They take turns, and what is compared is the median of the
+pairs' ratios with its interval. **Cold start**: `benchmarks.serving_cold`, and the program `contrail` beside
+`python -m`. **Memory**: peak resident memory with few and with many images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.serving_cold import find_engine, measure, run_once
+from serving.contract.errors import UserError, run_command
+
+HEIGHT, WIDTH = 360, 480  # CamVid's, in the layout of the SegNet tutorial
+LIMITS = {"fp32": 0.96, "int8": 0.95, "overlay": 0.9}
+COLD_LIMIT, COLD_MEMORY_LIMIT, PROGRAM_LIMIT_MS, MEMORY_LIMIT = 1.15, 1.1, 30.0, 1.05
+
+PICTURES = """
+import sys
+import numpy
+from PIL import Image
+folder, count, height, width = sys.argv[1], *map(int, sys.argv[2:])
+generator = numpy.random.default_rng(0)
+for index in range(count):
+    coarse = Image.fromarray(generator.integers(0, 256, (height // 24, width // 24, 3), dtype=numpy.uint8))
+    image = numpy.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(numpy.int16)
+    noisy = numpy.clip(image + generator.integers(-12, 13, image.shape), 0, 255).astype(numpy.uint8)
+    Image.fromarray(noisy).save(f"{folder}/{index:05}.jpg", quality=90)
+"""
+
+# The last line says how many images a second.
+BARE = """
+import itertools, os, sys, threading, time
+import numpy
+import onnxruntime
+from PIL import Image
+engine, source, target, threads, overlay = *sys.argv[1:4], int(sys.argv[4]), sys.argv[5] == "overlay"
+paths = sorted(os.scandir(source), key=lambda entry: entry.name)
+palette = numpy.random.default_rng(0).integers(0, 256, (256, 3), dtype=numpy.uint8)
+colors = palette.tobytes()
+turn = itertools.count()
+
+def work(session):
+    while (index := next(turn)) < len(paths):
+        with Image.open(paths[index].path) as opened:
+            image = numpy.asarray(opened.convert("RGB"))
+        height, width = image.shape[:2]
+        padded = numpy.pad(image, ((0, -height % 32), (0, -width % 32), (0, 0)), mode="edge")
+        mask = session.run(None, {"image": padded[None]})[0][0, :height, :width]
+        name = f"{target}/{paths[index].name[:-4]}"
+        shown = Image.fromarray(mask)
+        shown.putpalette(colors)
+        shown.save(name + ".png", compress_level=3)
+        if overlay:
+            blended = (image * numpy.uint16(128) + palette[mask] * numpy.uint16(128) + 128) >> 8
+            Image.fromarray(blended.astype(numpy.uint8)).save(name + ".overlay.jpg", quality=90)
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+sessions = [onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"]) for _ in range(threads)]
+workers = [threading.Thread(target=work, args=(session,)) for session in sessions]
+start = time.perf_counter()
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+print(len(paths) / (time.perf_counter() - start), "images per second")
+"""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Throughput of `infer` as a share of the bare loop's.
+
+    Attributes:
+        median: over the pairs.
+        low, high: interval of the median, from the order of the pairs' ratios alone.
+        confidence: of the interval.
+        infer, bare: images a second in every run.
+    """
+
+    median: float
+    low: float
+    high: float
+    confidence: float
+    infer: tuple[float, ...]
+    bare: tuple[float, ...]
+
+
+def ratio_of(infer: Sequence[float], bare: Sequence[float]) -> Ratio:
+    """The median of the pairs' ratios and the narrowest interval of at least 95 % around it, as far as there are pairs.
+
+    Example:
+        >>> found = ratio_of([9, 8, 10, 9, 9, 9, 9, 9, 9], [10] * 9)
+        >>> found.median, found.low, found.high, round(found.confidence, 3)
+        (0.9, 0.9, 0.9, 0.961)
+    """
+    ratios = sorted(each / other for each, other in zip(infer, bare, strict=True))
+    count, cut = len(ratios), 0
+    # P(the median lies outside of the k-th smallest and largest) is twice a binomial tail.
+    tails = [2 * sum(comb(count, i) for i in range(k + 1)) / 2**count for k in range(count // 2)]
+    while cut + 1 < len(tails) and tails[cut + 1] <= 0.05:
+        cut += 1
+    confidence = 1 - tails[cut] if tails else 0.0
+    return Ratio(median(ratios), ratios[cut], ratios[-1 - cut], confidence, tuple(infer), tuple(bare))
+
+
+def throughput(engine: Path, pictures: Path, *, threads: int, pairs: int, overlay: bool) -> Ratio:
+    """Let `infer` and the bare loop take turns.
+
+    Args:
+        engine: an ONNX file with its manifest beside it.
+        pictures: a folder of JPEGs.
+        threads: of each.
+        pairs: of runs, after one of each that is not counted.
+        overlay: whether to draw overlays as well.
+    """
+    rates: dict[str, list[float]] = {"infer": [], "bare": []}
+    for turn in range(pairs + 1):
+        for name in ("infer", "bare") if turn % 2 else ("bare", "infer"):
+            with tempfile.TemporaryDirectory() as output:
+                if name == "infer":
+                    command = [sys.executable, "-m", "serving.infer", str(pictures), "--engine", str(engine)]
+                    command += ["--output", output, "--threads", str(threads), *(["--overlay"] if overlay else [])]
+                else:
+                    command = [sys.executable, "-c", BARE, str(engine), str(pictures), output, str(threads)]
+                    command.append("overlay" if overlay else "mask")
+                printed = run_once(command).output
+                found = re.search(r"([\d.]+) images per second", printed)
+                if found is None:
+                    raise UserError(f"{name} did not say how fast it was: {printed[-300:]}")
+                if turn > 0:
+                    rates[name].append(float(found[1]))
+    return ratio_of(rates["infer"], rates["bare"])
+
+
+def memory(engine: Path, pictures: Path, *, few: int, many: int, threads: int) -> dict[str, float]:
+    """Peak resident memory in MB with few and with many images, every image of the folder named as often as needed."""
+    names = sorted(str(path) for path in pictures.iterdir())
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (few, many):
+            linked = Path(folder, f"linked-{count}")
+            linked.mkdir()
+            for index in range(count):
+                (linked / f"{index:06}.jpg").symlink_to(names[index % len(names)])
+            command = [sys.executable, "-m", "serving.infer", str(linked), "--engine", str(engine)]
+            command += ["--output", str(Path(folder, f"out-{count}")), "--threads", str(threads)]
+            peaks[f"with_{count}_mb"] = run_once(command).resident_mb
+            shutil.rmtree(linked)
+    return {**peaks, "ratio": peaks[f"with_{many}_mb"] / peaks[f"with_{few}_mb"]}
+
+
+def program_start(runs: int) -> dict[str, float] | None:
+    """Milliseconds that `contrail infer` takes over `python -m serving.infer`; None where there is no such program."""
+    program = Path(sys.executable).with_name("contrail")
+    if not program.exists():
+        return None
+    commands = {"contrail": [str(program), "infer"], "module": [sys.executable, "-m", "serving.infer"]}
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for run in range(runs + 1):
+        for name, command in commands.items():
+            seconds = run_once([*command, "--help"]).seconds
+            if run > 0:
+                taken[name].append(seconds)
+    pairs = zip(taken["contrail"], taken["module"], strict=True)
+    medians = {f"{name}_ms": 1e3 * median(values) for name, values in taken.items()}
+    return {**medians, "over_ms": 1e3 * median(program - module for program, module in pairs)}
+
+
+def report(
+    engine: Path, int8: Path | None, *, images: int, pairs: int, threads: int, many: int, cold_runs: int
+) -> dict[str, Any]:
+    """Everything that is measured; see the module."""
+    found: dict[str, Any] = {"threads": threads, "images": images, "pairs": pairs, "size": [HEIGHT, WIDTH]}
+    found |= {"cpus": os.cpu_count(), "load_1min": os.getloadavg()[0], "engine": str(engine)}
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder)
+        run_once([sys.executable, "-c", PICTURES, folder, str(images), str(HEIGHT), str(WIDTH)])
+        cases = [("fp32", engine, False), ("overlay", engine, True)] + ([("int8", int8, False)] if int8 else [])
+        for name, path, overlay in cases:
+            ratio = throughput(path, pictures, threads=threads, pairs=pairs, overlay=overlay)
+            found[name] = vars(ratio) | {"limit": LIMITS[name]}
+        found["memory"] = memory(engine, pictures, few=min(100, many), many=many, threads=threads)
+    cold = measure(engine, height=384, width=480, runs=cold_runs)
+    seconds, resident = (_share(cold, part) for part in ("seconds", "resident_mb"))
+    found["cold"] = {
+        "seconds_ratio": seconds,
+        "resident_ratio": resident,
+        "infer": cold["infer"],
+        "floor": cold["floor"],
+    }
+    found["program"] = program_start(cold_runs)
+    found["within_limits"] = (
+        all(found[name]["median"] >= LIMITS[name] for name, _, _ in cases)
+        and found["memory"]["ratio"] <= MEMORY_LIMIT
+        and seconds <= COLD_LIMIT
+        and resident <= COLD_MEMORY_LIMIT
+        and (found["program"] is None or found["program"]["over_ms"] <= PROGRAM_LIMIT_MS)
+    )
+    return found
+
+
+def _share(cold: dict[str, Any], part: str) -> float:
+    return float(cold["infer"][part] / cold["floor"][part])
+
+
+def main() -> int:
+    """The command; returns its exit status: 1 with `--check` when a limit is passed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument(
+        "--engine", type=Path, help="fp32 ONNX file with its manifest (default: the first in artifacts/)"
+    )
+    parser.add_argument("--int8", type=Path, help="an INT8 engine, to be measured as well")
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--many", type=int, default=5000, help="images for the question of memory (default 5000)")
+    parser.add_argument("--cold-runs", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a limit is passed")
+    arguments = parser.parse_args()
+    found = report(
+        arguments.engine or find_engine(),
+        arguments.int8,
+        images=arguments.images,
+        pairs=arguments.pairs,
+        threads=arguments.threads,
+        many=arguments.many,
+        cold_runs=arguments.cold_runs,
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    else:
+        for name in LIMITS:
+            if name in found:
+                row = found[name]
+                sys.stdout.write(
+                    f"{name}: {row['median']:.3f} of the bare loop ({row['low']:.3f} to {row['high']:.3f}; asked for "
+                    f"{row['limit']})\n"
+                )
+        sys.stdout.write(
+            f"cold start: {found['cold']['seconds_ratio']:.2f} of the floor, memory "
+            f"{found['cold']['resident_ratio']:.2f}; memory with many images: {found['memory']['ratio']:.3f}\n"
+        )
+        if found["program"] is not None:
+            sys.stdout.write(f"contrail: {found['program']['over_ms']:.0f} ms over python -m\n")
+    return 1 if arguments.check and not found["within_limits"] else 0
+
+
+if __name__ == "__main__":
+    run_command(main)
