@@ -4,6 +4,9 @@ Of each network the baseline and each contrastive method are built with their tr
 certified as the stage `certify` does: the same graph, and the same latency in fresh session pairs beside a control. As
 the negative control one trainee ships whole, its projection heads as further outputs: it must fail on both.
 
+`--experiment NAME` certifies the arms of `studies/NAME.yaml` instead, whatever training needs for them (supervised
+terms, averages of the weights), and writes proof-NAME.json and .md.
+
 Untrained networks serve, each from a seed of its own: neither structure nor speed depends on what was learned. Latency
 needs a quiet machine; `--structure-only` leaves it out. The result is written after every network, and a later run
 (`--networks`) with the same settings on the same device keeps those of the others. Exit status 1 when a method fails or
@@ -51,10 +54,12 @@ from pipeline.models.network.weights import SegmentorInfo
 from pipeline.models.training_heads.trainee import Trainee, strip
 from pipeline.params import load_params
 from pipeline.training.assembly import attach_training_heads, build_loss_term
+from pipeline.training.averaging import WeightAverage
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_path, read_json, write_json
 from serving.contract.manifest import read_sidecar
+from studies.experiments.protocol import experiment_methods
 
 RESULTS_DIR = Path("docs/results")
 NAME = "proof-networks"
@@ -87,12 +92,17 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
 
     Args:
         model: the network.
-        methods: the baseline and the methods with contrast, in this order; the first of these also gives the negative
-            control.
+        methods: the baseline first; the first method with contrast also gives the negative control.
         settings: how they are compared.
+
+    Raises:
+        UserError: none of the methods has a contrast.
     """
     shape = (1, settings.side, settings.side, 3)
     baseline, *others = methods
+    whole = next((name for name in others if methods[name].is_contrastive), None)
+    if whole is None:
+        raise UserError("expected a method with contrast: its trainee, shipped whole, is the negative control")
     with tempfile.TemporaryDirectory(prefix="contrail-proof-") as name:
         folder = Path(name)
         engines: dict[str, Engine] = {}
@@ -101,7 +111,7 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
             trainee = build(model, config, images, settings.seed + index)
             segmentor = strip(trainee, trainee.segmentor.normalise(images))
             engines[method] = _engine(folder / method, method, segmentor, settings.threads)
-            if method == others[0]:
+            if method == whole:
                 manifest = read_sidecar(engines[method].path)
                 path = export_whole(trainee, manifest, shape, folder / KEPT)
                 engines[KEPT] = _described(path, KEPT, settings.threads)
@@ -120,7 +130,7 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
 
 
 def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -> Trainee:
-    """An untrained network with the training heads of a method, in evaluation mode.
+    """An untrained network with the training heads of a method, in evaluation mode; averaged where the method averages.
 
     Its batch normalisations have seen `images`: with the statistics of no image at all, values might run through a deep
     network to where processors are slow (denormals) or arithmetic ends, and latency would be that of the seed.
@@ -132,7 +142,12 @@ def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -
             module.momentum = None  # a mean over what was seen
     with torch.no_grad():
         segmentor.train()(segmentor.normalise(images))
-    return attach_training_heads(segmentor, loss, auxiliary=True, seed=seed).eval()
+    trainee = attach_training_heads(segmentor, loss, auxiliary=True, seed=seed)
+    if method.averaging is not None:
+        average = WeightAverage(method.averaging, trainee, iterations=1)
+        average.update(trainee, 1)
+        trainee = average.apply(trainee, [segmentor.normalise(images)], None)
+    return trainee.eval()
 
 
 def _images(seed: int) -> Tensor:
@@ -211,7 +226,7 @@ def page(result: Mapping[str, Any]) -> list[Block]:
         Paragraph(
             f"Untrained networks, {NUM_CLASSES} classes, one image of {settings['side']}x{settings['side']}, "
             f"{settings['threads']} thread(s), ONNX Runtime fp32, profile `quick`: {result['device']}. "
-            f"`{KEPT}` is the negative control, the first method's trainee shipped whole: it must fail."
+            f"`{KEPT}` is the negative control, the first contrastive method's trainee shipped whole: it must fail."
         ),
     ]
     if not settings["pairs"]:
@@ -230,11 +245,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__.partition("\n")[0])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", choices=list(contrastive), default=chosen or list(contrastive))
+    parser.add_argument("--experiment", metavar="NAME", help="certify the arms of studies/NAME.yaml instead")
     parser.add_argument("--side", type=int, default=256, help="height and width in pixels")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=QuickProfileConfig.pairs, help="session pairs per comparison")
     parser.add_argument("--structure-only", action="store_true", help="measure no latency")
-    parser.add_argument("--output", type=Path, default=RESULTS_DIR, metavar="DIR", help=f"for {NAME}.json and .md")
+    parser.add_argument("--output", type=Path, default=RESULTS_DIR, metavar="DIR", help="for the .json and .md file")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     arguments = parser.parse_args()
     if arguments.side < 32 or arguments.side % 32 or arguments.threads < 1:
@@ -249,8 +265,12 @@ def main() -> int:
         params.certify.seed,
     )
     torch.set_num_threads(arguments.threads)
-    methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
-    path = arguments.output / f"{NAME}.json"
+    if arguments.experiment is None:
+        methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
+        path = arguments.output / f"{NAME}.json"
+    else:
+        methods = experiment_methods(arguments.experiment, params.certify.baseline)
+        path = arguments.output / f"proof-{arguments.experiment}.json"
 
     def save(result: dict[str, Any]) -> None:
         write_json(path, result)

@@ -12,6 +12,7 @@ from typing import Literal
 from export.targets.sections import branch_entries, fill_in
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
+from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, Require, build
 from studies.experiments.measures import OUTCOMES
@@ -291,3 +292,21 @@ def trainable_arms(experiment: Experiment, source: Path) -> dict[str, Params]:
         listed = "; ".join(f"{needs} ({', '.join(arms)})" for needs, arms in waiting.items())
         raise UserError(f"{source}: cannot run yet, arms wait for: {listed}")
     return found
+
+
+def experiment_methods(name: str, baseline: str) -> dict[str, MethodConfig]:
+    """The arms of an experiment that wait for nothing, the baseline first.
+
+    Args:
+        name: of the experiment.
+        baseline: the arm that all others are compared with.
+
+    Raises:
+        UserError: there is no such experiment, or it has no such arm.
+    """
+    experiment = load_experiment(name)
+    arms = [arm for arm, config in experiment.arms.items() if not config.needs]
+    if baseline not in arms:
+        raise UserError(f"experiment {name}: expected an arm {baseline!r}, the baseline, got {', '.join(arms)}")
+    ordered = [baseline, *(arm for arm in arms if arm != baseline)]
+    return {arm: arm_params(experiment, arm).methods[arm] for arm in ordered}

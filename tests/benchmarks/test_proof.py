@@ -16,6 +16,7 @@ from pipeline.layout.branches import BranchConfig
 from pipeline.models.network.config import ModelConfig
 from pipeline.params import load_params
 from serving.contract.errors import UserError
+from studies.experiments.protocol import experiment_methods
 
 TINY = {"tiny": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 16})}
 BRIEF = PairPlan((8,), 0.0, 2, 0.0)  # the procedure is tested here, not this machine
@@ -113,6 +114,26 @@ def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, mon
     monkeypatch.setattr(sys, "argv", ["proof", "--structure-only", "--output", str(tmp_path)])
     assert proof.main() == 0
     assert list(seen) == ["cross_entropy", "contextrast"]
+
+
+def test_the_arms_of_an_experiment_have_the_baselines_graph():
+    methods = experiment_methods("e7", "cross_entropy")
+    assert next(iter(methods)) == "cross_entropy"
+    assert {"ema", "contrast_ema", "tail", "dice", "contrast_dice", "ohem", "contrast_ohem"} < set(methods)
+    chosen = {name: methods[name] for name in ("cross_entropy", "ema", "ohem", "contrast_tail")}
+    certificate = proof.run(TINY, chosen, Settings(64, 1, None))["networks"]["tiny"]["certificate"]
+    for name in ("ema", "ohem", "contrast_tail"):
+        assert certificate["methods"][name]["structure"]["identical"]
+    assert certificate["methods"][KEPT]["structure"]["verdict"] == "fail"
+    assert failures(certificate) == []
+
+
+def test_an_experiment_without_the_baseline_or_a_contrast_is_refused():
+    with pytest.raises(UserError, match="expected an arm 'gone', the baseline, got cross_entropy, "):
+        experiment_methods("e7", "gone")
+    methods = experiment_methods("e7", "cross_entropy")
+    with pytest.raises(UserError, match="expected a method with contrast"):
+        proof.prove(TINY["tiny"], {name: methods[name] for name in ("cross_entropy", "dice")}, Settings(64, 1, None))
 
 
 def test_a_side_off_the_stride_is_refused(monkeypatch):
