@@ -5,11 +5,29 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import threading
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.datasets.shared.prepared import PreparedSplit
+
+class Pairs(Protocol):
+    """What batches are made of: a `PreparedSplit`, or what looks like one."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+
+    def name(self, index: int) -> str:
+        """What reports call pair `index`."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of pair `index` in pixels."""
+
+    def read_image(self, index: int) -> NDArray[np.uint8]:
+        """The image of pair `index`: `[H,W,3]` uint8 RGB."""
+
+    def read_label(self, index: int) -> NDArray[np.uint8]:
+        """The label of pair `index`: `[H,W]` uint8 train ids."""
 
 
 class DecodedCache:
@@ -25,7 +43,7 @@ class DecodedCache:
         capacity_bytes: bound on the decoded size; a pair of H x W pixels takes 4 H W bytes.
     """
 
-    def __init__(self, split: PreparedSplit, capacity_bytes: int) -> None:
+    def __init__(self, split: Pairs, capacity_bytes: int) -> None:
         self._split = split
         self._offsets: dict[int, int] = {}
         end = 0

@@ -20,6 +20,7 @@ from pipeline.losses.shared.sampling import AnchorSample, sample_views
 from pipeline.losses.shared.semi_hard import SemiHard
 from pipeline.losses.shared.statistics import alignment_and_uniformity, class_share
 from pipeline.losses.shared.term import ContrastConfig, LossTerm, TermOutput
+from pipeline.losses.shared.unreliable import Unreliable, info_nce_with_unreliable, sample_unreliable
 from pipeline.models.network.head import Taps, TraineeOutput
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
@@ -93,6 +94,7 @@ class PixelContrast(LossTerm):
 
     Config: ClassVar[type[PixelContrastConfig]] = PixelContrastConfig
     taps: ClassVar[Taps] = Taps.HEAD_INPUT
+    takes_unreliable: ClassVar[bool] = True
     config: PixelContrastConfig
 
     def __init__(
@@ -120,9 +122,18 @@ class PixelContrast(LossTerm):
         )
 
     def forward(
-        self, output: TraineeOutput, labels: Tensor, *, heads: nn.ModuleDict, generator: torch.Generator
+        self,
+        output: TraineeOutput,
+        labels: Tensor,
+        *,
+        heads: nn.ModuleDict,
+        generator: torch.Generator,
+        unreliable: Unreliable | None = None,
     ) -> TermOutput:
         """InfoNCE of the sampled anchors; with a memory bank, the batch is enqueued afterwards.
+
+        Pixels that are `unreliable` join the negatives, of the classes that they are trusted not to be. They are no
+        anchors and do not enter the bank: their labels are `ignore_index`.
 
         Statistics: `anchors`, `hard_share` (of the anchors), `class_share` (of the classes present, those that have an
         anchor), `alignment` and `uniformity` of the anchors; with a bank its `bank_fill` in [0,1].
@@ -147,7 +158,9 @@ class PixelContrast(LossTerm):
             "class_share": class_share(anchors.label, labels, num_classes=self.num_classes),
             **alignment_and_uniformity(rows, anchors.label),
         }
-        if self.bank is None:
+        if unreliable is not None:
+            loss = self._contrast_with_unreliable(embeddings, rows, anchors, unreliable, generator)
+        elif self.bank is None:
             loss = info_nce(
                 rows,
                 anchors.label,
@@ -156,9 +169,34 @@ class PixelContrast(LossTerm):
             )
         else:
             loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
+        if self.bank is not None:
             self.bank.enqueue(embeddings, labels, generator=generator)
             statistics["bank_fill"] = self.bank.fill()
         return TermOutput(loss=loss, statistics=statistics)
+
+    def _contrast_with_unreliable(
+        self,
+        embeddings: Tensor,
+        rows: Tensor,
+        anchors: AnchorSample,
+        unreliable: Unreliable,
+        generator: torch.Generator,
+    ) -> Tensor:
+        keys, key_labels = None, None
+        if self.bank is not None:
+            classes = torch.arange(self.num_classes, device=rows.device)
+            keys, key_labels = self.bank.rows.flatten(0, 1), classes.where(self.bank.valid(), NO_CLASS).flatten()
+        negatives, negative_of = sample_unreliable(embeddings, unreliable, generator)
+        return info_nce_with_unreliable(
+            rows,
+            anchors.label,
+            keys,
+            key_labels,
+            negatives,
+            negative_of,
+            temperature=self.config.temperature,
+            base_temperature=self.config.base_temperature,
+        )
 
     def _contrast_with(
         self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Label of what belongs to no class in the methods' own maps: whatever number a dataset ignores, no class has this one.
@@ -72,6 +73,14 @@ def majority(classes: Tensor, size: tuple[int, int], *, num_classes: int, purity
     count, found = best // num_classes, num_classes - 1 - best % num_classes
     pure = (count > 0) & (count >= purity * total)
     return found.where(pure, NO_CLASS).view(images, *size)
+
+
+def log_probabilities_at(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log softmax of logits `[B,C,h,w]` at the resolution of labels `[B,H,W]`: `[B,C,H,W]`, float32 or wider."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if logits.shape[-2:] != labels.shape[-2:]:
+        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    return F.log_softmax(logits, dim=1)
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

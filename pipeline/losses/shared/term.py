@@ -90,10 +90,13 @@ class LossTerm(nn.Module, ABC):
     Class attributes:
         Config: frozen dataclass of the term's settings: a `ContrastConfig` where it taps features, else a `TermConfig`.
         taps: which features are projected to the embeddings that it gets.
+        takes_unreliable: whether `forward` has a further argument `unreliable` (`pipeline.losses.shared.unreliable`),
+            which it is called with where a mean teacher gives unreliable pixels.
     """
 
     Config: ClassVar[type[Any]]
     taps: ClassVar[Taps] = Taps.NONE
+    takes_unreliable: ClassVar[bool] = False
 
     def __init__(self, config: Any, *, num_classes: int, ignore_index: int, training_images: int) -> None:
         super().__init__()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.shared.resolution import log_probabilities_at as log_probabilities_at
 from pipeline.models.network.head import Logits
 from serving.contract.schema import Require
 
@@ -85,14 +84,6 @@ class LabelledLogits:
     def log_likelihoods(self) -> Tensor:
         """`[B,H,W]`: log probability of the pixel's label; of class 0, and to be masked, where it does not count."""
         return self.log_probabilities.gather(1, self.class_index[:, None]).squeeze(1)
-
-
-def log_probabilities_at(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log softmax of logits `[B,C,h,w]` at the resolution of labels `[B,H,W]`: `[B,C,H,W]`, float32 or wider."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if logits.shape[-2:] != labels.shape[-2:]:
-        logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.log_softmax(logits, dim=1)
 
 
 class SupervisedTerm(ABC):
