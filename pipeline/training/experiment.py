@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.compute.devices import autocast_dtype, keep_large_depthwise_in_float32, select_device, use_threads
 from pipeline.compute.random_streams import stream_seed
 from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
+from pipeline.data.reading.unlabelled import StrongView, UnlabelledBatches
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.evaluation import evaluate
 from pipeline.evaluation.inference import segmentor_predictor
@@ -27,11 +28,14 @@ from pipeline.losses.supervised.term import Supervision
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from pipeline.models.network.weights import SegmentorInfo
+from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import TraineeRecord, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
 from pipeline.training.faults.signals import TrainingStopped
+from pipeline.training.helpers.help import Helpers
+from pipeline.training.helpers.mean_teacher import MeanTeacher
 from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
@@ -42,6 +46,7 @@ from pipeline.training.resuming.store import CheckpointStore
 from pipeline.training.resuming.tensors import restore
 from pipeline.training.state import TrainingState
 from pipeline.training.step import Objective
+from serving.contract.errors import UserError
 from serving.contract.files import require_writable
 
 
@@ -139,6 +144,9 @@ def train_branch(
     averaging = setup.method.averaging
     average = WeightAverage(averaging, trainee, config.iterations) if averaging is not None else None
     state = TrainingState(build_optimizer(trainee, config.optimizer), average=average)
+    helpers = build_helpers(setup, trainee)
+    # What a resume restores besides the trainee: the term alone, as always, where nothing helps.
+    resumable = term if helpers is None else nn.ModuleDict({"term": term, **helpers.modules})
 
     def say(text: str) -> None:
         sys.stderr.write(f"{name}: {text}\n")
@@ -150,8 +158,10 @@ def train_branch(
             store.forget()
         resumed = store.latest()
         if resumed is not None:
-            restore(resumed, files.checkpoints, trainee=trainee, term=term, state=state)
+            restore(resumed, files.checkpoints, trainee=trainee, term=resumable, state=state)
             say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
+        if helpers is not None:
+            helpers.unlabelled = iter(_unlabelled_batches(setup, prepared, state.progress.iteration))
         require_writable(files.folder)  # where the weights go at the end alone
         (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
         batches = TrainingBatches(
@@ -195,13 +205,13 @@ def train_branch(
             folder=files.folder,
             curves=files.curves,
             store=store,
-            term=term,
+            term=resumable,
             iterations=config.iterations,
             resumed=resumed,
         ) as recorder:
             result = train(
                 trainee,
-                Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision)),
+                Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision), helpers),
                 TrainingData(batches, validate, steps_per_epoch, statistics, names),
                 config,
                 seed=seed,
@@ -223,6 +233,38 @@ def train_branch(
         )
         store.forget()
     return result
+
+
+def build_helpers(setup: TrainingSetup, trainee: Trainee) -> Helpers | None:
+    """The networks that help the method, on the trainee's device; None where it has none."""
+    if setup.method.mean_teacher is None:
+        return None
+    return Helpers(mean_teacher=MeanTeacher(setup.method.mean_teacher, trainee.segmentor))
+
+
+def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int) -> UnlabelledBatches:
+    """The unlabelled images, one batch per labelled one, from iteration `start` on.
+
+    Raises:
+        UserError: there are none.
+    """
+    config, settings = setup.train, setup.method.mean_teacher
+    assert settings is not None
+    if prepared.unlabelled is None:
+        raise UserError(
+            f"methods.{setup.name}.mean_teacher: the dataset {prepared.dataset_name} lists no unlabelled image; put "
+            "some into images/unlabelled (dataset folder), or train on few labels (prepare.options.train_images)"
+        )
+    return UnlabelledBatches(
+        prepared.unlabelled,
+        config.augment,
+        StrongView(settings.colour, settings.cutmix),
+        batch_size=settings.unlabelled_batch_size or config.batch_size,
+        iterations=config.iterations * config.accumulate,
+        seed=stream_seed("unlabelled batches", setup.seed),
+        start_iteration=start * config.accumulate,
+        workers=config.workers,
+    )
 
 
 def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device) -> Tensor | None:
@@ -265,6 +307,8 @@ def method_settings(method: MethodConfig) -> dict[str, object]:
     settings: dict[str, object] = {"loss": method.loss, "settings": settings_of(method)}
     if method.averaging is not None:
         settings["averaging"] = dataclasses.asdict(method.averaging)
+    if method.mean_teacher is not None:
+        settings["mean_teacher"] = dataclasses.asdict(method.mean_teacher)
     if method.supervised:
         settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
     return settings

@@ -12,10 +12,16 @@ from pipeline.losses import LOSSES
 from pipeline.losses.shared.term import ContrastConfig, TermConfig
 from pipeline.losses.supervised.loss import SupervisedEntry, build_entries
 from pipeline.training.averaging import AveragingConfig
+from pipeline.training.helpers.config import MeanTeacherConfig
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, build
 
-_OWN_KEYS = ("loss", "supervised", "averaging")  # of a method; every other key is a setting of its loss term
+_OWN_KEYS = (
+    "loss",
+    "supervised",
+    "averaging",
+    "mean_teacher",
+)  # of a method; every other key is a setting of its loss term
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,14 @@ class MethodConfig:
         settings: an instance of that term's own `Config`.
         supervised: supervised terms beside the cross entropy.
         averaging: which average of the weights ships; None for the weights of a single iteration.
+        mean_teacher: how unlabelled images are learned from; None for not at all.
     """
 
     loss: str
     settings: Any
     supervised: tuple[SupervisedEntry, ...] = ()
     averaging: AveragingConfig | None = None
+    mean_teacher: MeanTeacherConfig | None = None
 
     @property
     def is_contrastive(self) -> bool:
@@ -50,7 +58,7 @@ class MethodConfig:
 def build_methods(values: object, iterations: int | None, problems: Problems) -> dict[str, MethodConfig]:
     """Build the section `methods`.
 
-    Each entry names its `loss`, has that term's own settings, and may add `supervised` and `averaging`.
+    Each entry names its `loss`, has that term's own settings, and may add `supervised`, `averaging` and `mean_teacher`.
 
     Args:
         values: what YAML gave.
@@ -79,9 +87,11 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
         problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
         return None
     supervised = build_entries(values.get("supervised") or (), f"{where}.supervised", problems)
-    averaging = None
+    averaging, mean_teacher = None, None
     if values.get("averaging") is not None:
         averaging = build(AveragingConfig, values["averaging"], f"{where}.averaging", problems)
+    if values.get("mean_teacher") is not None:
+        mean_teacher = build(MeanTeacherConfig, values["mean_teacher"], f"{where}.mean_teacher", problems)
     try:
         loss = LOSSES.resolve(str(values["loss"]))
     except UserError as error:
@@ -95,7 +105,17 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
     settings = build(loss.Config, options, where, problems)
     if settings is None or unknown:
         return None
-    method = MethodConfig(str(values["loss"]), settings, supervised, averaging)
+    method = MethodConfig(str(values["loss"]), settings, supervised, averaging, mean_teacher)
+    if mean_teacher is not None and mean_teacher.unreliable_negatives:
+        if not loss.takes_unreliable:
+            problems.add(
+                f"{where}.mean_teacher.unreliable_negatives", f"the loss {values['loss']!r} takes none; set it to 0"
+            )
+        elif getattr(settings, "semi_hard", False):
+            problems.add(
+                f"{where}.mean_teacher.unreliable_negatives",
+                "does not go with semi_hard; set one of them to 0 or false",
+            )
     if iterations is not None and isinstance(settings, TermConfig) and not method.term_iterations(iterations):
         problems.add(
             f"{where}.warmup_fraction",

@@ -11,9 +11,8 @@ from dvclive import Live
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.losses.shared.term import LossTerm
 from pipeline.models.network.weights import save_tensors
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.checkpoints import TraineeRecord, write_record
@@ -43,7 +42,7 @@ class TrainingRecorder:
         folder: Path,
         curves: Path,
         store: CheckpointStore,
-        term: LossTerm,
+        term: nn.Module,
         iterations: int,
         resumed: Checkpoint | None = None,
     ) -> None:

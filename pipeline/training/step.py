@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import TrainConfig
 from pipeline.training.faults.finite import FiniteWatch
+from pipeline.training.helpers.help import Helpers
 from pipeline.training.inputs import network_input
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import learning_rate_factor, set_learning_rates
@@ -33,11 +35,13 @@ class Objective:
         term: its loss term, on the device of the training; not called before its warm-up ends nor after its end, so
             that there it costs nothing.
         supervised: its supervised loss.
+        helpers: further networks that a step learns from; None for none.
     """
 
     method: MethodConfig
     term: LossTerm
     supervised: SupervisedLoss
+    helpers: Helpers | None = None
 
 
 class TrainingStep:
@@ -101,6 +105,8 @@ class TrainingStep:
             if not self._watch.add(norm, progress.iteration):
                 return False
         optimizer.step()
+        if self._objective.helpers is not None:
+            self._objective.helpers.update(self._trainee)
         if progress.iteration in self.term_iterations:
             progress.contrast_steps += 1
         progress.iteration += 1
@@ -126,15 +132,24 @@ class TrainingStep:
         ignore_index = objective.supervised.supervision.ignore_index
         normalised, labels = network_input(trainee.segmentor, images, labels, ignore_index=ignore_index)
         with torch.autocast(self._device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            output = trainee(normalised, embed=with_term)
+            helped = None if objective.helpers is None else objective.helpers.step(normalised, labels, ignore_index)
+            output = trainee(normalised if helped is None else helped.images, embed=with_term)
         self._mark("forward")
-        supervised = objective.supervised(output.logits, labels)
+        supervised = objective.supervised((output if helped is None else helped.labelled(output)).logits, labels)
         state.means.add_all(supervised.values)
         loss = supervised.loss
+        further: Mapping[str, Any] = {}
+        if helped is not None:
+            help_output = helped.loss(output)
+            loss = loss + help_output.loss
+            state.means.add_all(help_output.statistics)
+            output, labels, further = helped.for_term(output)
         self._mark("loss")
         if with_term:
             self._generator.manual_seed(stream_seed(f"anchors of {purpose}", self._seed))
-            term: TermOutput = objective.term(output, labels, heads=trainee.term_heads, generator=self._generator)
+            term: TermOutput = objective.term(
+                output, labels, heads=trainee.term_heads, generator=self._generator, **further
+            )
             loss = loss + objective.method.settings.weight * term.loss
             state.means.add_all({self._term_name: term.loss, **term.statistics})
             self._mark("contrast")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.losses.shared.term import LossTerm
 from pipeline.models.network.weights import load_weights
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.resuming.store import Checkpoint
@@ -18,7 +17,7 @@ from pipeline.training.state import Progress, RunningMeans, TrainingState
 
 
 def state_tensors(
-    trainee: Trainee, term: LossTerm, state: TrainingState, best: Mapping[str, Tensor]
+    trainee: Trainee, term: nn.Module, state: TrainingState, best: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Everything that an exact resume needs, flattened to tensors, so that reading it back can run no code.
 
@@ -45,7 +44,7 @@ def state_values(state: TrainingState) -> dict[str, Any]:
     return {"progress": dataclasses.asdict(state.progress), "counts": state.means.counts}
 
 
-def restore(checkpoint: Checkpoint, path: Path, *, trainee: Trainee, term: LossTerm, state: TrainingState) -> None:
+def restore(checkpoint: Checkpoint, path: Path, *, trainee: Trainee, term: nn.Module, state: TrainingState) -> None:
     """Put what `state_tensors` and `state_values` gave into the given objects.
 
     Raises:
