@@ -43,7 +43,7 @@ def sample_unreliable(embeddings: Tensor, unreliable: Unreliable, generator: tor
         Rows `[U,D]`, and `[U,C]` bool: the classes whose negatives they are.
     """
     height, width = embeddings.shape[-2:]
-    unlikely = nearest(unreliable.unlikely.flatten(0, 1), (height, width)).unflatten(0, unreliable.unlikely.shape[:2])
+    unlikely = nearest(unreliable.unlikely.flatten(0, 1), (height, width)).unflatten(0, unreliable.unlikely.shape[:2])  # type: ignore[no-untyped-call]
     unlikely = unlikely.flatten(2).transpose(1, 2)  # [B,h*w,C]
     eligible = unlikely.any(dim=2).flatten()
     random = torch.rand(len(eligible), generator=generator, device=eligible.device)

@@ -38,7 +38,7 @@ def similarity(student: Tensor, teacher: Tensor, labels: Tensor, **settings: flo
     values = {**SAMPLING, **settings}
     generator = torch.Generator().manual_seed(0)
     logits = noise(len(labels), 4, *student.shape[-2:], seed=3)
-    return similarity_distillation(student, teacher, labels, logits, generator=generator, **values)  # type: ignore[arg-type]
+    return similarity_distillation(student, teacher, labels, logits, generator=generator, **values)
 
 
 @pytest.mark.parametrize("teacher_size", [(4, 6), (2, 3), (8, 12)])

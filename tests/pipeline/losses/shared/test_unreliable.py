@@ -83,7 +83,7 @@ def test_only_unreliable_pixels_are_drawn_each_once() -> None:
 
 @pytest.mark.parametrize("memory", ["none", "both"])
 def test_pixel_contrast_takes_them_and_its_bank_does_not(memory: str) -> None:
-    config = PixelContrastConfig(max_views=4, embedding_dim=5, memory=memory)  # type: ignore[arg-type]
+    config = PixelContrastConfig(max_views=4, embedding_dim=5, memory=memory)
     labels = torch.full((2, 6, 8), 255)
     labels[0, :3], labels[0, 3:] = 0, 1
     unlikely = torch.zeros(2, CLASSES, 6, 8, dtype=torch.bool)
@@ -110,7 +110,7 @@ def test_pixel_contrast_takes_them_and_its_bank_does_not(memory: str) -> None:
 
 @pytest.mark.parametrize("memory", ["none", "both"])
 def test_no_anchor_or_one_class_without_negatives_is_an_exact_zero(memory: str) -> None:
-    config = PixelContrastConfig(max_views=4, embedding_dim=5, memory=memory)  # type: ignore[arg-type]
+    config = PixelContrastConfig(max_views=4, embedding_dim=5, memory=memory)
     for label, negatives in ((255, True), (0, False)):
         term = PixelContrast(config, num_classes=CLASSES, ignore_index=255, training_images=4)
         unlikely = torch.full((2, CLASSES, 6, 8), negatives)
