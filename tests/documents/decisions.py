@@ -38,6 +38,7 @@ INSTEAD = {
 TOY_ARGUMENTS = {
     "python -m benchmarks.calibration": "--images 2 --calibrations minmax --schemes symmetric",
     "python -m benchmarks.engines": "--side 64 --threads 1 --rounds 1",
+    "python -m benchmarks.kills": "--runs 1 --kills 1",
     "python -m benchmarks.losses": "--quick --rounds 1",
     "python -m benchmarks.plans": "--networks default --precisions fp32",
     "python -m benchmarks.serving": "--images 4 --pairs 1 --many 6 --cold-runs 1",
