@@ -133,7 +133,8 @@ def test_colour_is_torchvisions_chain_up_to_its_rounding(
     expected = image.float() / 255  # torchvision does not round floats between its steps
     for name in names:
         expected = adjust[name](expected, getattr(draw, name))
-    assert (jitter_colour(image, draw).float() - expected * 255).abs().max() <= 0.51
+    # Half a step by rounding, and a quarter (the contrast's share) of how far the mean of rounded grey values is off.
+    assert (jitter_colour(image, draw).float() - expected * 255).abs().max() <= 0.55
 
 
 def test_colour_saturates_at_both_ends() -> None:
