@@ -41,7 +41,7 @@ from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from serving.contract.errors import UnavailableError, UserError, run_command
 from serving.contract.manifest import read_sidecar
-from serving.runtimes import RUNTIMES
+from serving.engines.runtimes import RUNTIMES
 
 BASELINE = "pytorch"
 EXPORTED: Mapping[str, ArtifactConfig] = {

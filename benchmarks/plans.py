@@ -29,7 +29,7 @@ from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
 from serving.contract.errors import UserError, run_command
 from serving.contract.manifest import verify_sidecar
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 PRECISIONS: Mapping[str, ArtifactConfig] = {
     "fp32": ArtifactConfig("onnx_fp32"),

@@ -30,9 +30,9 @@ from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import file_sha256
 from serving.contract.manifest import Manifest, read_sidecar
-from serving.runtimes import RUNTIMES, default_runtime
-from serving.runtimes.arguments import add_runtime_arguments, runtime_options
-from serving.runtimes.runtime import parse_options
+from serving.engines.runtimes import RUNTIMES, default_runtime
+from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
+from serving.engines.runtimes.runtime import parse_options
 
 _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusive": "yellow"}
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from serving.contract.errors import EngineError, UserError
     from serving.contract.manifest import Manifest
+    from serving.engines.predictor import Predictor, Segmentation, StreamedImage
     from serving.images.image_io import read_image, write_image, write_mask
-    from serving.predictor import Predictor, Segmentation, StreamedImage
 
 __all__ = [
     "EngineError",
@@ -37,9 +37,9 @@ __all__ = [
 _MODULES = {
     "EngineError": "serving.contract.errors",
     "Manifest": "serving.contract.manifest",
-    "Predictor": "serving.predictor",
-    "Segmentation": "serving.predictor",
-    "StreamedImage": "serving.predictor",
+    "Predictor": "serving.engines.predictor",
+    "Segmentation": "serving.engines.predictor",
+    "StreamedImage": "serving.engines.predictor",
     "UserError": "serving.contract.errors",
     "read_image": "serving.images.image_io",
     "write_image": "serving.images.image_io",

@@ -18,7 +18,10 @@ from serving.contract.errors import UserError, run_command, shown
 from serving.contract.files import file_sha256, require_writable
 from serving.contract.manifest import Manifest, read_sidecar
 from serving.contract.parallel import in_order
-from serving.foreign.described import add_arguments, manifest_from, parse_size
+from serving.engines.foreign.described import add_arguments, manifest_from, parse_size
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes import RUNTIMES, default_runtime
+from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
 from serving.images.decoding import MAX_PIXELS
 from serving.images.listing import summary
 from serving.inference.arrangement import arrange
@@ -31,9 +34,6 @@ from serving.inference.progress import Progress
 from serving.inference.results import ResultWriter
 from serving.inference.sources import find_images
 from serving.inference.tally import Tally
-from serving.predictor import Predictor
-from serving.runtimes import RUNTIMES, default_runtime
-from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 
 # Records that may wait for that of a slower image before them, for each worker: they are small.
 _AHEAD = 8

@@ -20,10 +20,10 @@ from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
 from serving.contract.files import file_sha256
 from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
-from serving.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
-from serving.runtimes import RUNTIMES, default_runtime
-from serving.runtimes.arguments import add_runtime_arguments, runtime_options
-from serving.runtimes.runtime import check_io
+from serving.engines.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
+from serving.engines.runtimes import RUNTIMES, default_runtime
+from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
+from serving.engines.runtimes.runtime import check_io
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
 from serving.golden.golden import Golden, golden_folder
 from serving.golden.selftest import lines, self_test
-from serving.predictor import Predictor
-from serving.runtimes.arguments import add_runtime_arguments, runtime_options
 
 
 def main(argv: Sequence[str] | None = None) -> int:

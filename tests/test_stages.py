@@ -33,7 +33,7 @@ REGISTRIES = {
     "ARTIFACT_KINDS": ("export.artifacts", lambda item: [item["kind"]]),
     "BACKBONES": ("pipeline.models.network", None),
     "SUPERVISED": ("pipeline.losses.supervised", None),
-    "RUNTIMES": ("serving.runtimes", None),
+    "RUNTIMES": ("serving.engines.runtimes", None),
     "CHECKS": ("export.checks", None),
 }
 # They resolve names to check settings, while params.yaml is read.

@@ -14,10 +14,10 @@ from serving.contract.errors import UnavailableError
 from serving.contract.files import file_sha256, write_json
 from serving.contract.limits import BF16, FP16, FP32, INT8, TF32
 from serving.contract.manifest import Manifest, read_sidecar
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes import RUNTIMES
 from serving.golden.golden import LATENCY_NAME, Golden, GoldenInput, LabRun, golden_folder
 from serving.golden.selftest import precision_of
-from serving.predictor import Predictor
-from serving.runtimes import RUNTIMES
 
 UInt8 = NDArray[np.uint8]
 Options = Mapping[str, object]

@@ -14,9 +14,9 @@ from export.graph.deploy import LOGITS_NAME
 from export.graph.inner_logits import expose_logits
 from serving.contract.files import write_atomically
 from serving.contract.manifest import read_sidecar
+from serving.engines.runtimes import RUNTIMES
 from serving.golden.golden import GoldenInput
 from serving.images.geometry import place
-from serving.runtimes import RUNTIMES
 
 
 class ExposedLogits:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from export.golden.lab import write_golden
 from serving.contract.manifest import read_sidecar
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 from serving.golden.golden import Golden, GoldenInput, golden_folder
 from serving.images.geometry import place
-from serving.runtimes.tensorrt.plan import PlanDetails
 
 UInt8 = NDArray[np.uint8]
 

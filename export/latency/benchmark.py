@@ -20,7 +20,7 @@ from export.machine import load as machine
 from export.machine.gpu_watch import GpuWatch
 from pipeline.evaluation.intervals import confidence_per_look, equivalence
 from serving.contract.errors import UserError
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 SCHEMA = 1
 CONTROL = "control"

@@ -22,11 +22,11 @@ from export.latency.latency import Batch, Clock, WarmUp, measure, percentiles_ms
 from pipeline.evaluation.intervals import Interval, clustered_mean
 from serving.contract.errors import UserError
 from serving.contract.manifest import Manifest, read_sidecar
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes import RUNTIMES
+from serving.engines.runtimes.runtime import Runtime
+from serving.engines.tensors import to_input
 from serving.images.geometry import place, resize_image
-from serving.predictor import Predictor
-from serving.runtimes import RUNTIMES
-from serving.runtimes.runtime import Runtime
-from serving.tensors import to_input
 
 UInt8 = NDArray[np.uint8]
 

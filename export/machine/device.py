@@ -19,7 +19,7 @@ import psutil
 from export.machine.cuda_libraries import cuda_versions
 from export.machine.hardware import hardware_sha256
 from export.machine.programs import output_of, query_gpus
-from serving.runtimes import RUNTIMES
+from serving.engines.runtimes import RUNTIMES
 
 # What runtimes choose their kernels by.
 KERNEL_FLAGS = (

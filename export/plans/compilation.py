@@ -23,9 +23,9 @@ from pipeline.layout.paths import PLAN_NAME
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.files import file_sha256, write_atomically
 from serving.contract.manifest import verify_sidecar, write_sidecar
-from serving.runtimes.runtime import one_line
-from serving.runtimes.tensorrt.cuda import Cuda
-from serving.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, Profile, error_log
+from serving.engines.runtimes.runtime import one_line
+from serving.engines.runtimes.tensorrt.cuda import Cuda
+from serving.engines.runtimes.tensorrt.plan import DISTRIBUTION, PlanDetails, Profile, error_log
 
 INSPECTION_NAME = "inspection.json"
 OLDEST_TENSORRT = (10, 3)  # JetPack 6 brings it; 10.x is accepted and untried

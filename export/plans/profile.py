@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from export.targets.plan_build import PlanBuild
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec
-from serving.runtimes.tensorrt.plan import Profile
+from serving.engines.runtimes.tensorrt.plan import Profile
 
 Shape = tuple[int, int, int]
 

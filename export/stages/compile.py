@@ -15,8 +15,8 @@ from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, did_you_mean, run_command
 from serving.contract.files import atomic_dir, read_json, write_json
-from serving.runtimes.runtime import parse_options
-from serving.runtimes.tensorrt.engine import TensorRTOptions
+from serving.engines.runtimes.runtime import parse_options
+from serving.engines.runtimes.tensorrt.engine import TensorRTOptions
 
 
 def main() -> int:

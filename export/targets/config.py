@@ -10,7 +10,7 @@ from export.targets.plan_build import PlanBuild
 from pipeline.layout.branches import BranchConfig
 from serving.contract.errors import did_you_mean
 from serving.contract.schema import Problems, Require, build
-from serving.runtimes import RUNTIMES
+from serving.engines.runtimes import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TargetConfig:
 
     Attributes:
         artifact: a name from the section `artifacts`.
-        runtime: a name in `serving.runtimes.RUNTIMES`.
+        runtime: a name in `serving.engines.runtimes.RUNTIMES`.
         options: settings of that runtime.
         build: how its plan is built; only of the runtime `tensorrt`.
     """

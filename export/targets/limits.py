@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from export.artifacts import ARTIFACT_KINDS
 from serving.contract.limits import PrecisionLimits
-from serving.runtimes import RUNTIMES
+from serving.engines.runtimes import RUNTIMES
 
 
 def precision_limits() -> dict[str, PrecisionLimits]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import UserError
 from serving.contract.files import file_sha256
+from serving.engines.predictor import Predictor
 from serving.golden.golden import Golden, LabRun, golden_folder, read_latencies
-from serving.predictor import Predictor
 
 UInt8 = NDArray[np.uint8]
 

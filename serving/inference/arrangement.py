@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from serving.contract.errors import UserError
 from serving.contract.parallel import available_cpus
+from serving.engines.runtimes.runtime import Runtime
 from serving.images.decoding import image_size
 from serving.images.image_io import open_file
 from serving.inference.planning import Job
-from serving.runtimes.runtime import Runtime
 
 # Up to this many pixels, one image for each CPU; of larger ones fewer, or memory would grow with the number of CPUs.
 _SMALL = 1 << 20

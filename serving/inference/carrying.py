@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import UserError, shown
 from serving.contract.files import is_full
+from serving.engines.predictor import Predictor, Segmentation
 from serving.images.decoding import MAX_PIXELS, DecodedImage, decode_image
 from serving.images.image_io import open_file
 from serving.inference.marks import HEAD_BYTES, mark_of
 from serving.inference.planning import Job
 from serving.inference.results import ResultWriter
-from serving.predictor import Predictor, Segmentation
 
 UInt8 = NDArray[np.uint8]
 Status = Literal["done", "failed", "left out", "skipped"]

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.contract.manifest import Manifest
+from serving.engines.predictor import Segmentation
 from serving.images.image_io import write_image, write_mask
 from serving.inference.marks import mark_text, read_mark
 from serving.inference.planning import Job
-from serving.predictor import Segmentation
 
 UInt8 = NDArray[np.uint8]
 

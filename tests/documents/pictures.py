@@ -44,9 +44,8 @@ HOUSE: dict[str, tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
         (
             ("infer", "inspect", "selftest"),
             ("inference", "golden"),
-            ("predictor", "render"),
-            ("tensors", "runtimes"),
-            ("foreign", "images"),
+            ("engines", "render"),
+            ("images",),
             ("contract",),
         ),
     ),

@@ -15,8 +15,8 @@ from PIL import Image
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import OutputSpec, read_sidecar
+from serving.engines.predictor import Predictor
 from serving.infer import main
-from serving.predictor import Predictor
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_full_disk_ends_the_run_in_a_line_and_leaves_no_half_file(engine, tmp_
 SHORT_OF_MEMORY = """
 import resource, sys
 from serving.infer import main
-from serving.predictor import Predictor
+from serving.engines.predictor import Predictor
 opened = Predictor.__init__
 def open_and_limit(self, *arguments, **options):
     opened(self, *arguments, **options)
@@ -436,7 +436,7 @@ def test_images_beyond_the_limit_of_pixels_are_refused(engine, folder, tmp_path,
 SLOW = """
 import sys, time
 from serving.infer import main
-from serving.predictor import Predictor
+from serving.engines.predictor import Predictor
 segment = Predictor.segment
 def slowly(self, images):
     time.sleep(0.3)

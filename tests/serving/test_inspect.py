@@ -10,8 +10,8 @@ import pytest
 
 from serving.contract.errors import UserError
 from serving.contract.manifest import OutputSpec, sidecar_path, write_sidecar
+from serving.engines.runtimes.tensorrt.plan import PlanDetails, Profile
 from serving.inspect import main
-from serving.runtimes.tensorrt.plan import PlanDetails, Profile
 
 
 def inspected(capsys, path):

@@ -13,7 +13,7 @@ from tests.walks.page import walks
 # The same, with an engine that adds 1 to every second mask.
 UNSTABLE = f"""
 import numpy as np
-from serving.runtimes.onnxruntime import OnnxRuntime
+from serving.engines.runtimes.onnxruntime import OnnxRuntime
 
 infer, calls = OnnxRuntime.infer, []
 

@@ -20,7 +20,7 @@ from export import check
 from serving import inspect
 from serving.contract.errors import UserError
 from serving.contract.manifest import read_sidecar, write_sidecar
-from serving.predictor import Predictor
+from serving.engines.predictor import Predictor
 
 source = Path("artifacts/{BRANCH}/onnx_fp32/model.onnx")
 path = Path("packed/model.onnx.gz")

@@ -51,7 +51,7 @@ from pipeline.data.datasets import DATASETS
 from pipeline.losses import LOSSES
 from pipeline.losses.supervised import SUPERVISED
 from pipeline.models.heads import HEADS
-from serving.runtimes import RUNTIMES
+from serving.engines.runtimes import RUNTIMES
 for registry in (ARTIFACT_KINDS, CHECKS, DATASETS, LOSSES, SUPERVISED, HEADS, RUNTIMES):
     for name in registry:
         registry.resolve(name)

@@ -27,9 +27,9 @@ from pipeline.evaluation.evaluation import Evaluation, evaluate
 from serving.contract.errors import UserError
 from serving.contract.files import write_atomically
 from serving.contract.manifest import Manifest, read_sidecar
-from serving.predictor import Predictor
-from serving.runtimes import RUNTIMES
-from serving.runtimes.runtime import Runtime
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes import RUNTIMES
+from serving.engines.runtimes.runtime import Runtime
 
 Status = Literal["pass", "fail", "skipped", "inconclusive"]
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from export.checks.examination.deviation import UInt8
 from pipeline.data.datasets.shared.prepared import PreparedSplit
+from serving.engines.runtimes.runtime import Runtime
 from serving.images.geometry import place
-from serving.runtimes.runtime import Runtime
 
 LARGEST_BATCH = 8
 

@@ -13,7 +13,7 @@ from export.checks.verification import run_checks
 from export.plans.profile import plan_profile
 from export.targets.plan_build import PlanBuild
 from serving.contract.manifest import read_sidecar, write_sidecar
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 MASK_CHECKS = ("masks", "agreement", "shapes", "batch", "extremes", "accuracy")
 

@@ -17,10 +17,10 @@ from export.golden.lab import write_golden
 from export.golden.logit_error import ExposedLogits
 from serving.contract.files import file_sha256
 from serving.contract.manifest import read_sidecar, write_sidecar
+from serving.engines.predictor import Predictor
 from serving.golden.golden import MAX_BYTES, Golden, golden_folder
 from serving.golden.selftest import self_test
 from serving.images.geometry import place, restore
-from serving.predictor import Predictor
 
 LIMITS = {"fp32": 1e-4, "fp16": 2e-3, "bf16": 1e-2}
 

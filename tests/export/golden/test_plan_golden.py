@@ -9,10 +9,10 @@ from export.golden.inputs import Network, golden_inputs
 from export.golden.lab import write_golden
 from export.golden.plan import write_golden_of_plan
 from serving.contract.manifest import read_sidecar, write_sidecar
+from serving.engines.predictor import Predictor
+from serving.engines.runtimes.tensorrt.plan import PlanDetails, Profile
 from serving.golden.golden import Golden, golden_folder
 from serving.golden.selftest import self_test
-from serving.predictor import Predictor
-from serving.runtimes.tensorrt.plan import PlanDetails, Profile
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from serving.contract.errors import UserError
 from serving.contract.files import write_json
 from serving.contract.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
 from serving.contract.schema import Problems, build
-from serving.runtimes.tensorrt.plan import PlanDetails, Profile
+from serving.engines.runtimes.tensorrt.plan import PlanDetails, Profile
 
 BRIEF = QuickProfileConfig(
     sessions=3,

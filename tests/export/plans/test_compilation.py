@@ -24,7 +24,7 @@ from export.targets.plan_build import PlanBuild
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.files import file_sha256
 from serving.contract.manifest import read_sidecar, verify_sidecar, write_sidecar
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 BUILD = PlanBuild(
     package="tensorrt_rtx", compute_capabilities=("8.9",), min=(1, 64, 64), opt=(1, 64, 96), max=(2, 128, 128)

@@ -20,7 +20,7 @@ from export.targets.plan_build import PlanBuild
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import build_segmentor
 from serving.contract.manifest import verify_sidecar
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pipeline.layout.paths import DEVICE_PATH, artifact_dir
 from serving.contract.errors import UserError
 from serving.contract.files import write_json
 from serving.contract.manifest import verify_sidecar
-from serving.runtimes.tensorrt.plan import PlanDetails
+from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 BUILD = '{package: tensorrt_rtx, compute_capabilities: ["8.9"]}'
 PARAMS = """

@@ -3,12 +3,12 @@
 import pytest
 from PIL import Image
 
+from serving.engines.runtimes.onnxruntime.engine import OnnxRuntime
+from serving.engines.runtimes.openvino import OpenVino
+from serving.engines.runtimes.tensorrt.engine import TensorRT
 from serving.images.listing import ListedImage
 from serving.inference.arrangement import arrange
 from serving.inference.planning import Job
-from serving.runtimes.onnxruntime.engine import OnnxRuntime
-from serving.runtimes.openvino import OpenVino
-from serving.runtimes.tensorrt.engine import TensorRT
 
 
 @pytest.fixture

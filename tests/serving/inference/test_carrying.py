@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from serving.contract.errors import UserError
+from serving.engines.predictor import Predictor
 from serving.images.listing import list_images
 from serving.inference.carrying import Carrier, chunks, faster_batch
 from serving.inference.kinds import chosen_kinds
 from serving.inference.marks import read_mark
 from serving.inference.planning import plan
 from serving.inference.results import ResultWriter
-from serving.predictor import Predictor
 
 RUN = "0123456789abcdef"
 

@@ -1,0 +1,1 @@
+"""Opening an engine, exported here or elsewhere, and running images through it."""
