@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,9 @@ core = openvino.Core()
 core.compile_model(core.read_model(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]))
 """
 _PROBE_SECONDS = 600
+
+_CORES: list[Any] = []  # empty until the first engine is opened
+_CORES_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ class OpenVino(Runtime):
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
         parsed = parse_options(OpenVinoOptions, options, cls.name)
         openvino = import_openvino()
-        core = openvino.Core()
+        core = _core(openvino)
         device = parsed.device.upper()
         if device.partition(".")[0] not in {each.partition(".")[0] for each in core.available_devices}:
             raise UnavailableError(
@@ -254,6 +258,19 @@ def import_openvino() -> Any:
         if loaded is not None:
             sys.modules["openvino_telemetry"] = loaded
     return openvino
+
+
+def _core(openvino: Any) -> Any:
+    """OpenVINO's core, one for the whole process and never closed.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and takes it away when it is unloaded. Of
+    two cores that are closed in the order of their making, the second puts back the stack of the first, which is gone:
+    the next signal, be it Ctrl-C, then ends the process with a segmentation fault.
+    """
+    with _CORES_LOCK:
+        if not _CORES:
+            _CORES.append(openvino.Core())
+        return _CORES[0]
 
 
 def _probe(engine_path: Path, device: str, settings: Mapping[str, object]) -> None:

@@ -160,6 +160,23 @@ def test_a_file_that_crashes_the_reader_does_not_take_the_process_down(tmp_path,
         Predictor(path, runtime="openvino", manifest=manifest)
 
 
+SIGNALLED = """
+import os, signal, sys
+from serving.engines.predictor import Predictor
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+engines = [Predictor(sys.argv[1], runtime="openvino") for _ in range(2)]
+while engines:
+    engines.pop(0).close()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_engines_were_closed_in_the_order_of_their_opening(engine):
+    """OpenVINO's CPU plugin leaves the thread a signal stack that is gone; the process then died of Ctrl-C."""
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(engine)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_names_of_openvino_are_ours():
     executed = {"Convolution": {"u8": 3, "i8": 1, "f32": 2}, "Eltwise": {"bf16": 9}, "FullyConnected": {"bf16": 1}}
     assert layers_by_precision(executed) == {"int8": 4, "fp32": 2, "bf16": 1}
