@@ -73,7 +73,7 @@ repro: install  ## run the pipeline on the dataset that params.yaml names
 	dvc repro
 
 test: install  ## the quick test suite
-	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' $(PYTEST)
+	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' -n 2 --dist loadfile $(PYTEST)
 
 test-all: install  ## every test
 	OMP_NUM_THREADS=1 python -m pytest $(PYTEST)
