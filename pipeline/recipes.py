@@ -98,7 +98,7 @@ def load_recipe(name: str, folder: Path = RECIPES_DIR) -> dict[str, Any]:
         raise UserError(f"no recipe {name!r}{hint}; recipes:\n{rendered_list(folder)}")
     overlay: dict[str, Any] = {}
     for path in recipes[name].files:
-        merge(overlay, read_yaml(path))
+        merge(overlay, read_yaml(path), composing=True)
     return overlay
 
 
@@ -131,8 +131,13 @@ def is_replaced_whole(key: str) -> bool:
     return key in ("branches", "exports", "compiles", "options") or key.endswith("_options")
 
 
-def merge(base: Any, overlay: Mapping[str, Any]) -> None:
+def merge(base: Any, overlay: Mapping[str, Any], *, composing: bool = False) -> None:
     """Merge `overlay` into the mapping `base`, in place. Null in place of a mapping, such as a target, removes it.
+
+    Args:
+        base: what is changed.
+        overlay: what differs.
+        composing: `base` is an overlay itself, so that what is removed has to stay in it as null.
 
     Example:
         >>> base = {"train": {"iterations": 220, "batch_size": 6}, "targets": {"ort_fp32": {}, "ort_fp16": {}}}
@@ -141,26 +146,35 @@ def merge(base: Any, overlay: Mapping[str, Any]) -> None:
         {'train': {'iterations': 40000, 'batch_size': 6}, 'targets': {'ort_fp32': {}}}
     """
     for key, value in overlay.items():
-        if value is None and isinstance(base.get(key), Mapping):
+        if value is None and isinstance(base.get(key), Mapping) and not composing:
             del base[key]
         elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and not is_replaced_whole(key):
-            merge(base[key], value)
-            for name in [name for name in base[key] if key in NAMED and base[key][name] is None]:
-                del base[key][name]  # was not there: a recipe that drops it may be merged twice
+            merge(base[key], value, composing=composing)
         else:
             base[key] = value
 
 
-def merge_recipe(values: Any, overlay: Mapping[str, Any]) -> None:
+def merge_recipe(values: Any, overlay: Mapping[str, Any]) -> list[str]:
     """Merge a recipe into the content of params.yaml, in place, and write out what its branches have to export.
 
     Args:
         values: what YAML gave.
         overlay: the recipe.
+
+    Returns:
+        What the recipe removes and was not there: `targets.ort_int8`. It may have been merged before, or the name is a
+        mistake.
     """
     merge(values, overlay)
+    absent = []
+    for section in NAMED:
+        names = values.get(section) or {}
+        for name in [name for name in names if names[name] is None]:
+            del names[name]
+            absent.append(f"{section}.{name}")
     # By name, since imports go export -> pipeline (as in pipeline.params).
     importlib.import_module("export.targets.sections").fill_in(values)
+    return absent
 
 
 def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:

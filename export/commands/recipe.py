@@ -22,8 +22,8 @@ from serving.contract.files import atomic_path
 ROW_SECTIONS = ("branches", "exports", "compiles")  # one line per entry
 
 
-def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR) -> list[str]:
-    """Merge the recipe `name` into params.yaml; returns the differences.
+def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR) -> tuple[list[str], list[str]]:
+    """Merge the recipe `name` into params.yaml; returns the differences, a line each, and what there was none of.
 
     Raises:
         UserError: no such recipe, or the merged params are not valid; then params.yaml is left as it was.
@@ -34,7 +34,7 @@ def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR
     yaml.width = 120
     merged: Any = yaml.load(params_path.read_text(encoding="utf-8"))
     before = read_yaml(params_path)
-    merge_recipe(merged, _flow(overlay))
+    absent = merge_recipe(merged, _flow(overlay))
     for section in ROW_SECTIONS:
         merged[section] = CommentedMap({key: _on_one_line(row) for key, row in (merged.get(section) or {}).items()})
     stream = io.StringIO()
@@ -43,7 +43,7 @@ def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR
     validate_params(after, f"{params_path} with recipe {name}")
     with atomic_path(params_path) as temporary:
         temporary.write_text(stream.getvalue(), encoding="utf-8")
-    return list(differences(before, after))
+    return list(differences(before, after)), absent
 
 
 class _Representer(RoundTripRepresenter):
@@ -82,9 +82,11 @@ def main() -> int:
     if arguments.command == "list":
         sys.stdout.write(rendered_list() + "\n")
         return 0
-    lines = apply(arguments.name)
+    lines, absent = apply(arguments.name)
     for line in lines:
         sys.stdout.write(f"{line}\n")
+    for name in absent:
+        sys.stdout.write(f"{name}: the recipe removes it, and {PARAMS_PATH} has none of that name\n")
     sys.stdout.write(f"{len(lines)} settings changed in {PARAMS_PATH}\n")
     return 0
 
