@@ -31,6 +31,16 @@ _LEAST_MAXIMUM = 1 << 14
 # TIFF tags: bits of a sample, samples of a pixel, kind of page (bit 0: a smaller copy of another), what marks a DNG.
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _NEW_SUBFILE_TYPE, _DNG_VERSION = 258, 277, 254, 50706
 _ORIENTATION = 0x0112
+# What an EXIF orientation asks for, as Pillow names it.
+EXIF_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What Pillow's decoders raise on damaged files, beside OSError.
 _DECODER_ERRORS = (
@@ -172,15 +182,7 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
         if not exif and len(image.info.get("exif", b"")) > len(b"Exif\0\0II*\0\0\0\0\0"):
             notes.append("unreadable EXIF data, taken as stored")
         return image
-    transposition = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }.get(orientation)
+    transposition = EXIF_TURNS.get(orientation)
     if transposition is None:
         notes.append("an EXIF orientation that does not exist, taken as stored")
         return image

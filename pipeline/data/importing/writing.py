@@ -20,18 +20,9 @@ from pipeline.data.datasets.shared.names import composed
 from pipeline.data.importing.export import Export, Picture, Problems, stored_size
 from pipeline.data.importing.painting import Rules, Tally, paint
 from serving.contract.errors import UserError, shown
+from serving.images.decoding import EXIF_TURNS
 
 _VOID_COLOURS: tuple[Colour, ...] = tuple((255, level, 255) for level in range(255, -1, -1))
-# What an EXIF orientation asks for, as Pillow names it.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _VAL_FRACTION = 0.2
 
 
@@ -158,7 +149,7 @@ def _upright(label: NDArray[np.uint8], picture: Picture, problems: Problems) -> 
     if label.shape == shown_size:
         return label, False
     if label.shape == (height, width):
-        return np.asarray(Image.fromarray(label).transpose(_TURNS[orientation])), True
+        return np.asarray(Image.fromarray(label).transpose(EXIF_TURNS[orientation])), True
     problems.add(
         "size",
         f"{picture.name}: the export says {picture.width}x{picture.height}, the image is {width}x{height}",

@@ -34,17 +34,8 @@ from pipeline.training.config import OptimizerConfig, TrainConfig
 from pipeline.training.loop import TrainResult
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError
+from tests.pipeline.training.conftest import CONFIG, MODEL
 
-MODEL = ModelConfig(pretrained=False)
-CONFIG = TrainConfig(
-    iterations=4,
-    batch_size=2,
-    threads=1,
-    device="cpu",
-    precision="fp32",
-    validate_every=2,
-    augment=AugmentConfig(crop=(64, 64)),
-)
 BASELINE = MethodConfig("cross_entropy", CrossEntropy.Config())
 CONTRAST = MethodConfig("pixel_contrast", PixelContrastConfig(warmup_fraction=0.5, max_views=5, embedding_dim=16))
 
