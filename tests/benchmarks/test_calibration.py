@@ -37,6 +37,7 @@ def place(tmp_path, monkeypatch, repository):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_calibration_in_both_schemes(place, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["x", "--images", "2", "--json", "rows.json"])
     assert calibration.main() == 0

@@ -12,6 +12,7 @@ from benchmarks.engines import ENGINES, row
 from serving.contract.errors import UserError
 
 
+@pytest.mark.slow
 def test_every_engine_takes_its_turns(monkeypatch, capsys):
     network = ["--backbone", "mobilenetv3_small_100", "--side", "64", "--threads", "1", "--rounds", "2"]
     monkeypatch.setattr(sys, "argv", ["engines", *network, "--json"])

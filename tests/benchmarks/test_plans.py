@@ -20,6 +20,7 @@ def require_rtx():
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed (extra tensorrt-rtx)")
 
 
+@pytest.mark.slow
 def test_it_builds_and_says_in_which_precision(monkeypatch, capsys):
     require_rtx()
     monkeypatch.setattr(plans, "NETWORKS", TINY)

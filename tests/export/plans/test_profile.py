@@ -14,7 +14,7 @@ from export.latency.config import BenchmarkConfig
 from export.plans.profile import MAX_PIXELS, plan_profile
 from export.targets.plan_build import PlanBuild
 from pipeline.params import read_yaml, validate_params
-from pipeline.recipes import all_recipes, load_recipe, merge_recipe
+from pipeline.recipes import all_recipes, load_recipe, merge_recipe, recipe_names
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec
 
@@ -87,7 +87,9 @@ def test_no_image_to_fit_to_is_refused():
 
 def test_every_recipe_with_a_compiled_target_builds_a_plan_that_fits_its_dataset():
     found = set()
-    for name in all_recipes(ROOT / "recipes"):
+    # Without the methods: what is compiled, and the sizes of the images, are those of dataset and evaluation.
+    names = [name for cell in recipe_names(ROOT / "recipes") for name in (cell, f"{cell}-published")]
+    for name in sorted(set(names) & all_recipes(ROOT / "recipes").keys()):
         values = read_yaml(ROOT / "params.yaml")
         merge_recipe(values, load_recipe(name, ROOT / "recipes"))
         params = validate_params(values, name)

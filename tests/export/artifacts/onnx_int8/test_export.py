@@ -106,7 +106,7 @@ def test_exported_again_it_is_the_same_bytes(paths, make):
     )
 
 
-@pytest.mark.parametrize("method", ["percentile", "entropy"])
+@pytest.mark.parametrize("method", ["percentile", pytest.param("entropy", marks=pytest.mark.slow)])
 def test_ranges_by_other_methods_cut_outliers(segmentor, prepared, method, capsys):
     reference = build_model(segmentor, "mask")
     images = choose(prepared, calibration=2, held_out=1, seed=0, stride=segmentor.stride, resize=None)
