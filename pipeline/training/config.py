@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.data.reading.config import AugmentConfig
+from pipeline.training.performance.speed import SpeedConfig
 from serving.contract.schema import Require
 
 
@@ -78,6 +79,8 @@ class TrainConfig:
         checkpoints_kept: how many of those states stay on disk, the last ones.
         skip_budget: so many pairs may turn out unreadable and are left out, with a warning; one more ends the training.
         accumulate: batches whose mean gradient makes one step.
+        speed: what makes a GPU faster and changes bits.
+        deterministic: on CUDA too a training repeats its bits, or fails naming the operation that cannot.
     """
 
     iterations: int = 300
@@ -98,6 +101,8 @@ class TrainConfig:
     checkpoints_kept: int = 2
     skip_budget: int = 0
     accumulate: int = 1
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         require = Require()
@@ -115,16 +120,16 @@ class TrainConfig:
 # They change no weight.
 _WITHOUT_EFFECT = ("checkpoint_every", "checkpoints_kept")
 # They came later: left out where they change nothing, so that hashes of settings recorded before still hold.
-_LATER = ("skip_budget", "accumulate")
+_LATER = ("skip_budget", "accumulate", "speed", "deterministic")
 
 
 def decisive_settings(config: TrainConfig) -> dict[str, Any]:
     """The settings that can change a trained weight, as plain values, for hashes of what a training depends on."""
     values = dataclasses.asdict(config)
-    defaults = {each.name: each.default for each in dataclasses.fields(config)}
+    defaults = TrainConfig()
     for name in _WITHOUT_EFFECT:
         del values[name]
     for name in _LATER:
-        if getattr(config, name) == defaults[name]:
+        if getattr(config, name) == getattr(defaults, name):
             del values[name]
     return values

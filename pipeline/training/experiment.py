@@ -39,6 +39,7 @@ from pipeline.training.helpers.mean_teacher import MeanTeacher
 from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.speed import backends
 from pipeline.training.performance.timing import TimeReport, device_name, precision_name, time_report
 from pipeline.training.recorder import TrainingRecorder
 from pipeline.training.resuming.fingerprint import training_fingerprint
@@ -143,7 +144,8 @@ def train_branch(
     )
     averaging = setup.method.averaging
     average = WeightAverage(averaging, trainee, config.iterations) if averaging is not None else None
-    state = TrainingState(build_optimizer(trainee, config.optimizer), average=average)
+    optimizer = build_optimizer(trainee, config.optimizer, fused=config.speed.fused_optimizer)
+    state = TrainingState(optimizer, average=average)
     helpers = build_helpers(setup, trainee)
     # What a resume restores besides the trainee: the term alone, as always, where nothing helps.
     resumable = term if helpers is None else nn.ModuleDict({"term": term, **helpers.modules})
@@ -200,15 +202,18 @@ def train_branch(
             prepared.ignore_index, class_weights(prepared, config, device), auxiliary_weight=config.auxiliary_weight
         )
         steps_per_epoch = max(len(training) // (config.batch_size * config.accumulate), 1)
-        with TrainingRecorder(
-            name,
-            folder=files.folder,
-            curves=files.curves,
-            store=store,
-            term=resumable,
-            iterations=config.iterations,
-            resumed=resumed,
-        ) as recorder:
+        with (
+            TrainingRecorder(
+                name,
+                folder=files.folder,
+                curves=files.curves,
+                store=store,
+                term=resumable,
+                iterations=config.iterations,
+                resumed=resumed,
+            ) as recorder,
+            backends(config.speed, deterministic=config.deterministic),
+        ):
             result = train(
                 trainee,
                 Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision), helpers),

@@ -239,6 +239,11 @@ def _first_step(step: TrainingStep, parts: list[Batch], state: TrainingState, co
     try:
         return step(parts, state)
     except (RuntimeError, MemoryError) as error:
+        if "deterministic" in str(error) and config.deterministic:
+            raise UserError(
+                f"train.deterministic: {str(error).splitlines()[0]}; set it to false, or train on the CPU, where every "
+                "operation repeats its bits"
+            ) from error
         if not is_out_of_memory(error):
             raise
     # Only now: while the error is handled, its stack holds what the step had allocated.

@@ -9,8 +9,14 @@ from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import OptimizerConfig, ScheduleConfig
 
 
-def build_optimizer(trainee: Trainee, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainee. Biases and norms (one-dimensional parameters) get no weight decay."""
+def build_optimizer(trainee: Trainee, config: OptimizerConfig, *, fused: bool = False) -> torch.optim.Optimizer:
+    """SGD or AdamW over the trainee. Biases and norms (one-dimensional parameters) get no weight decay.
+
+    Args:
+        trainee: on its device already.
+        config: the settings.
+        fused: one kernel updates all weights; the last bits differ.
+    """
     backbone = {id(parameter) for parameter in trainee.segmentor.backbone.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in trainee.parameters():
@@ -24,8 +30,8 @@ def build_optimizer(trainee: Trainee, config: OptimizerConfig) -> torch.optim.Op
         for (in_backbone, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
     if config.name == "sgd":
-        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum)
-    return torch.optim.AdamW(settings, lr=config.learning_rate)
+        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum, fused=fused or None)
+    return torch.optim.AdamW(settings, lr=config.learning_rate, fused=fused or None)
 
 
 def learning_rate_factor(iteration: int, iterations: int, config: ScheduleConfig) -> float:
