@@ -37,12 +37,14 @@ COMMANDS = {
     "infer": Command("serving.infer", "segment images with an exported engine"),
     "inspect": Command("serving.inspect", "say what an engine file is, and verify it against its manifest"),
     "selftest": Command("serving.selftest", "test on this machine that an engine computes what it computed in the lab"),
+    "serve": Command("serving.server.__main__", "serve engines over HTTP"),
     "check": Command("export.check", "run every check on one engine file"),
     "compare": Command("export.compare", "compare two reports"),
     "describe-data": Command(
         "pipeline.commands.describe_data", "look at a folder of images and labels, before training"
     ),
     "import": Command("pipeline.commands.import_data", "make a folder to train on of what a labelling tool exported"),
+    "triton": Command("export.triton", "write an engine into a model repository of Triton's"),
     "describe": Command("pipeline.commands.describe", "what trains and what ships, and what each costs"),
     "evaluate": Command("pipeline.commands.evaluate", "evaluate a trained branch by the full protocol"),
     "recipe": Command("export.commands.recipe", "list the recipes, or merge one into params.yaml"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,6 +75,31 @@ def cutout(image: UInt8, mask: UInt8, classes: Sequence[int]) -> UInt8:
     opaque = np.zeros(256, np.uint8)
     opaque[list(classes)] = 255
     return np.concatenate([image, opaque[mask][:, :, None]], axis=2)
+
+
+def encode_mask(mask: UInt8, palette: Palette) -> bytes:
+    """A mask as the bytes of an index PNG: the pixel values are the classes, the palette shows them.
+
+    Args:
+        mask: `[H,W]` uint8 class indices; indices beyond the palette (the ignore index) show black.
+        palette: RGB per class.
+    """
+    image = Image.fromarray(mask)
+    image.putpalette(_table(palette).tobytes())  # all 256: with fewer, Pillow packs pixels into less than 8 bits
+    return encode_image(image, "PNG", compress_level=3)
+
+
+def encode_image(image: Image.Image, name: str, **options: int) -> bytes:
+    """The bytes of an image's file.
+
+    Args:
+        image: to encode.
+        name: Pillow's name of the format.
+        options: of its encoder.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return buffer.getvalue()
 
 
 def legend(class_names: Sequence[str], palette: Palette, *, size: int = 16) -> UInt8:

@@ -42,7 +42,7 @@ HOUSE: dict[str, tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
         "#e5edf8",
         ("ships alone: numpy, Pillow", "and one engine library"),
         (
-            ("infer", "inspect", "selftest"),
+            ("infer", "inspect", "selftest", "server"),
             ("inference", "golden"),
             ("engines", "render"),
             ("images",),
