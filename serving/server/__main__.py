@@ -79,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=limits.max_connections,
                 timeout_graceful_shutdown=int(limits.stop_s) + 1,
             )
         )

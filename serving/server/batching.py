@@ -80,6 +80,7 @@ class Batcher:
         self._max_images, self._max_pixels = max_images, max_pixels
         self._waiting: deque[_Job] = deque()
         self._pixels = 0
+        self._running = 0
         self._changed = threading.Condition()
         self._closing = False
         self._seconds_per_image = 0.0
@@ -93,6 +94,11 @@ class Batcher:
     def waiting(self) -> int:
         """Images in the queue."""
         return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Images in the engine, and in batches that wait for more."""
+        return self._running
 
     def submit(self, images: Sequence[UInt8]) -> list[Future[Answer]]:
         """Put images at the end of the queue: all or none.
@@ -176,6 +182,7 @@ class Batcher:
             self._pixels -= job.pixels
             if job.future.set_running_or_notify_cancel():
                 chosen.append(job)
+                self._running += 1
         self._waiting = rest
 
     def _run(self, jobs: Sequence[_Job]) -> None:
@@ -184,12 +191,14 @@ class Batcher:
             found = self._segment([job.image for job in jobs])
         except UserError as error:
             if len(jobs) == 1:
+                self._leave(1)
                 jobs[0].future.set_exception(error)
                 return
             for job in jobs:  # what one image does to the engine is no other's fault
                 self._run([job])
             return
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave every later request waiting
+            self._leave(len(jobs))
             for job in jobs:
                 job.future.set_exception(error)
             return
@@ -197,5 +206,10 @@ class Batcher:
         each = took / len(jobs)
         before = self._seconds_per_image
         self._seconds_per_image = each if before == 0 else before + _SMOOTHING * (each - before)
+        self._leave(len(jobs))
         for job, segmentation in zip(jobs, found, strict=True):
             job.future.set_result(Answer(segmentation, (start - job.since) * 1e3, took * 1e3, len(jobs)))
+
+    def _leave(self, count: int) -> None:
+        with self._changed:
+            self._running -= count

@@ -1,4 +1,4 @@
-"""Connections that are slow, or end in the middle of a request: answered, and closed."""
+"""Connections that are slow, too many, or end in the middle of a request: answered, and closed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.server.config import Limits
+from serving.server.gate import CROWDED
 
 
 def protocol_class(limits: Limits) -> type[asyncio.Protocol]:
@@ -32,6 +33,7 @@ def protocol_class(limits: Limits) -> type[asyncio.Protocol]:
 
         def on_headers_complete(self) -> None:
             self._forget_head()
+            self.scope["state"][CROWDED] = len(self.connections) > limits.max_connections
             super().on_headers_complete()
 
         def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may keep their side open
@@ -43,6 +45,9 @@ def protocol_class(limits: Limits) -> type[asyncio.Protocol]:
             if self._waits_for_head is None and cycle is not None and not cycle.response_complete:
                 self._say(400, "the request ends before its body does")
             return False
+
+        def send_400_response(self, msg: str) -> None:
+            self._say(400, msg)
 
         def _expect_head(self) -> None:
             self._waits_for_head = self.loop.call_later(limits.receive_timeout_s, self._head_is_late)

@@ -17,6 +17,7 @@ OPEN_PATHS = frozenset({"/", "/v2/health/live", "/v2/health/ready", "/favicon.ic
 OPEN_PREFIX = "/page/"
 UNKNOWN_ROUTE = "unknown"
 TOLD = "told"  # in a request's state: what its line in the log says besides
+CROWDED = "crowded"  # in a request's state: whether more connections are open than may be
 
 _PAGE_POLICY = b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'"
 _HEADERS = [
@@ -63,6 +64,10 @@ class Gate:
             await send(message)
 
         try:
+            if scope["state"].get(CROWDED):
+                raise Refusal(
+                    503, "too many connections are open; come again", {"Retry-After": "1", "Connection": "close"}
+                )
             self._require_host(scope)
             self._require_token(scope, path)
             await self._app(scope, receive, send_on)

@@ -60,9 +60,11 @@ class Metrics:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What is read when it is asked for (the interface of prometheus_client)."""
         waiting = GaugeMetricFamily("contrail_waiting_images", "Images in the queue.", labels=("engine",))
+        running = GaugeMetricFamily("contrail_running_images", "Images in the engine.", labels=("engine",))
         for name, engine in self._engines.items():
             waiting.add_metric((name,), engine.batcher.waiting)
-        yield waiting
+            running.add_metric((name,), engine.batcher.running)
+        yield from (waiting, running)
 
     def observe(self, engine: str, answers: list[Answer]) -> None:
         """Count the images of one request."""

@@ -36,7 +36,17 @@ def engine_files(tmp_path_factory) -> dict[str, Path]:
 def server(engine_files):
     """A server with both, its defaults but for small limits."""
     with running(
-        *engine_files.values(), "--workers", 2, "--threads", 2, "--max-pixels", 1_000_000, "--max-body-mib", 4
+        *engine_files.values(),
+        "--workers",
+        2,
+        "--threads",
+        2,
+        "--max-pixels",
+        1_000_000,
+        "--max-body-mib",
+        4,
+        "--max-connections",
+        32,
     ) as server:
         yield server
 

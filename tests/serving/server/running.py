@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +71,21 @@ class RunningServer:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers, error.read())
+
+    def metrics(self) -> dict[str, float]:
+        """What `/metrics` has, by name and labels."""
+        lines = self.get("/metrics").body.decode().splitlines()
+        samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+        return {name: float(value) for name, _, value in samples}
+
+    def wait_for(self, condition: Callable[[Callable[[str], float]], bool]) -> None:
+        """Wait until a condition holds; it gets a function from `NAME` to `contrail_NAME{engine="onnx_fp32"}`."""
+        until = time.monotonic() + 120
+        while True:
+            samples = self.metrics()
+            if condition(lambda name, samples=samples: samples.get(f'contrail_{name}{{engine="onnx_fp32"}}', 0.0)):  # type: ignore[misc]
+                return
+            assert time.monotonic() < until, samples
 
     def stop(self) -> int:
         """Stop it as a service manager does; returns its exit status."""

@@ -5,8 +5,8 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -131,15 +131,11 @@ def test_the_schema_lists_the_routes_and_their_bodies(server):
 
 def test_metrics_count_requests_images_and_what_waits(server, png, photo):
     server.post("/v1/segment", png(photo(32, 32)))
-    text = server.get("/metrics").body.decode()
-    samples = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            samples[name] = float(value)
+    samples = server.metrics()
     assert samples['contrail_images_total{engine="onnx_fp32"}'] >= 1
     assert samples['contrail_requests_total{route="/v1/segment",status="200"}'] >= 1
     assert samples['contrail_waiting_images{engine="confident"}'] == 0
+    assert samples['contrail_running_images{engine="confident"}'] == 0
     assert samples['contrail_engine_seconds_count{engine="onnx_fp32"}'] >= 1
     assert samples["process_resident_memory_bytes"] > 0
 
@@ -163,38 +159,34 @@ def test_every_request_is_one_line_of_json(server, png, photo):
 
 
 def test_requests_in_hand_are_finished_when_it_is_stopped(engine_files, predictor, png, photo, pixels):
-    image = photo(700, 900)
-    with running(engine_files["onnx_fp32"], "--workers", 1, "--threads", 1) as server:
-        answers = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(server.post("/v1/segment", png(image)))) for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + 60
-        while "contrail_engine_seconds_count" not in server.get("/metrics").body.decode():
-            assert time.monotonic() < until
-        status = server.stop()
-        for thread in threads:
-            thread.join(60)
-    assert status == 0
+    """Four wait for their batch to fill up when the signal comes."""
+    image = photo(300, 400)
+    options = ("--workers", 1, "--threads", 1, "--max-batch", 8, "--batch-delay", 1000)
+    with running(engine_files["onnx_fp32"], *options) as server, ThreadPoolExecutor(4) as clients:
+        asked = [clients.submit(server.post, "/v1/segment", png(image)) for _ in range(4)]
+        server.wait_for(lambda count: count("images_total") + count("waiting_images") + count("running_images") == 4)
+        assert server.stop() == 0
+        answers = [each.result(60) for each in asked]
     assert [answer.status for answer in answers] == [200] * 4
     assert all(np.array_equal(pixels(answer.body), predictor.predict(image)) for answer in answers)
 
 
 def test_a_queue_that_is_full_says_when_to_come_again(engine_files, png, photo):
-    """Sixteen clients, one worker, room for one: some are sent away, and all others get their masks."""
-    body = png(photo(256, 256))
-    with running(engine_files["onnx_fp32"], "--workers", 1, "--threads", 1, "--queue", 1) as server:
-        answers = []
-        threads = [threading.Thread(target=lambda: answers.append(server.post("/v1/segment", body))) for _ in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    statuses = {answer.status for answer in answers}
-    assert statuses == {200, 503}
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in answers if answer.status == 503)
+    """One image in a batch that waits for its like, one of another size in the queue, and room for one more there."""
+    small, large = png(photo(32, 32)), png(photo(64, 64))
+    two = {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [2, 1, 1, 3], "data": [0] * 6}]}
+    options = ("--workers", 1, "--max-batch", 2, "--batch-delay", 60_000, "--timeout", 120, "--queue", 2)
+    with running(engine_files["onnx_fp32"], *options) as server, ThreadPoolExecutor(2) as clients:
+        held = clients.submit(server.post, "/v1/segment", small)
+        server.wait_for(lambda count: count("running_images") == 1)
+        queued = clients.submit(server.post, "/v1/segment", large)
+        server.wait_for(lambda count: count("waiting_images") == 1)
+        refused = server.post("/v2/models/onnx_fp32/infer", json.dumps(two).encode())
+        assert refused.status == 503 and "1 images wait and at most 2 may" in refused.json["error"]
+        assert int(refused.headers["Retry-After"]) >= 1
+        for body, before in ((small, held), (large, queued)):
+            assert server.post("/v1/segment", body).status == 200  # it fills the batch
+            assert before.result(60).status == 200
 
 
 def test_what_takes_too_long_is_504(engine_files, png, photo):
