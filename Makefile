@@ -17,7 +17,7 @@ TENSORRT_INDEX := $(if $(filter tensorrt,$(EXTRAS)),--extra-index-url https://py
 # Another wheel index for torch and torchvision, such as PyTorch's own CPU wheels: the same versions, built without CUDA.
 TORCH_INDEX ?=
 # What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
-LOCKED := $(foreach extra,cpu gpu tensorrt-rtx dev,--extra $(extra))
+LOCKED := $(foreach extra,cpu gpu tensorrt-rtx server triton dev,--extra $(extra))
 UV := uv==0.13.9
 # Further arguments of pytest: make test PYTEST='--cov'
 PYTEST ?=
@@ -39,7 +39,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(if $(INSTALLED),$(if $(filt
 	"$(PYTHON)" -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_INDEX) --constraint constraints.txt torch torchvision)
 	-@$(BIN)/python -m pip uninstall --quiet --yes $(OTHER_RUNTIME) 2>/dev/null
-	$(BIN)/python -m pip install --quiet $(TENSORRT_INDEX) --constraint constraints.txt --editable '.[$(foreach extra,$(EXTRAS),$(extra),)dev]'
+	$(BIN)/python -m pip install --quiet $(TENSORRT_INDEX) --constraint constraints.txt --editable '.[$(foreach extra,$(EXTRAS),$(extra),)server,triton,dev]'
 	$(if $(filter gpu,$(EXTRAS)),@$(MAKE) --no-print-directory gpu-seen VENV="$(VENV)")
 	echo $(EXTRA) > $@
 

@@ -48,7 +48,7 @@ def test_extras_come_with_one_onnx_runtime_and_the_index_that_they_need(
     environment, extra, installed, removed, from_nvidia
 ):
     commands = planned(environment, *([f"EXTRA={extra}"] if extra else []))
-    assert f"'.[{installed},dev]'" in commands
+    assert f"'.[{installed},server,triton,dev]'" in commands
     assert f"pip uninstall --quiet --yes {removed} " in commands
     assert commands.index("pip uninstall") < commands.index("pip install --quiet "), "they overwrite each other"
     assert ("--extra-index-url https://pypi.nvidia.com" in commands) is from_nvidia
@@ -57,8 +57,8 @@ def test_extras_come_with_one_onnx_runtime_and_the_index_that_they_need(
 def test_a_machine_with_an_nvidia_gpu_gets_its_runtime(environment, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
-    assert "'.[gpu,dev]'" in planned(environment)
-    assert "'.[gpu, tensorrt,dev]'" in planned(environment, "EXTRA=tensorrt")
+    assert "'.[gpu,server,triton,dev]'" in planned(environment)
+    assert "'.[gpu, tensorrt,server,triton,dev]'" in planned(environment, "EXTRA=tensorrt")
 
 
 def test_what_was_installed_stays_until_another_extra_is_asked_for(environment):
@@ -66,7 +66,7 @@ def test_what_was_installed_stays_until_another_extra_is_asked_for(environment):
     (environment / ".installed").write_text("gpu,tensorrt\n")
     assert "pip" not in planned(environment)
     assert "pip" not in planned(environment, "EXTRA=gpu,tensorrt")
-    assert "'.[cpu,dev]'" in planned(environment, "EXTRA=cpu")
+    assert "'.[cpu,server,triton,dev]'" in planned(environment, "EXTRA=cpu")
     (environment / ".installed").write_text("")  # as versions before this one left it
     assert "pip" not in planned(environment)
 

@@ -20,8 +20,8 @@ from serving.server.bodies import Bodies
 from serving.server.config import Limits, Refusal
 from serving.server.engines import ServedEngine, cpu_count
 from serving.server.gate import TOLD, Gate
-from serving.server.protocol_routes import protocol_router, server_version
-from serving.server.segment_routes import segment_router
+from serving.server.routes.protocol import protocol_router, server_version
+from serving.server.routes.segment import segment_router
 from serving.server.services import Services
 from serving.server.telemetry import Metrics
 
