@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,23 +75,11 @@ class Project:
         """
         if _STATE.match(command):
             self.state.append(command)
-        # MAKE*: under `make test` the commands' own make would think itself a part of it, and print folders.
-        inherited = ("CONTRAIL_", "MAKE", "MFLAGS")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
-        environment |= {
-            "PATH": f"{self.root / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}",
-            "PYTHONPATH": str(self.root),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "DVC_NO_ANALYTICS": "1",
-            "COLUMNS": "160",
-        }
         script = "\n".join(["set -euo pipefail", *self.state, *([] if command in self.state else [command])])
         with subprocess.Popen(
             ["bash", "-c", script],
             cwd=self.root,
-            env=environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -102,6 +92,46 @@ class Project:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         return subprocess.CompletedProcess(command, process.returncode, output)
+
+    @contextlib.contextmanager
+    def serving(self, command: str) -> Iterator[str]:
+        """Run a command that serves until it is stopped, on a free port; yields `HOST:PORT` once it is ready."""
+        with subprocess.Popen(
+            ["bash", "-c", f"exec {command} --port 0"],
+            cwd=self.root,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            said = ""
+            for said in process.stderr:
+                if '"message": "ready"' in said:
+                    break
+            assert '"url"' in said, f"{command}: ended before it was ready, with {said}"
+            try:
+                yield str(json.loads(said)["url"]).removeprefix("http://").rstrip("/")
+            finally:
+                process.terminate()
+                process.stderr.read()
+            assert process.wait(60) == 0, command
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its commands."""
+        # MAKE*: under `make test` the commands' own make would think itself a part of it, and print folders.
+        inherited = ("CONTRAIL_", "MAKE", "MFLAGS")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(inherited)}
+        return environment | {
+            "PATH": f"{self.root / '.venv' / 'bin'}{os.pathsep}{environment['PATH']}",
+            "PYTHONPATH": str(self.root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "DVC_NO_ANALYTICS": "1",
+            "COLUMNS": "160",
+        }
 
     @property
     def params(self) -> dict[str, Any]:

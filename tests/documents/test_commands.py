@@ -18,6 +18,7 @@ from tests.documents.project import Project
 
 PAGES = [page for page in pages() if page.startswith(("README", "CONTRIBUTING", "docs/")) and not is_history(page)]
 SECONDS = 7200
+SERVED = "127.0.0.1:8000"  # where `contrail serve` listens, by the pages
 
 
 def is_quick(command: Command) -> bool:
@@ -48,15 +49,21 @@ def at_toy_size(command: str) -> str:
 
 
 def run_all(project: Project, those: Iterable[Command]) -> None:
-    """Run commands in turn; the first that fails ends it."""
-    for command in those:
-        shell = at_toy_size(command.text)
-        steps = shell.split(" && ") if "recipe NAME=" in shell else [shell]
-        for step in steps:
-            done = project.run(step)
-            assert done.returncode == 0, f"{command.page}:{command.line}: {step}\n{done.stdout}"
-            if "recipe NAME=" in step:
-                project.shrink()
+    """Run commands in turn; the first that fails ends it. A server runs until the next one, or to the end."""
+    with contextlib.ExitStack() as servers:
+        address = SERVED
+        for command in those:
+            shell = at_toy_size(command.text).replace(SERVED, address)
+            if shell.startswith("contrail serve "):
+                servers.close()
+                address = servers.enter_context(project.serving(shell))
+                continue
+            steps = shell.split(" && ") if "recipe NAME=" in shell else [shell]
+            for step in steps:
+                done = project.run(step)
+                assert done.returncode == 0, f"{command.page}:{command.line}: {step}\n{done.stdout}"
+                if "recipe NAME=" in step:
+                    project.shrink()
 
 
 def test_quick_commands_run(project: Project) -> None:

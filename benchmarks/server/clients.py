@@ -1,26 +1,15 @@
-"""What the server costs: its throughput beside the bare engine's, latencies, and thousands of requests, some hostile.
-
-`python -m benchmarks.server ENGINE --json`. Server and clients share the CPUs, as the bare engine does. Ratios are
-of rounds that take turns in one run.
-"""
+"""Clients: requests one after the other, at a rate, and malformed ones; and the bare engine in their place."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import gzip
 import http.client
 import json
-import os
 import random
-import signal
 import socket
-import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from serving.contract.errors import UserError, run_command
-from serving.engines.predictor import Predictor
-
 CLIENTS = 16
-HEIGHT, WIDTH = 360, 480  # of CamVid's frames at half size
 
 
 @dataclass(frozen=True)
@@ -70,29 +55,6 @@ def tensor_request(name: str, image: np.ndarray, mask: np.ndarray) -> Wire:
     return Wire(f"/v2/models/{name}/infer", text + image.tobytes(), headers, mask.tobytes())
 
 
-@contextlib.contextmanager
-def served(engine: Path, *options: str) -> Iterator[tuple[str, int, psutil.Process]]:
-    """The server as a process of its own: its host, port and process."""
-    command = [sys.executable, "-m", "serving.server", str(engine), "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            url = ""
-            for line in process.stderr:
-                entry = json.loads(line) if line.startswith("{") else {}
-                if entry.get("message") == "ready":
-                    url = entry["url"]
-                    break
-            if not url:
-                raise UserError(f"{engine}: the server did not start")
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
-            yield host, int(port), psutil.Process(process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
 def ask(connection: http.client.HTTPConnection, wire: Wire) -> float:
     """Seconds of one request. Raises AssertionError where the answer is not the right one."""
     start = time.perf_counter()
@@ -118,7 +80,7 @@ def saturate(
         connection.close()
         return took
 
-    return _together(run, clients)
+    return together(run, clients)
 
 
 def at_rate(address: tuple[str, int], wires: Sequence[Wire], seconds: float, rate: float) -> list[float]:
@@ -145,8 +107,8 @@ def at_rate(address: tuple[str, int], wires: Sequence[Wire], seconds: float, rat
     return took
 
 
-def bare(engine: Path, images: Sequence[np.ndarray], seconds: float, threads: int) -> float:
-    """Images per second of a loop around ONNX Runtime: one session, and a thread of calls for each CPU."""
+def bare(engine: Path, images: Sequence[np.ndarray], seconds: float, threads: int) -> tuple[float, float]:
+    """A loop around ONNX Runtime, one session and a thread of calls for each CPU: images per second, CPU ms of each."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -162,10 +124,13 @@ def bare(engine: Path, images: Sequence[np.ndarray], seconds: float, threads: in
             turn += 1
         return took
 
-    return _together(run, threads)[0]
+    before = time.process_time()
+    rate, took = together(run, threads)
+    return rate, 1e3 * (time.process_time() - before) / len(took)
 
 
-def _together(run: Callable[[int], list[float]], count: int) -> tuple[float, list[float]]:
+def together(run: Callable[[int], list[float]], count: int) -> tuple[float, list[float]]:
+    """Run something in several threads: how many of its results came per second, and all of them."""
     with ThreadPoolExecutor(count) as pool:
         start = time.perf_counter()
         parts = list(pool.map(run, range(count)))
@@ -229,9 +194,9 @@ def endure(
 
     warm = count // 5
     total, count = count, warm
-    _together(run, CLIENTS)
+    together(run, CLIENTS)
     before, count = process.memory_info().rss, total
-    _, took = _together(run, CLIENTS)
+    _, took = together(run, CLIENTS)
     after = process.memory_info().rss
     return {
         "requests": total,
@@ -242,61 +207,3 @@ def endure(
         "resident_bytes_after": after,
         "resident_ratio": round(after / before, 4),
     }
-
-
-def main() -> int:
-    """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__.partition("\n")[0])
-    parser.add_argument("engine", type=Path, metavar="ENGINE", help="model.onnx, manifest.json beside it")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of one round (default 8)")
-    parser.add_argument("--rounds", type=int, default=5, help="of bare engine and server in turn (default 5)")
-    parser.add_argument("--requests", type=int, default=10_000, help="of the endurance run (default 10000; 0: none)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    threads = len(os.sched_getaffinity(0))
-    generator = np.random.default_rng(0)
-    images = [generator.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(4)]
-    padded = [np.pad(image, ((0, -HEIGHT % 32), (0, -WIDTH % 32), (0, 0)), mode="edge") for image in images]
-    with Predictor(arguments.engine, options={"threads": 1}) as predictor:
-        name = predictor.manifest.name
-        wires = [tensor_request(name, image, predictor.predict(image)) for image in images]
-    found: dict[str, object] = {"threads": threads, "clients": CLIENTS, "engine": str(arguments.engine)}
-    options = ("--max-body-mib", "16", "--receive-timeout", "2")
-    with served(arguments.engine, *options) as (host, port, process):
-        address = (host, port)
-        saturate(address, wires, 2, CLIENTS)
-        bare(arguments.engine, padded, 1, threads)
-        pairs = []
-        for _ in range(arguments.rounds):
-            alone = bare(arguments.engine, padded, arguments.seconds, threads)
-            before = process.cpu_times()
-            rate, took = saturate(address, wires, arguments.seconds, CLIENTS)
-            after = process.cpu_times()
-            spent = after.user + after.system - before.user - before.system
-            pairs.append((alone, rate, 1e3 * spent / len(took)))
-        rate = statistics.median(pair[1] for pair in pairs)
-        took = at_rate(address, wires, 3 * arguments.seconds, rate / 2)
-        quantiles = statistics.quantiles(took, n=100)
-        found |= {
-            "bare_per_second": round(statistics.median(pair[0] for pair in pairs), 2),
-            "server_per_second": round(rate, 2),
-            "ratio": round(statistics.median(pair[1] / pair[0] for pair in pairs), 4),
-            "ratios": [round(pair[1] / pair[0], 4) for pair in pairs],
-            "server_cpu_ms_per_request": round(statistics.median(pair[2] for pair in pairs), 2),
-            "engine_cpu_ms": round(1e3 * threads / statistics.median(pair[0] for pair in pairs), 2),
-            "half_load_p50_ms": round(1e3 * quantiles[49], 1),
-            "half_load_p99_ms": round(1e3 * quantiles[98], 1),
-            "half_load_p99_over_p50": round(quantiles[98] / quantiles[49], 2),
-        }
-        if arguments.requests:
-            found["endurance"] = endure(address, name, wires, process, arguments.requests)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else _table(found))
-    return 0
-
-
-def _table(found: dict[str, object]) -> str:
-    return "".join(f"{key:28} {value}\n" for key, value in found.items())
-
-
-if __name__ == "__main__":
-    run_command(main)

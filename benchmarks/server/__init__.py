@@ -1,0 +1,1 @@
+"""What `contrail serve` costs, and what it withstands."""
