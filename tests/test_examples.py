@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("serving", "pipeline", "export", "studies")
+PACKAGES = ("serving", "pipeline", "export", "studies", "benchmarks")
 
 
 def modules_with_examples() -> list[str]:

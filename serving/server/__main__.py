@@ -69,7 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         if not local and token is None:
             LOGGER.warning("reachable from other machines, and no token is asked for", extra={"fields": {"host": host}})
-        LOGGER.info("ready", extra={"fields": fields})
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -82,8 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 timeout_graceful_shutdown=int(limits.stop_s) + 1,
             )
         )
+        # Before uvicorn has its own handlers, and behind its graceful stop, when it raises once more what stopped it.
         for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)  # uvicorn raises what stopped it once more behind its graceful stop
+            signal.signal(each, lambda *_: setattr(server, "should_exit", True))
+        LOGGER.info("ready", extra={"fields": fields})
         server.run(sockets=[listener])
         LOGGER.info("stopped", extra={"fields": {}})
     return 0

@@ -98,6 +98,8 @@ def test_the_wheel_holds_the_package_serving_and_nothing_else(wheel):
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources and "serving/py.typed" in names
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "serving" / "server" / "page").iterdir()}
+    assert len(page) >= 3 and page <= names
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"serving"}
     assert "Requires-Dist: onnxruntime-gpu[cuda,cudnn]" in metadata and "# Serving" in metadata
 
@@ -119,5 +121,7 @@ def test_it_is_used_in_a_fresh_environment(fresh, sound_engine, photo, tmp_path)
 def test_what_is_not_in_it_is_named(fresh):
     done = run(fresh / "contrail", "check", "model.onnx")
     assert done.returncode == 2 and "pip install contrail-seg" in done.stderr and "Traceback" not in done.stderr
+    done = run(fresh / "contrail", "serve", "model.onnx")
+    assert done.returncode == 2 and "pip install 'contrail-serving[server]'" in done.stderr
     done = run(fresh / "python", "-c", "import torch")
     assert done.returncode == 1, "the environment is not as fresh as it should be"
