@@ -23,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import psutil
 import torch
 from PIL import Image
 
@@ -173,6 +172,8 @@ def resident_bytes(folder: Path, count: int, crop: tuple[int, int]) -> int:
     """
     torch.set_num_threads(1)
     config = AugmentConfig(crop=crop, cache_decoded_bytes=0)
+    import psutil  # not at the top: a bare GPU machine, where only the supply is measured, may lack it
+
     process = psutil.Process(os.getpid())
     largest = 0
     iterations = -(-(WARM_UP_IMAGES + count) // 4)
