@@ -11,6 +11,8 @@ from serving.contract.files import read_json
 
 Key = tuple[str, int, str]
 
+# What a report says of where the time of a training went (`TimeReport`).
+TIME_KEYS = ("seconds_per_part", "images_per_second", "peak_memory_bytes", "device", "precision", "threads")
 CURVES = ("cross_entropy", "validation_miou")
 
 
@@ -24,13 +26,16 @@ def load_verified(branches: Mapping[str, BranchConfig]) -> dict[Key, dict[str, A
 
 
 def load_training(branches: Mapping[str, BranchConfig]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Metrics and, where it was trained here, duration of every training."""
+    """Metrics and, where it was trained here, duration of every training and where its `time` went."""
     rows = {}
     for branch in branches.values():
         row = dict(read_json(train_metrics_path(branch.method, branch.seed), made_by="train"))
         timing = train_timing_path(branch.method, branch.seed)
-        seconds = read_json(timing, made_by="train").get("seconds") if timing.exists() else None
-        rows[branch.method, branch.seed] = row | {"seconds": seconds}
+        time = read_json(timing, made_by="train") if timing.exists() else {}
+        row["seconds"] = time.get("seconds")
+        if "seconds_per_part" in time:
+            row["time"] = {key: time[key] for key in TIME_KEYS}
+        rows[branch.method, branch.seed] = row
     return rows
 
 

@@ -52,6 +52,7 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         *plot("tradeoff"),
         Heading(2, "Training"),
         _training_table(report),
+        *_training_time(report),
         *plot("training"),
         *_classes(report),
         *plot("classes"),
@@ -154,6 +155,36 @@ def _training_table(report: Report) -> Table:
         for row in report["training"]
     ]
     return Table(["method", "seed", "val mIoU, %", "contrast steps", "mean anchors", "time"], rows)
+
+
+def _training_time(report: Report) -> list[Block]:
+    """Where the time of the trainings went, of those that ran on this machine."""
+    timed = [row for row in report["training"] if "time" in row]
+    if not timed:
+        return []
+    parts = [name for name in timed[0]["time"]["seconds_per_part"] if any(_share(row, name) for row in timed)]
+    rows = [
+        [
+            f"`{row['method']}`",
+            str(row["seed"]),
+            number(row["time"]["images_per_second"], 1),
+            megabytes(row["time"]["peak_memory_bytes"]),
+            *(percent(_share(row, part)) for part in parts),
+        ]
+        for row in timed
+    ]
+    header = ["method", "seed", "images/s", "peak memory, MB", *(f"{part.replace('_', ' ')}, %" for part in parts)]
+    devices = sorted({f"{t['device']} in {t['precision']}, {t['threads']} threads" for t in (r["time"] for r in timed)})
+    said = (
+        f"Where the time of the trainings went, on {'; '.join(devices)}. Images per second leave out validation and "
+        "checkpoints; the memory is the largest of the device, or of the process on a CPU."
+    )
+    return [Paragraph(said), Table(header, rows)]
+
+
+def _share(row: Mapping[str, Any], part: str) -> float:
+    seconds: Mapping[str, float] = row["time"]["seconds_per_part"]
+    return seconds.get(part, 0.0) / (sum(seconds.values()) or 1.0)
 
 
 def _classes(report: Report) -> list[Block]:

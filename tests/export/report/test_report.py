@@ -64,6 +64,25 @@ def test_rows_have_exactly_the_promised_keys():
         assert set(row) == {"method", "seed", "contrast_steps", "mean_anchors", "seconds", "miou"}
 
 
+def test_where_the_time_of_a_training_went_is_said_where_it_is_known():
+    training = inputs().training
+    (first, *_) = training
+    parts = {"data_wait": 1.0, "upload": 0.0, "forward": 4.0, "backward": 4.0, "validation": 1.0}
+    machine = {"device": "cpu", "precision": "fp32", "threads": 2}
+    training[first]["time"] = {
+        "seconds_per_part": parts,
+        "images_per_second": 12.34,
+        "peak_memory_bytes": 900 * 10**6,
+    } | machine
+    report = build_report(inputs(training=training))
+    assert [("time" in row) for row in report["training"]] == [True] + [False] * (len(training) - 1)
+    text = to_markdown(report_page(report))
+    header = "| method | seed | images/s | peak memory, MB | data wait, % | forward, % | backward, % | validation, % |"
+    assert header in text, "a part that took no time in any training has no column"
+    assert f"| `{first[0]}` | {first[1]} | 12.3 | 900.0 | 10.0 | 40.0 | 40.0 | 10.0 |" in text
+    assert "on cpu in fp32, 2 threads" in text
+
+
 def test_rows_keep_what_verify_adds():
     verified = inputs().verified
     key = ("pixel_contrast", 0, "openvino_int8")
