@@ -162,7 +162,8 @@ def _training_time(report: Report) -> list[Block]:
     timed = [row for row in report["training"] if "time" in row]
     if not timed:
         return []
-    parts = [name for name in timed[0]["time"]["seconds_per_part"] if any(_share(row, name) for row in timed)]
+    totals = {name: sum(_share(row, name) for row in timed) for name in timed[0]["time"]["seconds_per_part"]}
+    parts = sorted((name for name, total in totals.items() if total), key=lambda name: -totals[name])
     rows = [
         [
             f"`{row['method']}`",
