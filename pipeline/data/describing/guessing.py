@@ -181,7 +181,7 @@ def _two_folders(images: _Names, labels: _Names) -> tuple[dict[str, Any], int] |
             given = {"image_suffix": image_suffix, "label_suffix": label_suffix}
             best = (len(shared), {name: suffix for name, suffix in given.items() if suffix})
     pairs, options = best
-    if pairs < 2:
+    if not pairs:
         return None
     if len(_suffixes(of_labels)) > 2 and "label_suffix" in options:
         options = {}  # a.png has a_car.png and a_road.png: the suffixes are classes
@@ -196,24 +196,34 @@ def _same_folder(names: _Names) -> tuple[dict[str, Any], int] | None:
     for suffix in _suffixes(stems):
         shared = set(stems) & _without(stems, suffix) if suffix else set()
         example = next((file for file in names.files if composed(file.rpartition(".")[0]).endswith(suffix)), None)
-        if len(shared) >= 2 and example is not None and looks_like_label(names.path / example):
+        if shared and example is not None and looks_like_label(names.path / example):
             return {"label_suffix": suffix}, len(shared)
-    for one, other in itertools.permutations([ending for ending, count in names.endings.items() if count >= 2], 2):
+    for one, other in itertools.permutations(names.endings, 2):
         shared = set(names.stems({one})) & set(names.stems({other}))
-        example = next(file for file in names.files if Path(file).suffix.lower() == other)
-        if len(shared) >= 2 and one in SUFFIXES and other in LABEL_SUFFIXES and looks_like_label(names.path / example):
+        if not shared or one not in SUFFIXES or other not in LABEL_SUFFIXES:
+            continue
+        of_one, of_other = (
+            next(
+                file
+                for file in names.files
+                if Path(file).suffix.lower() == ending and composed(file.rpartition(".")[0]) in shared
+            )
+            for ending in (one, other)
+        )
+        if looks_like_label(names.path / of_other) and (len(shared) > 1 or not looks_like_label(names.path / of_one)):
             return {"image_ending": one, "label_ending": other}, len(shared)
     return None
 
 
 def _suffixes(stems: Iterable[str]) -> list[str]:
-    """What follows the last underscore or hyphen of many names, and nothing."""
+    """What follows the last underscore or hyphen of many names, or of all of a few, and nothing."""
     ends: Counter[str] = Counter()
+    stems = list(stems)
     for stem in stems:
         position = max(stem.rfind("_"), stem.rfind("-"))
         if position > 0 and not stem[position + 1 :].isdigit():
             ends[stem[position:]] += 1
-    return ["", *(end for end, count in ends.most_common(6) if count >= 2)]
+    return ["", *(end for end, count in ends.most_common(6) if count >= 2 or len(stems) <= 2)]
 
 
 def _without(stems: Iterable[str], suffix: str) -> set[str]:
@@ -233,8 +243,13 @@ def _of_folder(candidate: _Candidate) -> Guess:
     if candidate.labels != "labels":
         options["label_folder"] = candidate.labels
     options |= candidate.options
-    where = f"{shown(candidate.images)}/ have labels of their names in {shown(candidate.labels)}/"
-    return Guess("folder", options, f"{candidate.pairs} images in {where}")
+    have = (
+        "image in {} has a label of its name in {}"
+        if candidate.pairs == 1
+        else "images in {} have labels of their names in {}"
+    )
+    where = have.format(f"{shown(candidate.images)}/", f"{shown(candidate.labels)}/")
+    return Guess("folder", options, f"{candidate.pairs} {where}")
 
 
 def _nothing(root: Path) -> str:

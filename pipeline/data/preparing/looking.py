@@ -68,8 +68,16 @@ def look_at(
     """
     every = {split: dataset.pairs(split) for split in SPLITS}
     findings = Findings()
+    alone = next((split for split in SPLITS if len(every[split]) == 1), None)
     for split in ("train", "val"):
-        if not every[split]:
+        if every[split]:
+            continue
+        if alone is not None and sum(map(len, every.values())) == 1:
+            told = (
+                f"{split}: the only image with a label is in {alone}; expected one to train on and one to validate on"
+            )
+            findings.problem("empty split", f"{told} at least")
+        else:
             findings.problem("empty split", f"{split}: no image found under {dataset.root}")
     for split in SPLITS:
         find_duplicate_names(split, every[split], findings)

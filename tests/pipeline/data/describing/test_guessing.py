@@ -208,3 +208,37 @@ def test_a_part_of_a_large_folder_is_looked_at(tmp_path: Path) -> None:
     with Progress(disable=True) as bar:
         described = describe_folder(tmp_path / "own", bar, limit=2, threads=1)
     assert described.description.images["train"] == 4 and described.description.looked_at == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "options"),
+    [
+        ("images/a.jpg", "labels/a.png", {}),
+        ("images/a.png", "labels/a.png", {}),
+        (
+            "JPEGImages/a.jpg",
+            "masks/a_mask.png",
+            {"image_folder": "JPEGImages", "label_folder": "masks", "label_suffix": "_mask"},
+        ),
+        ("data/a.jpg", "data/a_mask.png", {"image_folder": "data", "label_folder": "data", "label_suffix": "_mask"}),
+        ("a.jpg", "a.png", {"image_folder": ".", "label_folder": ".", "image_ending": ".jpg", "label_ending": ".png"}),
+    ],
+)
+def test_a_single_pair_is_described_and_what_lacks_is_told(
+    tmp_path: Path, image: str, label: str, options: dict[str, Any]
+) -> None:
+    photo(tmp_path / "own" / image, 0)
+    save(tmp_path / "own" / label, scene(0))
+    described = describe(tmp_path / "own").description
+    assert {key: value for key, value in described.section["options"].items() if key != "classes"} == options
+    assert "1 image in " in described.why and described.looked_at == 1 and len(described.classes) == 3
+    assert described.problems["empty split"] == [
+        "train: the only image with a label is in val; expected one to train on and one to validate on at least"
+    ]
+
+
+def test_a_single_photo_beside_one_of_its_name_is_no_pair(tmp_path: Path) -> None:
+    photo(tmp_path / "own/a.jpg", 0)
+    photo(tmp_path / "own/a.png", 1)
+    with pytest.raises(UserError, match=r"it holds 1 \.jpg, 1 \.png"):
+        guess_dataset(tmp_path / "own")

@@ -97,7 +97,7 @@ class TestSplits:
         write_image(tmp_path / "images/a.png")
         write_label(tmp_path / "labels/a.png", 0)
         (tmp_path / "classes.txt").write_text("x\ny\n")
-        with pytest.raises(UserError, match="train: no image found"):
+        with pytest.raises(UserError, match="train: the only image with a label is in val"):
             prepare(PrepareConfig(dataset="folder", root=str(tmp_path)), tmp_path / "prepared")
 
     @pytest.mark.parametrize(
