@@ -25,6 +25,7 @@ from pipeline.data.importing.tools.yolo import read_yolo
 from pipeline.data.importing.writing import write_folder
 from serving.contract.errors import UserError, shown
 
+_WHERE_DRAWN = {"yolo": "expected labels/NAME.txt for images/NAME"}
 _BACKGROUND = ("background", "_background_", "bg", "__background__")
 
 
@@ -45,6 +46,11 @@ def main() -> int:
         problems.raise_any()
         if not export.pictures:
             raise UserError(f"{shown(source)}: the export lists no image")
+        if not any(picture.shapes for picture in export.pictures):
+            raise UserError(
+                f"{shown(source)}: nothing is drawn on any of the {len(export.pictures)} images that the export lists; "
+                f"{_WHERE_DRAWN.get(export.format, 'are these the annotations?')}"
+            )
         export, names, elsewhere = _with_background(export, arguments.background)
         overlap: Overlap = arguments.overlap or ("last" if export.ordered else "void")
         rules = Rules(overlap, arguments.boxes, arguments.crowd, elsewhere, export.void)

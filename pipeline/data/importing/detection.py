@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.datasets.shared.facts import listed
 from pipeline.data.datasets.shared.walking import walk
 from pipeline.data.importing.options import FORMATS
 from pipeline.data.importing.tools.coco import ROBOFLOW, is_coco
 from pipeline.data.importing.tools.cvat import root_of
 from pipeline.data.importing.tools.labelme import is_labelme
-from pipeline.data.importing.tools.voc import find_root
+from pipeline.data.importing.tools.voc import find_roots
 from serving.contract.errors import UserError, shown
 
+_ONE_EACH = ("voc", "yolo")  # a folder holds one export of theirs
 _YAML = ("data.yaml", "data.yml", "dataset.yaml")
 
 
@@ -56,6 +58,9 @@ def detect(source: Path, wanted: str | None) -> Detected:
     if len(found) > 1:
         told = "; ".join(f"{one.format} ({shown(one.files[0].relative_to(source))})" for one in found)
         raise UserError(f"{shown(source)}: may be several formats: {told}; say which: --format {found[0].format}")
+    if found[0].format in _ONE_EACH and len(found[0].files) > 1:
+        told = listed(shown(file.relative_to(source)) for file in found[0].files)
+        raise UserError(f"{shown(source)}: holds several exports of the format {found[0].format}: {told}; import one")
     return found[0]
 
 
@@ -65,13 +70,12 @@ def _all(source: Path) -> list[Detected]:
     coco = [file for file, content in texts if is_coco(content)]
     roboflow = [file for file in coco if file.name == ROBOFLOW]
     roots = [(file, root_of(file)) for file in files if file.suffix.lower() == ".xml"]
-    voc = find_root(source)
     labelme_xml = [file for file, root in roots if root is not None and root.tag == "annotation" and _drawn(root)]
     return [
         Detected("coco", tuple(file for file in coco if file not in roboflow)),
         Detected("roboflow-coco", tuple(roboflow)),
         Detected("cvat", tuple(file for file, root in roots if root is not None and root.tag == "annotations")),
-        Detected("voc", () if voc is None else (voc,)),
+        Detected("voc", tuple(find_roots(source))),
         Detected("labelme", tuple(file for file, content in texts if is_labelme(content))),
         Detected("labelme-xml", tuple(labelme_xml[:1] and [source])),
         Detected("yolo", _yolo(files)),
@@ -91,4 +95,4 @@ def _drawn(root: Any) -> bool:
 
 
 def _yolo(files: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(file for file in files if file.name in _YAML)[:1]
+    return tuple(file for file in files if file.name in _YAML)

@@ -43,5 +43,5 @@ def run_in_environment(arguments: Sequence[str]) -> int:
             (Path(folder) / package.__name__).symlink_to(Path(str(package.__file__)).resolve().parent)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         environment |= {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
-        command = [str(python), "-c", _PROGRAM, *arguments]
+        command = [str(python), "-P", "-c", _PROGRAM, *arguments]
         return subprocess.run(command, env=environment, check=False).returncode

@@ -23,6 +23,7 @@ from serving.contract.errors import UserError, shown
 
 _BOXES = (Kind.bbox, Kind.rotated_bbox)
 _VOC_VOID = (224, 224, 192)
+_FARTHEST = 100  # of the longer side of an image
 
 
 def read_items(path: Path, form: str, check: Callable[[Any], None] = lambda dataset: None) -> Any:
@@ -167,8 +168,12 @@ def _colours_of(dataset: Any) -> dict[int, Colour]:
 
 def _polygons(parts: Sequence[Sequence[float]], height: int, width: int) -> Callable[[], NDArray[np.bool_]]:
     """Their union, by COCO's own rule of what a polygon covers; its lines may cross."""
+    farthest = max(abs(float(value)) for points in parts for value in points)
 
     def draw() -> NDArray[np.bool_]:
+        # pycocotools walks along every line, and a line of 1e9 pixels takes more memory than there is.
+        if farthest > _FARTHEST * max(height, width):
+            raise ValueError(f"a polygon that reaches {farthest:g}, on an image of {width}x{height}")
         rles = coco_mask.frPyObjects([list(map(float, points)) for points in parts], height, width)
         return np.asarray(coco_mask.decode(coco_mask.merge(rles))).astype(bool)
 

@@ -19,6 +19,7 @@ from pipeline.data.importing.tools.finding import Finder
 from serving.contract.errors import UserError, shown
 
 ROBOFLOW = "_annotations.coco.json"
+_IDENTITIES = {"images": ("id",), "annotations": ("image_id", "category_id"), "categories": ("id", "supercategory")}
 
 
 @dataclass
@@ -102,10 +103,14 @@ def _load(file: Path) -> dict[str, Any]:
         raise UserError(f"{shown(file)}: cannot be read as JSON: {error}") from error
     if not is_coco(content):
         raise UserError(f"{shown(file)}: expected annotations of COCO, with `images` and `annotations`")
-    for key in ("images", "annotations", "categories"):
-        strange = [each for each in content.get(key) or [] if not isinstance(each, dict)]
-        if strange:
-            raise UserError(f"{shown(file)}: {key}: expected objects, got {json.dumps(strange[0])[:80]}")
+    for key, identities in _IDENTITIES.items():
+        for each in content.get(key) or []:
+            if not isinstance(each, dict):
+                raise UserError(f"{shown(file)}: {key}: expected objects, got {json.dumps(each)[:80]}")
+            for name in identities:
+                if isinstance(each.get(name), (bool, list, dict)):
+                    told = json.dumps(each[name])[:80]
+                    raise UserError(f"{shown(file)}: {key}: {name}: expected a number or a name, got {told}")
     return dict(content)
 
 
@@ -185,10 +190,13 @@ def _annotate(
     try:
         segmentation = _segmentation(annotation.get("segmentation") or [], picture)
         box = _box(annotation.get("bbox") or [])
+        crowd = int(annotation.get("iscrowd") or 0)
+        if crowd not in (0, 1):
+            raise ValueError(f"iscrowd; expected 0 or 1, got {annotation['iscrowd']!r}")
     except (ValueError, TypeError) as error:
         problems.add("bad annotation", f"{where}: {error}")
         return
-    subset.annotate(subset.labels.index(name), segmentation, box, crowd=int(bool(annotation.get("iscrowd", 0))))
+    subset.annotate(subset.labels.index(name), segmentation, box, crowd=crowd)
 
 
 def _segmentation(stated: Any, picture: Picture) -> Any:

@@ -100,9 +100,11 @@ def _take(
         problems.add("missing image", f"{file.name}: {stated}")
         return
     height, width, _ = stored_size(path)
-    pictures.append(
-        Picture(path, finder.name(path), subset, int(image.get("height") or height), int(image.get("width") or width))
-    )
+    size = [image.get("height") or str(height), image.get("width") or str(width)]
+    if not all(side.isdecimal() and int(side) for side in size):
+        problems.add("size", f"{file.name}: {stated}: height {size[0]!r}, width {size[1]!r}")
+        return
+    pictures.append(Picture(path, finder.name(path), subset, int(size[0]), int(size[1])))
     number = len(pictures)
     name = f"{number}{path.suffix.lower()}"
     link = folder / "images" / name
@@ -115,7 +117,11 @@ def _take(
     made.set("width", str(pictures[-1].width))
     for shape in image:
         if shape.tag == "ellipse":
-            shape = _as_polygon(shape)
+            try:
+                shape = _as_polygon(shape)
+            except ValueError as error:
+                problems.add("bad shape", f"{file.name}: {stated}: ellipse: {error}")
+                continue
         if shape.tag not in _READ:
             left_out[shape.tag] += 1
             continue
@@ -135,9 +141,9 @@ def _wrong(shape: Element, picture: Picture) -> str | None:
     try:
         if shape.tag == "mask":
             left, top, width, height = (int(shape.get(key, "")) for key in ("left", "top", "width", "height"))
-            pixels = sum(int(run) for run in shape.get("rle", "").split(","))
-            if pixels != width * height:
-                return f"mask: runs of {pixels} pixels; expected {width} x {height}"
+            runs = [int(run) for run in shape.get("rle", "").split(",")]
+            if min(runs) < 0 or sum(runs) != width * height:
+                return f"mask: runs of {sum(runs)} pixels; expected {width} x {height}"
             if min(left, top) < 0 or left + width > picture.width or top + height > picture.height:
                 return f"mask: {width}x{height} at {left}, {top} leaves the image"
         elif shape.tag == "polygon":
@@ -155,7 +161,7 @@ def _wrong(shape: Element, picture: Picture) -> str | None:
 
 def _as_polygon(ellipse: Element) -> Element:
     """An ellipse as CVAT writes it: centre, radii and a rotation in degrees."""
-    x, y, across, down = (float(ellipse.get(key, "0")) for key in ("cx", "cy", "rx", "ry"))
+    x, y, across, down = (float(ellipse.get(key, "")) for key in ("cx", "cy", "rx", "ry"))
     turn = math.radians(float(ellipse.get("rotation", "0")))
     points = []
     for step in range(_POINTS):

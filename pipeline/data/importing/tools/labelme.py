@@ -39,6 +39,13 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
     """
     finder = Finder(source)
     contents = {file: json.loads(file.read_text(encoding="utf-8-sig")) for file in files}
+    for file, content in contents.items():
+        strange = [shape for shape in content["shapes"] if not isinstance(shape, dict)]
+        if strange:
+            problems.add(
+                "bad shape", f"{file.relative_to(source)}: expected objects, got {json.dumps(strange[0])[:80]}"
+            )
+    problems.raise_any()
     labels = sorted(
         {plain_name(shape.get("label")) for content in contents.values() for shape in content["shapes"]} - {""}
     )
@@ -55,6 +62,9 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
         subset = subsets.setdefault(name, CocoSubset(name, labels))
         height, width, _ = stored_size(path)
         size = (content.get("imageHeight") or height, content.get("imageWidth") or width)
+        if not all(isinstance(side, int) and side > 0 for side in size):
+            problems.add("size", f"{file.relative_to(source)}: imageHeight {size[0]!r}, imageWidth {size[1]!r}")
+            continue
         subset.pictures.append(Picture(path, finder.name(path), name, *size))
         for index, shape in enumerate(content["shapes"]):
             where = f"{file.relative_to(source)}: shape {index + 1}"
@@ -62,6 +72,7 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
                 _annotate(subset, shape, labels, left_out)
             except (ValueError, TypeError, KeyError, IndexError, OSError) as error:
                 problems.add("bad shape", f"{where} ({shape.get('shape_type')}): {error}")
+    problems.raise_any()
     if not labels:
         raise UserError(f"{shown(source)}: nothing is labelled in {len(files)} files of labelme")
     notes = finder.unused([picture.path for subset in subsets.values() for picture in subset.pictures])

@@ -23,12 +23,10 @@ LABELMAP = "labelmap.txt"
 VOID = ("ignored", "void", "unlabeled", "unlabelled")
 
 
-def find_root(source: Path) -> Path | None:
-    """The folder that holds `SegmentationClass` and `ImageSets/Segmentation`: this one, or one of those below."""
-    for place in (source, *sorted(path for path in source.glob("*/") if path.is_dir()), *sorted(source.glob("*/*/"))):
-        if (place / MASKS).is_dir() and (place / LISTS).is_dir():
-            return place
-    return None
+def find_roots(source: Path) -> list[Path]:
+    """The folders that hold `SegmentationClass` and `ImageSets/Segmentation`: this one, or those below, two deep."""
+    places = (source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/")))
+    return [place for place in places if (place / MASKS).is_dir() and (place / LISTS).is_dir()]
 
 
 def listed_images(root: Path) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,6 +53,9 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
     places = {file.parent for file in read}
     orphans = sorted(file for place in places for file in place.glob("*.txt") if file not in read)
     notes = finder.unused(every)
+    corners = {len(part) for made in subsets for one in made.annotations for part in one["segmentation"]}
+    if corners == {8}:
+        notes.append("every polygon has four corners: if these are oriented boxes (OBB), their pixels are no masks")
     if orphans:
         notes.append(f"{len(orphans)} files of labels belong to no image: {listed((one.name for one in orphans), 3)}")
     return subsets, Export("yolo", labels, [], notes=notes)
@@ -64,11 +68,16 @@ def _load(description: Path) -> Mapping[str, Any]:
         raise UserError(f"{shown(description)}: cannot be read: {error}") from error
     if not isinstance(content, dict) or not content.get("names"):
         raise UserError(f"{shown(description)}: expected `names` of the classes")
+    if content.get("kpt_shape"):
+        raise UserError(f"{shown(description)}: kpt_shape: its lines are boxes and key points, which are no masks")
     return content
 
 
 def _names(content: Mapping[str, Any], description: Path) -> list[str]:
     names = content["names"]
+    values = names.values() if isinstance(names, dict) else names
+    if not isinstance(names, (list, dict)) or not all(isinstance(name, (str, int, float)) for name in values):
+        raise UserError(f"{shown(description)}: names: expected a list of names, got {str(names)[:80]}")
     if isinstance(names, list):
         return [plain_name(name) for name in names]
     numbered = {str(number): plain_name(name) for number, name in names.items()}
@@ -84,8 +93,13 @@ def _images(source: Path, content: Mapping[str, Any], stated: str, finder: Finde
     while text.startswith(("../", "./")):
         text = text.partition("/")[2]
     base = str(content.get("path") or "").replace("\\", "/")
-    for start in (source, source / base if base and not base.startswith("/") else source):
-        place = start / text
+    # What is absolute is of another machine: the longest end of it that is here.
+    parts = PurePosixPath(text).parts
+    ends = [PurePosixPath(*parts[start:]) for start in range(1, len(parts))] if text.startswith("/") else [text]
+    starts = [source, *([source / base] if base and not base.startswith("/") else [])]
+    for place in (start / end for start in starts for end in ends):
+        if not Path(os.path.normpath(place)).is_relative_to(source):
+            continue
         if place.is_dir():
             return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
         if place.is_file():

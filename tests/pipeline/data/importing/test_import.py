@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,85 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.data.datasets.folder.classes import read_classes
-from pipeline.data.importing.environment import FOLDER, REQUIREMENTS, VARIABLE
-from pipeline.data.preparing.config import PrepareConfig
-from pipeline.data.preparing.preparation import Preparation, prepare
+from pipeline.data.importing.environment import REQUIREMENTS, VARIABLE
 from tests.pipeline.data.importing import replicas
+from tests.pipeline.data.importing.importer import REPOSITORY, Run, call, needs_formats
 from tests.pipeline.data.importing.replicas import HEIGHT, WIDTH, covered, rectangle
-
-REPOSITORY = Path(__file__).parents[4]
-ENVIRONMENT = Path(os.environ.get(VARIABLE) or REPOSITORY / FOLDER)
-
-needs_formats = pytest.mark.skipif(
-    not (ENVIRONMENT / "bin/python").is_file(), reason=f"no environment {ENVIRONMENT}: make formats"
-)
-
-
-class Imported:
-    """What an import made and said."""
-
-    def __init__(self, folder: Path, said: str) -> None:
-        self.folder = folder
-        self.said = said
-
-    @property
-    def classes(self) -> list[str]:
-        return [line.name for line in read_classes(self.folder / "classes.txt")]
-
-    def label(self, name: str) -> NDArray[np.uint8]:
-        return np.asarray(Image.open(self.folder / f"labels/{name}.png"))
-
-    def where(self, name: str, kind: str) -> NDArray[np.bool_]:
-        """The pixels of a class."""
-        value = 255 if kind == "void" else self.classes.index(kind)
-        return self.label(name) == value
-
-    def prepare(self, output: Path, **options: Any) -> Preparation:
-        """Through the stage, as any user's own folder."""
-        return prepare(PrepareConfig(dataset="folder", root=str(self.folder), options=options), output)
-
-
-Run = Callable[..., Imported]
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "export"
-    folder.mkdir()
-    return folder
-
-
-def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline.commands.import_data", *arguments]
-    environment = os.environ | {VARIABLE: str(ENVIRONMENT), "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
-@pytest.fixture
-def run(source: Path, tmp_path: Path) -> Run:
-    def do(*options: str) -> Imported:
-        done = call(str(source), "--output", str(tmp_path / "data"), *options)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
-        return Imported(tmp_path / "data", done.stdout)
-
-    return do
-
-
-@pytest.fixture
-def refused(source: Path, tmp_path: Path) -> Callable[..., str]:
-    def do(*options: str) -> str:
-        done = call(str(source), "--output", str(tmp_path / "data"), *options)
-        assert done.returncode == 2, done.stdout
-        assert "Traceback" not in done.stderr and not (tmp_path / "data").exists()
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
-        return done.stderr
-
-    return do
-
 
 HOLE = covered((2, 2, 12, 10)) & ~covered((5, 4, 8, 7))
 COMPRESSED = "j0840000JO11OO11OO115000000n2"
@@ -192,7 +118,8 @@ class TestCoco:
     def test_images_of_one_name_are_refused(self, source: Path, refused: Callable[..., str]) -> None:
         for name in ("a.png", "a.bmp"):
             replicas.image(source / name)
-        replicas.coco(source / "all.json", {"a.png": [], "a.bmp": []}, {1: "one"})
+        drawn = [{"category_id": 1, "segmentation": [rectangle(0, 0, 4, 3)]}]
+        replicas.coco(source / "all.json", {"a.png": drawn, "a.bmp": drawn}, {1: "one"})
         assert "equal names (1)" in refused()
 
     @pytest.mark.parametrize("orientation", [6, 8])
@@ -211,7 +138,8 @@ class TestCoco:
 
     def test_a_size_that_no_turn_explains_is_refused(self, source: Path, refused: Callable[..., str]) -> None:
         replicas.image(source / "a.png", size=(30, 30))
-        replicas.coco(source / "all.json", {"a.png": []}, {1: "one"})
+        drawn = [{"category_id": 1, "segmentation": [rectangle(0, 0, 4, 3)]}]
+        replicas.coco(source / "all.json", {"a.png": drawn}, {1: "one"})
         assert "the export says 20x12, the image is 30x30" in refused()
 
 
