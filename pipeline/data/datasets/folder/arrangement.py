@@ -83,6 +83,10 @@ class Arrangement:
             missing = [split for split in ("train", "val") if split not in self._lists]
             found += [f"{shown(folder / f'{split}.txt')}: missing list (images of {split})" for split in missing]
         found += self._assigned[1]
+        names = [pair.name for _, paired in self._places for pair in paired.pairs]
+        pattern = self.options.sequence_pattern
+        if pattern and names and not any(map(self._sequence, names)):
+            found.append(f"sequence_pattern: {pattern!r} is found in no name, such as {shown(names[0])!r}")
         if self._unlabelled_list and self.layout.is_split:
             found.append(
                 f"{shown(self._unlabelled_list.path)}: is not read where folders tell the splits; put these images "

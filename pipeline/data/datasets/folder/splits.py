@@ -116,7 +116,12 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 def _readings(line: str, prefixes: Sequence[str], suffix: str) -> Iterable[str]:
     """Names that a line may mean, the likeliest first."""
-    for text in (line, line.split()[0], line.partition(",")[0].strip()):
+    texts = [line]
+    for first, *others in (line.split(), [word.strip() for word in line.split(",")]):
+        # What follows must be of the image, its label or a number: `a b.jpg` is not the image a.
+        if others and all(_is_number(each) or _stem(each).startswith(_stem(first)) for each in others):
+            texts.append(first)
+    for text in texts:
         text = composed(text.replace("\\", "/").removeprefix("./"))
         for prefix in ("", *prefixes):
             rest = text.removeprefix(prefix)
@@ -124,3 +129,13 @@ def _readings(line: str, prefixes: Sequence[str], suffix: str) -> Iterable[str]:
                 yield stem
                 if suffix and stem.endswith(suffix):
                     yield stem.removesuffix(suffix)
+
+
+def _stem(text: str) -> str:
+    """The name of a file, without folders and ending."""
+    name = text.replace("\\", "/").rpartition("/")[2]
+    return composed(name.rpartition(".")[0] or name)
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()

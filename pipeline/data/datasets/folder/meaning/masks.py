@@ -22,7 +22,8 @@ MODE = "masks"
 NOWHERE, TWICE = -1, -2
 """What facts call pixels that are in no mask, and those in the masks of two classes."""
 
-_BACKGROUND = ("background", "bg", "_background_")
+BACKGROUNDS = ("background", "bg", "_background_")
+"""What the class of pixels in no object is called, in small letters."""
 _NUMBER = re.compile(r"[_-]?[0-9]+$")
 
 
@@ -192,7 +193,7 @@ def background_class(class_names: Sequence[str], background: str | None) -> int 
     if background == "void":
         return IGNORE_INDEX
     for index, name in enumerate(class_names):
-        if name == background or (background is None and name.casefold() in _BACKGROUND):
+        if name == background or (background is None and name.casefold() in BACKGROUNDS):
             return index
     return None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pipeline.data.datasets.folder.classes import ClassLine
 from pipeline.data.datasets.folder.meaning.encoding import Encoding
+from pipeline.data.datasets.folder.meaning.masks import BACKGROUNDS
 from pipeline.data.datasets.folder.meaning.views import Occurrences, as_numbers, occurrences, tell
 from pipeline.data.datasets.folder.options import FolderOptions
 from pipeline.data.datasets.shared.facts import Counts, Findings, LabelFacts, listed
@@ -67,6 +68,15 @@ def _binary(
         return None
     if 1 not in seen:
         if 0 not in seen and not any(bits):
+            return None
+        first, second = classes[0].name, classes[1].name
+        if second.casefold() in BACKGROUNDS:
+            findings.problem(
+                "labels",
+                f"the labels hold 0 and 255: by the order of classes.txt 255 is {second!r} and 0 is {first!r}, by "
+                f"their names it may be the reverse; write the values behind them: {first} 255 and {second} 0, or "
+                f"{first} 0 and {second} 255",
+            )
             return None
         findings.note("label values", f"0 is {classes[0].name!r} and 255 is {classes[1].name!r}: two classes, and no 1")
         meaning = {0: 0, IGNORE_INDEX: 1} | ({1: 1} if bits else {})

@@ -127,12 +127,17 @@ class _Settling:
         unknown = {code: where for code, where in found.items() if code not in self._by_colour.meaning}
         if unknown:
             self.findings.problem("bad label", self._unknown_colours(unknown))
+        if self.options.void_values:
+            self.findings.problem(
+                "options", "void_values: these labels are told by their colours; write void_colours instead"
+            )
         clash = [line.name for line in self.classes if line.colour in self.options.void_colours]
         if clash:
             self.findings.problem(
                 "options", f"void_colours holds the colour of {listed(clash)}, a class in classes.txt"
             )
-        if self._refuse_transparent([facts for facts in self.all_facts if facts.hidden]) or unknown or clash:
+        transparent = self._refuse_transparent([facts for facts in self.all_facts if facts.hidden])
+        if transparent or unknown or clash or self.options.void_values:
             return None
         return replace(self._by_colour, transparent_void=self.options.transparent == "void")
 
@@ -149,6 +154,20 @@ class _Settling:
         if self._refuse_transparent(
             [facts for facts in self.all_facts if as_numbers(facts, opaque=True) != as_numbers(facts)]
         ):
+            return None
+        clash = [line for line in self.classes if line.value in self.options.void_values]
+        if clash:
+            told = listed(f"{line.value}, which is {line.name!r}" for line in clash)
+            self.findings.problem(
+                "options",
+                f"void_values holds {told} by classes.txt; where it is void, write the values of the classes behind "
+                "their names, without it",
+            )
+        if self.options.void_colours:
+            self.findings.problem(
+                "options", "void_colours: these labels are told by their numbers; write void_values instead"
+            )
+        if clash or self.options.void_colours:
             return None
         encoding = settle_numbers(self.classes, self._by_number, self.options, self.all_facts, self.findings)
         return encoding and replace(encoding, transparent_void=self.options.transparent == "void")
