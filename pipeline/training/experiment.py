@@ -34,6 +34,7 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import TraineeRecord, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
 from pipeline.training.faults.signals import TrainingStopped
+from pipeline.training.helpers.distillation import Distillation, load_teacher
 from pipeline.training.helpers.help import Helpers
 from pipeline.training.helpers.mean_teacher import MeanTeacher
 from pipeline.training.loop import TrainingData, TrainResult, train
@@ -146,7 +147,7 @@ def train_branch(
     average = WeightAverage(averaging, trainee, config.iterations) if averaging is not None else None
     optimizer = build_optimizer(trainee, config.optimizer, fused=config.speed.fused_optimizer)
     state = TrainingState(optimizer, average=average)
-    helpers = build_helpers(setup, trainee)
+    helpers = build_helpers(setup, trainee, tuple(prepared.class_names))
     # What a resume restores besides the trainee: the term alone, as always, where nothing helps.
     resumable = term if helpers is None else nn.ModuleDict({"term": term, **helpers.modules})
 
@@ -162,7 +163,7 @@ def train_branch(
         if resumed is not None:
             restore(resumed, files.checkpoints, trainee=trainee, term=resumable, state=state)
             say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
-        if helpers is not None:
+        if helpers is not None and helpers.mean_teacher is not None:
             helpers.unlabelled = iter(_unlabelled_batches(setup, prepared, state.progress.iteration))
         require_writable(files.folder)  # where the weights go at the end alone
         (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
@@ -240,11 +241,20 @@ def train_branch(
     return result
 
 
-def build_helpers(setup: TrainingSetup, trainee: Trainee) -> Helpers | None:
-    """The networks that help the method, on the trainee's device; None where it has none."""
-    if setup.method.mean_teacher is None:
-        return None
-    return Helpers(mean_teacher=MeanTeacher(setup.method.mean_teacher, trainee.segmentor))
+def build_helpers(setup: TrainingSetup, trainee: Trainee, class_names: tuple[str, ...]) -> Helpers | None:
+    """The networks that help the method, on the trainee's device; None where it has none.
+
+    Raises:
+        UserError: the teacher to be distilled is not there, or another one.
+    """
+    helpers = Helpers()
+    if setup.method.mean_teacher is not None:
+        helpers.mean_teacher = MeanTeacher(setup.method.mean_teacher, trainee.segmentor)
+    if setup.method.teacher is not None:
+        teacher = load_teacher(setup.method.teacher, class_names)
+        teacher.to(trainee.segmentor.mean.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        helpers.distillation = Distillation(setup.method.teacher, teacher)
+    return helpers if helpers.mean_teacher is not None or helpers.distillation is not None else None
 
 
 def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int) -> UnlabelledBatches:
@@ -314,6 +324,8 @@ def method_settings(method: MethodConfig) -> dict[str, object]:
         settings["averaging"] = dataclasses.asdict(method.averaging)
     if method.mean_teacher is not None:
         settings["mean_teacher"] = dataclasses.asdict(method.mean_teacher)
+    if method.teacher is not None:  # where it lies changes nothing
+        settings["teacher"] = {key: value for key, value in dataclasses.asdict(method.teacher).items() if key != "path"}
     if method.supervised:
         settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
     return settings

@@ -12,7 +12,7 @@ from pipeline.losses import LOSSES
 from pipeline.losses.shared.term import ContrastConfig, TermConfig
 from pipeline.losses.supervised.loss import SupervisedEntry, build_entries
 from pipeline.training.averaging import AveragingConfig
-from pipeline.training.helpers.config import MeanTeacherConfig
+from pipeline.training.helpers.config import MeanTeacherConfig, TeacherConfig
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, build
 
@@ -21,6 +21,7 @@ _OWN_KEYS = (
     "supervised",
     "averaging",
     "mean_teacher",
+    "teacher",
 )  # of a method; every other key is a setting of its loss term
 
 
@@ -34,6 +35,7 @@ class MethodConfig:
         supervised: supervised terms beside the cross entropy.
         averaging: which average of the weights ships; None for the weights of a single iteration.
         mean_teacher: how unlabelled images are learned from; None for not at all.
+        teacher: the larger network that is distilled; None for none.
     """
 
     loss: str
@@ -41,6 +43,7 @@ class MethodConfig:
     supervised: tuple[SupervisedEntry, ...] = ()
     averaging: AveragingConfig | None = None
     mean_teacher: MeanTeacherConfig | None = None
+    teacher: TeacherConfig | None = None
 
     @property
     def is_contrastive(self) -> bool:
@@ -58,7 +61,8 @@ class MethodConfig:
 def build_methods(values: object, iterations: int | None, problems: Problems) -> dict[str, MethodConfig]:
     """Build the section `methods`.
 
-    Each entry names its `loss`, has that term's own settings, and may add `supervised`, `averaging` and `mean_teacher`.
+    Each entry names its `loss`, has that term's own settings, and may add `supervised`, `averaging`, `mean_teacher` and
+    `teacher`.
 
     Args:
         values: what YAML gave.
@@ -87,7 +91,9 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
         problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
         return None
     supervised = build_entries(values.get("supervised") or (), f"{where}.supervised", problems)
-    averaging, mean_teacher = None, None
+    averaging, mean_teacher, teacher = None, None, None
+    if values.get("teacher") is not None:
+        teacher = build(TeacherConfig, values["teacher"], f"{where}.teacher", problems)
     if values.get("averaging") is not None:
         averaging = build(AveragingConfig, values["averaging"], f"{where}.averaging", problems)
     if values.get("mean_teacher") is not None:
@@ -105,7 +111,7 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
     settings = build(loss.Config, options, where, problems)
     if settings is None or unknown:
         return None
-    method = MethodConfig(str(values["loss"]), settings, supervised, averaging, mean_teacher)
+    method = MethodConfig(str(values["loss"]), settings, supervised, averaging, mean_teacher, teacher)
     if mean_teacher is not None and mean_teacher.unreliable_negatives:
         if not loss.takes_unreliable:
             problems.add(

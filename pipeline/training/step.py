@@ -132,7 +132,9 @@ class TrainingStep:
         ignore_index = objective.supervised.supervision.ignore_index
         normalised, labels = network_input(trainee.segmentor, images, labels, ignore_index=ignore_index)
         with torch.autocast(self._device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            helped = None if objective.helpers is None else objective.helpers.step(normalised, labels, ignore_index)
+            helped = (
+                None if objective.helpers is None else objective.helpers.step(images, normalised, labels, ignore_index)
+            )
             output = trainee(normalised if helped is None else helped.images, embed=with_term)
         self._mark("forward")
         supervised = objective.supervised((output if helped is None else helped.labelled(output)).logits, labels)
@@ -140,7 +142,8 @@ class TrainingStep:
         loss = supervised.loss
         further: Mapping[str, Any] = {}
         if helped is not None:
-            help_output = helped.loss(output)
+            self._generator.manual_seed(stream_seed(f"helpers of {purpose}", self._seed))
+            help_output = helped.loss(output, self._generator)
             loss = loss + help_output.loss
             state.means.add_all(help_output.statistics)
             output, labels, further = helped.for_term(output)

@@ -107,7 +107,9 @@ class TraineeOutput:
     Attributes:
         logits: auxiliary are those of the head's own auxiliary classifiers, then that of the training-only one.
         embeddings: unit-norm `[B,D,h_i,w_i]` per tapped layer, shallow to deep; empty while the contrast is off.
+        head_input: `[B,c,h,w]`, what the head reads, as it is.
     """
 
     logits: Logits
     embeddings: tuple[Tensor, ...] = ()
+    head_input: Tensor | None = None

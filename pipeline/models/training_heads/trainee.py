@@ -80,7 +80,7 @@ class Trainee(nn.Module):
             assert isinstance(projections, nn.ModuleList)
             tapped = tapped_features(features, self.taps)
             embeddings = tuple(project(tensor) for project, tensor in zip(projections, tapped, strict=True))
-        return TraineeOutput(logits, embeddings)
+        return TraineeOutput(logits, embeddings, features.head.input)
 
 
 def tapped_channels(segmentor: Segmentor, taps: Taps) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from serving.contract.schema import Require
@@ -50,4 +51,43 @@ class MeanTeacherConfig:
             not count or self.contrast,
             "unreliable_negatives: the contrast has to see the unlabelled pixels; set contrast to true",
         )
+        require.done()
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Distillation from a larger trained segmentor.
+
+    Attributes:
+        path: folder of a stripped checkpoint of this project, `artifacts/BRANCH/stripped`, on the dataset's classes.
+        sha256: of its `segmentor.safetensors`; another file is refused.
+        weight: factor of the divergence of its probabilities.
+        temperature: of these; the higher, the more the less probable classes count.
+        similarity_weight: factor of the divergence of its pixel similarities; 0 leaves them out.
+        similarity_temperature: tau of these.
+        max_samples: most pixels per batch whose similarities are compared.
+        max_views: most of them per image and class.
+    """
+
+    path: str
+    sha256: str
+    weight: float = 1.0
+    temperature: float = 1.0
+    similarity_weight: float = 1.0
+    similarity_temperature: float = 0.1
+    max_samples: int = 1024
+    max_views: int = 100
+
+    def __post_init__(self) -> None:
+        require = Require()
+        require(
+            re.fullmatch(r"[0-9a-f]{64}", self.sha256) is not None,
+            f"sha256: expected the 64 digits that `sha256sum {self.path}/segmentor.safetensors` prints, "
+            f"got {self.sha256!r}",
+        )
+        for name in ("temperature", "similarity_temperature", "max_samples", "max_views"):
+            require(getattr(self, name) > 0, f"{name}: expected above 0, got {getattr(self, name)}")
+        for name in ("weight", "similarity_weight"):
+            require(getattr(self, name) >= 0, f"{name}: expected at least 0, got {getattr(self, name)}")
+        require(self.weight + self.similarity_weight > 0, "weight and similarity_weight: expected one of them above 0")
         require.done()

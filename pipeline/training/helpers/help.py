@@ -14,6 +14,7 @@ from pipeline.losses.shared.resolution import NO_CLASS
 from pipeline.losses.shared.unreliable import Unreliable
 from pipeline.models.network.head import Logits, TraineeOutput
 from pipeline.models.training_heads.trainee import Trainee
+from pipeline.training.helpers.distillation import Distillation, TeacherView
 from pipeline.training.helpers.mean_teacher import MeanTeacher, StudentView
 
 
@@ -40,6 +41,7 @@ class HelpedStep:
         labels: `[B,H,W]` int64 of the labelled crops.
         ignore_index: label that counts nowhere.
         view: of the unlabelled crops, where there are any.
+        taught: what the larger teacher says of the labelled crops, where there is one.
     """
 
     helpers: Helpers
@@ -47,23 +49,27 @@ class HelpedStep:
     labels: Tensor
     ignore_index: int
     view: StudentView | None = None
+    taught: TeacherView | None = None
 
     def labelled(self, output: TraineeOutput) -> TraineeOutput:
         """What came out for the labelled crops."""
         return output if self.view is None else _rows(output, slice(len(self.labels)))
 
-    def loss(self, output: TraineeOutput) -> HelpOutput:
-        """The losses of the helpers, of what came out for the whole batch."""
-        assert self.helpers.mean_teacher is not None and self.view is not None
+    def loss(self, output: TraineeOutput, generator: torch.Generator) -> HelpOutput:
+        """The losses of the helpers, of what came out for the whole batch; random choices from `generator`."""
+        total, statistics = output.logits.main.new_zeros((), dtype=torch.float32), {}
         with torch.autocast(self.labels.device.type, enabled=False):
-            unlabelled = output.logits.main[len(self.labels) :]
-            loss = pseudo_label_loss(unlabelled, self.view.target)
-        inside = self.view.target.inside.sum().clamp(min=1)
-        sure = (self.view.target.classes != NO_CLASS).sum() / inside
-        return HelpOutput(
-            self.helpers.mean_teacher.config.weight * loss,
-            {"pseudo_label": loss.detach(), "confident_share": sure},
-        )
+            if self.helpers.mean_teacher is not None and self.view is not None:
+                loss = pseudo_label_loss(output.logits.main[len(self.labels) :], self.view.target)
+                inside = self.view.target.inside.sum().clamp(min=1)
+                sure = (self.view.target.classes != NO_CLASS).sum() / inside
+                total = total + self.helpers.mean_teacher.config.weight * loss
+                statistics = {"pseudo_label": loss.detach(), "confident_share": sure}
+            if self.helpers.distillation is not None and self.taught is not None:
+                loss, parts = self.helpers.distillation.loss(self.labelled(output), self.taught, generator)
+                total = total + loss
+                statistics |= parts
+        return HelpOutput(total, statistics)
 
     def for_term(self, output: TraineeOutput) -> tuple[TraineeOutput, Tensor, dict[str, Unreliable]]:
         """Output, labels and further arguments for the method's loss term."""
@@ -87,9 +93,11 @@ class Helpers:
     Attributes:
         mean_teacher: on unlabelled images, or None.
         unlabelled: their batches, one per labelled batch, from the first iteration left on.
+        distillation: from a larger teacher, or None.
     """
 
     mean_teacher: MeanTeacher | None = None
+    distillation: Distillation | None = None
     unlabelled: Iterator[UnlabelledBatch] = field(default_factory=lambda: iter(()))
 
     @property
@@ -97,19 +105,23 @@ class Helpers:
         """Everything of theirs that a resume must restore."""
         return nn.ModuleDict({} if self.mean_teacher is None else {"mean_teacher": self.mean_teacher})
 
-    def step(self, normalised: Tensor, labels: Tensor, ignore_index: int) -> HelpedStep:
+    def step(self, images: Tensor, normalised: Tensor, labels: Tensor, ignore_index: int) -> HelpedStep:
         """Begin a step. Call it under the training's autocast.
 
         Args:
+            images: uint8 `[B,3,h,w]`, the labelled crops.
             normalised: `[B,3,H,W]`, the labelled crops as the student takes them.
             labels: `[B,H,W]` int64.
             ignore_index: label that counts nowhere.
         """
+        taught = None
+        if self.distillation is not None:
+            taught = self.distillation.view(images, labels, ignore_index=ignore_index)
         if self.mean_teacher is None:
-            return HelpedStep(self, normalised, labels, ignore_index)
+            return HelpedStep(self, normalised, labels, ignore_index, taught=taught)
         view = self.mean_teacher.view(next(self.unlabelled), ignore_index=ignore_index)
-        images = torch.cat([normalised, view.images]).contiguous(memory_format=torch.channels_last)
-        return HelpedStep(self, images, labels, ignore_index, view)
+        everything = torch.cat([normalised, view.images]).contiguous(memory_format=torch.channels_last)
+        return HelpedStep(self, everything, labels, ignore_index, view, taught)
 
     def update(self, trainee: Trainee) -> None:
         """After an optimiser step."""
@@ -121,4 +133,5 @@ def _rows(output: TraineeOutput, rows: slice) -> TraineeOutput:
     return TraineeOutput(
         Logits(output.logits.main[rows], tuple(each[rows] for each in output.logits.auxiliary)),
         tuple(each[rows] for each in output.embeddings),
+        None if output.head_input is None else output.head_input[rows],
     )
