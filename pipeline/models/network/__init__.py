@@ -15,6 +15,7 @@ BACKBONES: Registry[BackboneSpec] = Registry(
     "backbone",
     {
         "tf_efficientnet_lite0": f"{_CATALOG}:TF_EFFICIENTNET_LITE0",
+        "tf_efficientnet_lite2": f"{_CATALOG}:TF_EFFICIENTNET_LITE2",
         "mobilenetv2_100": f"{_CATALOG}:MOBILENETV2_100",
         "mobilenetv3_large_100": f"{_CATALOG}:MOBILENETV3_LARGE_100",
         "mobilenetv3_small_100": f"{_CATALOG}:MOBILENETV3_SMALL_100",

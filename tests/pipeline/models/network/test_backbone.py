@@ -17,18 +17,26 @@ from torch import nn
 import pipeline.models.network.backbone as backbone_module
 from pipeline.models.network import BACKBONES
 from pipeline.models.network.backbone import Backbone, StaticSameConv2d, load_packaged_weights, packaged_weights_path
-from pipeline.models.network.catalog import MOBILENETV2_100, TF_EFFICIENTNET_LITE0
+from pipeline.models.network.catalog import MOBILENETV2_100, TF_EFFICIENTNET_LITE0, TF_EFFICIENTNET_LITE2, BackboneSpec
 from serving.contract.errors import UserError
 
+PACKAGED = (TF_EFFICIENTNET_LITE0, TF_EFFICIENTNET_LITE2)
+
+
+@pytest.fixture(scope="module", params=PACKAGED, ids=lambda spec: spec.timm_name)
+def spec(request: pytest.FixtureRequest) -> BackboneSpec:
+    found: BackboneSpec = request.param
+    return found
+
 
 @pytest.fixture(scope="module")
-def pretrained() -> Backbone:
-    return Backbone(TF_EFFICIENTNET_LITE0, output_stride=32, pretrained=True).eval()
+def pretrained(spec: BackboneSpec) -> Backbone:
+    return Backbone(spec, output_stride=32, pretrained=True).eval()
 
 
 @pytest.fixture(scope="module")
-def untrained() -> Backbone:
-    return Backbone(TF_EFFICIENTNET_LITE0, output_stride=32, pretrained=False).eval()
+def untrained(spec: BackboneSpec) -> Backbone:
+    return Backbone(spec, output_stride=32, pretrained=False).eval()
 
 
 def coloured_noise(size: int, seed: int) -> torch.Tensor:
@@ -45,8 +53,8 @@ def coloured_noise(size: int, seed: int) -> torch.Tensor:
     return torch.stack([grey + 30 * plane() for _ in range(3)]).clamp(0, 255)
 
 
-def test_every_tensor_of_the_encoder_is_one_of_the_package_in_order(pretrained: Backbone) -> None:
-    packaged = torch.load(packaged_weights_path(TF_EFFICIENTNET_LITE0), weights_only=True)
+def test_every_tensor_of_the_encoder_is_one_of_the_package_in_order(spec: BackboneSpec, pretrained: Backbone) -> None:
+    packaged = torch.load(packaged_weights_path(spec), weights_only=True)
     loaded = list(pretrained.encoder.state_dict().items())
     assert len(loaded) > 200
     for (name, tensor), (packaged_name, expected) in zip(loaded, packaged.items(), strict=False):
