@@ -3,9 +3,9 @@
 Every loss runs forward and backward on one thread beside a floor measured in the same rounds: one gather of as many
 rows from the feature map with its dense backward pass, plus one matrix of similarities forward and backward (against a
 bank in tiles, since holding that matrix whole is slower). Numbers are medians over rounds in which all take turns; on a
-CPU they are CPU time, so that a busy machine changes them little. Supervised terms and weight averaging are compared
-with a training step of the default network (`--only-step` for these alone). Exit status 1 when a number misses its
-target.
+CPU they are CPU time, so that a busy machine changes them little. Supervised terms, weight averaging and distillation
+are compared with a training step of the default network (`--only-step` for these alone). Exit status 1 when a number
+misses its target.
 """
 
 from __future__ import annotations
@@ -84,11 +84,12 @@ class Report:
 
 
 def measure(sizes: Sizes, device: torch.device, rounds: int, *, curves: bool, only_step: bool = False) -> Report:
-    """Run everything, or `only_step`: what supervised terms and averaging add to a training step."""
+    """Run everything, or `only_step`: what supervised terms, averaging and distillation add to a training step."""
     seconds, extra = ({}, {}) if only_step else measure_contrasts(sizes, device, rounds)
     step = TrainingStepCase(sizes, device)
     tasks = {"training step": step.step(), "cross entropy": step.supervised(()), "EMA": step.average_update()}
     tasks |= {f"cross entropy and {term}": step.supervised((term,)) for term in SHARES}
+    tasks["distillation"] = step.distillation()
     seconds |= interleave(tasks, rounds, device)
     del step, tasks
     return Report(
@@ -133,7 +134,7 @@ def measure_contrasts(
 
 
 def step_targets(seconds: dict[str, float]) -> list[Target]:
-    """What supervised terms and averaging are held to: the share that they add to a training step."""
+    """What supervised terms and averaging are held to: the share that they add to a step; distillation is reported."""
     step = seconds["training step"]
     added = [
         Target(
@@ -143,7 +144,8 @@ def step_targets(seconds: dict[str, float]) -> list[Target]:
         )
         for term, limit in SHARES.items()
     ]
-    return [Target("EMA / training step", seconds["EMA"] / step, AVERAGE_SHARE), *added]
+    average = Target("EMA / training step", seconds["EMA"] / step, AVERAGE_SHARE)
+    return [average, *added, Target("distillation / training step", seconds["distillation"] / step, None)]
 
 
 def targets_of(seconds: dict[str, float], extra: dict[str, int | None], device: torch.device) -> list[Target]:
@@ -184,7 +186,7 @@ def show(report: Report) -> str:
         f"contextrast: B={sizes.crop_images} {sizes.crop[0]}x{sizes.crop[1]}, strides 4 to 32; "
         f"network step: {sizes.backbone}",
         f"training step: the default network, B={sizes.step_images} {sizes.step_crop[0]}x{sizes.step_crop[1]}, "
-        f"{sizes.step_classes} classes, cross entropy, AdamW",
+        f"{sizes.step_classes} classes, cross entropy, AdamW; distilled: {sizes.teacher}",
         "",
         f"{'forward + backward':42}{'ms':>10}",
         *(f"{name:42}{1000 * value:10.1f}" for name, value in report.seconds.items()),
@@ -217,7 +219,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds per task")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs; nothing is judged")
     parser.add_argument(
-        "--only-step", action="store_true", help="only what supervised terms and averaging add to a training step"
+        "--only-step", action="store_true", help="only what supervised terms, averaging and distillation add"
     )
     parser.add_argument("--curve", type=Path, help="measure how the cost grows, and write this PNG")
     return parser.parse_args(arguments)

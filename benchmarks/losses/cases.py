@@ -43,6 +43,7 @@ class Sizes:
         step_crop: height and width of the images of the default network's training step.
         step_images: how many of them.
         step_classes: classes that it tells apart.
+        teacher: encoder of the network that is distilled into it.
     """
 
     images: int = 4
@@ -58,6 +59,7 @@ class Sizes:
     step_crop: tuple[int, int] = (192, 256)
     step_images: int = 8
     step_classes: int = 11
+    teacher: str = "tf_efficientnet_lite2"
 
     @property
     def groups(self) -> int:
@@ -82,6 +84,7 @@ QUICK = Sizes(
     crop_images=1,
     step_crop=(64, 96),
     step_images=2,
+    teacher="mobilenetv3_small_100",
 )
 
 

@@ -1,4 +1,4 @@
-"""What supervised terms and weight averaging add to a training step of the default network, as camvid-cpu trains it."""
+"""What supervised terms, averages and a teacher add to a step of the default network, as camvid-cpu trains it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from pipeline.losses.supervised import SUPERVISED
 from pipeline.losses.supervised.loss import SupervisedEntry, SupervisedLoss
 from pipeline.losses.supervised.term import Supervision
 from pipeline.models.network.config import ModelConfig
-from pipeline.models.network.head import Logits
+from pipeline.models.network.head import Logits, TraineeOutput
 from pipeline.models.network.segmentor import build_segmentor
 from pipeline.training.assembly import attach_training_heads
 from pipeline.training.averaging import AveragingConfig, WeightAverage
 from pipeline.training.config import OptimizerConfig
+from pipeline.training.helpers.config import TeacherConfig
+from pipeline.training.helpers.distillation import Distillation
 from pipeline.training.optimisation import build_optimizer
 
 CLIP_NORM = 10.0
@@ -52,8 +54,11 @@ class TrainingStepCase:
             keep_large_depthwise_in_float32(self.trainee)
         self.supervision = Supervision(IGNORE, torch.ones(sizes.step_classes, device=device))
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None)
+
     def _logits(self) -> Tensor:
-        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision is not None):
+        with self._autocast():
             logits: Tensor = self.trainee(self.images, embed=False).logits.main
         return logits
 
@@ -87,3 +92,22 @@ class TrainingStepCase:
         """The moving average's update by the weights."""
         average = WeightAverage(AveragingConfig(kind="ema"), self.trainee, 10**6)
         return lambda: average.update(self.trainee, 1)
+
+    def distillation(self) -> Task:
+        """The teacher's view of a batch, and both losses forward and backward, to what the head reads and gives."""
+        teacher = build_segmentor(ModelConfig(self.sizes.teacher, False), self.sizes.step_classes, seed=1)
+        teacher.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        distillation = Distillation(TeacherConfig("(untrained)", 64 * "0"), teacher)
+        generator = torch.Generator(self.device).manual_seed(0)
+        images = torch.randint(256, self.images.shape, generator=generator, device=self.device, dtype=torch.uint8)
+        with torch.no_grad(), self._autocast():
+            student = self.trainee(self.images, embed=False)
+
+        def run() -> None:
+            logits, features = (each.clone().requires_grad_() for each in (student.logits.main, student.head_input))
+            with self._autocast():
+                view = distillation.view(images, self.labels, ignore_index=IGNORE)
+            output = TraineeOutput(Logits(logits), (), features)
+            torch.autograd.backward(distillation.loss(output, view, generator)[0])
+
+        return run

@@ -89,7 +89,7 @@ def test_a_missed_target_is_seen() -> None:
 
 
 def test_what_a_term_adds_is_held_to_a_share_of_the_step() -> None:
-    seconds = {"training step": 1.0, "cross entropy": 0.1, "EMA": 0.021}
+    seconds = {"training step": 1.0, "cross entropy": 0.1, "EMA": 0.021, "distillation": 0.7}
     seconds |= {f"cross entropy and {term}": 0.125 for term in losses.SHARES}
     seconds |= {"cross entropy and dice": 0.135, "cross entropy and boundary_cross_entropy": 0.9}
     missed = [target.what for target in losses.step_targets(seconds) if not target.met]
@@ -104,6 +104,7 @@ def test_the_step_trains_and_the_terms_reach_the_logits() -> None:
     assert any(not torch.equal(old, new) for old, new in zip(before, case.trainee.parameters(), strict=True))
     case.supervised(tuple(losses.SHARES))()
     case.average_update()()
+    case.distillation()()
 
 
 def test_curves_are_plotted(tmp_path: Path) -> None:
@@ -116,7 +117,9 @@ def test_runs_at_a_tiny_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert losses.main(["--quick", "--json", "--rounds", "1"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert set(report) == {"machine", "sizes", "seconds", "extra_bytes", "targets", "curves", "met"}
-    assert {"pixel_contrast", "floor", "per-group loop", "contextrast", "network step", "EMA"} <= set(report["seconds"])
+    assert {"pixel_contrast", "floor", "per-group loop", "contextrast", "network step", "EMA", "distillation"} <= set(
+        report["seconds"]
+    )
     assert all(seconds > 0 for seconds in report["seconds"].values())
     assert len(report["targets"]) >= 11
     assert losses.main(["--quick", "--rounds", "1"]) == 0
