@@ -5,7 +5,7 @@ certified as the stage `certify` does: the same graph, and the same latency in f
 the negative control one trainee ships whole, its projection heads as further outputs: it must fail on both.
 
 `--experiment NAME` certifies the arms of `studies/NAME.yaml` instead, whatever training needs for them (supervised
-terms, averages of the weights), and writes proof-NAME.json and .md.
+terms, averages of the weights, teachers), and writes proof-NAME.json and .md.
 
 Untrained networks serve, each from a seed of its own: neither structure nor speed depends on what was learned. Latency
 needs a quiet machine; `--structure-only` leaves it out. The result is written after every network, and a later run
@@ -28,9 +28,9 @@ import numpy as np
 import onnx
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
 
 from benchmarks.networks import NETWORKS
+from benchmarks.trainees import NUM_CLASSES, build, random_images
 from benchmarks.whole import export_whole
 from export.artifacts.onnx_fp32.export import export
 from export.artifacts.shared.exporter import ExportContext
@@ -49,22 +49,19 @@ from export.machine.hardware import device_summary
 from export.pages.document import Block, Heading, Paragraph, to_markdown
 from pipeline.layout.branches import methods_of
 from pipeline.models.network.config import ModelConfig
-from pipeline.models.network.segmentor import Segmentor, build_segmentor
+from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.network.weights import SegmentorInfo
-from pipeline.models.training_heads.trainee import Trainee, strip
+from pipeline.models.training_heads.trainee import strip
 from pipeline.params import load_params
-from pipeline.training.assembly import attach_training_heads, build_loss_term
-from pipeline.training.averaging import WeightAverage
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_path, read_json, write_json
 from serving.contract.manifest import read_sidecar
-from studies.experiments.protocol import experiment_methods
+from studies.experiments.protocol import arm_params, load_experiment
 
 RESULTS_DIR = Path("docs/results")
 NAME = "proof-networks"
 KEPT = "projection_kept"  # the negative control, among the methods of its certificate
-NUM_CLASSES = 19
 TARGET = "ort_fp32"
 
 
@@ -107,7 +104,7 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
         folder = Path(name)
         engines: dict[str, Engine] = {}
         for index, (method, config) in enumerate(methods.items()):
-            images = _images(settings.seed)
+            images = random_images(settings.seed)
             trainee = build(model, config, images, settings.seed + index)
             segmentor = strip(trainee, trainee.segmentor.normalise(images))
             engines[method] = _engine(folder / method, method, segmentor, settings.threads)
@@ -129,31 +126,16 @@ def prove(model: ModelConfig, methods: Mapping[str, MethodConfig], settings: Set
     return certify(inputs, pairs.get(CONTROL, ()), rule, baseline=baseline, target=TARGET, profile="quick")
 
 
-def build(model: ModelConfig, method: MethodConfig, images: Tensor, seed: int) -> Trainee:
-    """An untrained network with the training heads of a method, in evaluation mode; averaged where the method averages.
+def experiment_methods(name: str) -> dict[str, MethodConfig]:
+    """The arms of an experiment that wait for nothing, first the baseline of its first comparison.
 
-    Its batch normalisations have seen `images`: with the statistics of no image at all, values might run through a deep
-    network to where processors are slow (denormals) or arithmetic ends, and latency would be that of the seed.
+    Raises:
+        UserError: there is no such experiment.
     """
-    loss = build_loss_term(method, num_classes=NUM_CLASSES, ignore_index=255, training_images=8)
-    segmentor = build_segmentor(model, NUM_CLASSES, seed=seed)
-    for module in segmentor.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # a mean over what was seen
-    with torch.no_grad():
-        segmentor.train()(segmentor.normalise(images))
-    trainee = attach_training_heads(segmentor, loss, auxiliary=True, seed=seed)
-    if method.averaging is not None:
-        average = WeightAverage(method.averaging, trainee, iterations=1)
-        average.update(trainee, 1)
-        trainee = average.apply(trainee, [segmentor.normalise(images)], None)
-    return trainee.eval()
-
-
-def _images(seed: int) -> Tensor:
-    generator = np.random.default_rng(seed)
-    images = np.stack([scene(128, 128, generator) for _ in range(2)])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    experiment = load_experiment(name)
+    baseline = experiment.comparisons[0].baseline
+    arms = [arm for arm, config in experiment.arms.items() if not config.needs and arm != baseline]
+    return {arm: arm_params(experiment, arm).methods[arm] for arm in (baseline, *arms)}
 
 
 def failures(certificate: Mapping[str, Any]) -> list[str]:
@@ -269,7 +251,7 @@ def main() -> int:
         methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
         path = arguments.output / f"{NAME}.json"
     else:
-        methods = experiment_methods(arguments.experiment, params.certify.baseline)
+        methods = experiment_methods(arguments.experiment)
         path = arguments.output / f"proof-{arguments.experiment}.json"
 
     def save(result: dict[str, Any]) -> None:

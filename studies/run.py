@@ -34,7 +34,14 @@ from studies.experiments.pairs import (
     wanted_seeds,
     write_record,
 )
-from studies.experiments.protocol import Experiment, best_only, load_experiment, path_of, trainable_arms
+from studies.experiments.protocol import (
+    Experiment,
+    best_only,
+    load_experiment,
+    path_of,
+    teacher_params,
+    trainable_arms,
+)
 from studies.experiments.runs import WORK_DIR, Workplace, data_sha256, run_arm, settings_sha256
 
 
@@ -122,6 +129,7 @@ def run_pair(opened: Opened, seed: int) -> None:
             {arm: run["outcomes"] for arm, run in runs.items()},
             commits=list(dict.fromkeys(run["commit"] for run in runs.values())),
             cpu_minutes={arm: run["cpu_minutes"] for arm, run in runs.items()},
+            teachers={arm: run["teacher_sha256"] for arm, run in runs.items() if "teacher_sha256" in run},
         )
         write_record(opened.name, record)
     done, wanted = len(seeds_of(record)), len(wanted_seeds(opened.experiment, record))
@@ -144,15 +152,37 @@ def run(opened: Opened, at_most: int | None) -> None:
                     count, went_on = count + 1, True
 
 
+def left_behind(opened: Opened) -> list[str]:
+    """A line for every folder of finished runs that is not gone on with, since its settings or data are others."""
+    ours = opened.workplace.folder
+    lines = []
+    for folder in sorted(ours.parent.glob("*-*")):
+        count = len(list(folder.glob("*/outcome.json")))
+        if folder == ours or not count:
+            continue
+        pairs = zip(("settings", "data"), folder.name.split("-"), ours.name.split("-"), strict=False)
+        other = " and ".join(what for what, theirs, own in pairs if theirs != own)
+        lines.append(f"{folder}: {count} finished runs with other {other} than now; they are left, and run anew here")
+    return lines
+
+
 def plan(opened: Opened) -> str:
     """What there is to do, in words."""
     experiment, record = opened.experiment, opened.record()
     done, wanted = seeds_of(record), wanted_seeds(experiment, record)
     minutes = [sum(pair["cpu_minutes"].values()) for pair in record["provenance"]["pairs"]]
     lines = [
+        *left_behind(opened),
         f"{experiment.experiment} ({path_of(opened.name)}): {len(done)} of {len(wanted)} pairs, seeds {wanted[0]} to "
-        f"{wanted[-1]}; arms: {', '.join(experiment.used_arms)}"
+        f"{wanted[-1]}; arms: {', '.join(experiment.used_arms)}",
     ]
+    missing = [seed for seed in wanted if seed not in done]
+    if experiment.teacher is not None and missing and any(map(experiment.is_taught, experiment.used_arms)):
+        teacher = teacher_params(experiment)
+        lines.append(
+            f"first a teacher, {teacher.model.backbone}, {teacher.train.iterations} iterations, where it is not there "
+            "yet for what the pair sees"
+        )
     if minutes:
         left = (len(wanted) - len(done)) * sum(minutes) / len(minutes)
         lines.append(f"{sum(minutes) / len(minutes):.1f} CPU minutes a pair; about {left:.0f} left")

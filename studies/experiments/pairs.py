@@ -3,7 +3,8 @@
     experiment, hypothesis    as in studies/NAME.yaml
     commit                    of the newest pair
     comparisons               [{name, primary, unit, pairs: [{seed, baseline, method}], difference, ci95}]
-    provenance                settings_sha256, data_sha256; for every pair its commits and the CPU minutes of its runs
+    provenance                settings_sha256, data_sha256; for every pair its commits, the CPU minutes of its runs and,
+                              where arms learned from a teacher that the experiment trained, the sha256 of it by arm
 
 `difference` is the mean of method - baseline over the pairs and `ci95` Student's t interval of it (null for one pair);
 both follow from the pairs as they stand there, rounded, so that anyone can compute them again.
@@ -102,6 +103,7 @@ def add_pair(
     *,
     commits: list[str | None],
     cpu_minutes: Mapping[str, float],
+    teachers: Mapping[str, str] | None = None,
 ) -> Record:
     """The record with one more pair in every comparison, sorted by seed.
 
@@ -112,6 +114,7 @@ def add_pair(
         outcomes: arm -> outcome -> value.
         commits: what the runs were made with, the newest last.
         cpu_minutes: arm -> what its run took.
+        teachers: arm -> sha256 of its teacher, of those that had one.
     """
     comparisons = []
     for comparison, before in zip(experiment.comparisons, record["comparisons"], strict=True):
@@ -124,6 +127,8 @@ def add_pair(
         pairs = sorted([*before["pairs"], pair], key=lambda each: each["seed"])
         comparisons.append(before | {"pairs": pairs} | summary(pairs, decimals))
     made = {"seed": seed, "commits": commits, "cpu_minutes": dict(cpu_minutes)}
+    if teachers:
+        made["teachers"] = dict(teachers)
     provenance = record["provenance"] | {
         "pairs": sorted([*record["provenance"]["pairs"], made], key=lambda each: each["seed"])
     }

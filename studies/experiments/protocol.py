@@ -12,12 +12,14 @@ from typing import Literal
 from export.targets.sections import branch_entries, fill_in
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
-from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.schema import Problems, Require, build
 from studies.experiments.measures import OUTCOMES
 
 EXPERIMENTS_DIR = Path("studies")
+
+# In place of a teacher that is not trained yet: of no file.
+_UNTRAINED: Mapping[str, object] = {"path": "(trained by the experiment)", "sha256": 64 * "0"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ class Arm:
     params: Mapping[str, object] = field(default_factory=dict)
     ignore_classes: tuple[str, ...] = ()
     needs: str = ""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The larger network that arms learn from whose `teacher` names no file: the runner trains and strips it first.
+
+    It sees what the arms of the pair see, and is trained once for all pairs that see the same.
+
+    Attributes:
+        method: as an arm's.
+        params: as an arm's.
+        seed: of every such training.
+    """
+
+    method: Mapping[str, object]
+    params: Mapping[str, object] = field(default_factory=dict)
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +168,7 @@ class Experiment:
         judged: on which images.
         hold_out_in_turn: recordings of which each pair leaves out one (`hold_out`), in this order.
         choose: for a confirmation.
+        teacher: of the arms whose method has a `teacher` without `path` and `sha256`.
     """
 
     experiment: str
@@ -161,6 +181,7 @@ class Experiment:
     judged: Judged = field(default_factory=Judged)
     hold_out_in_turn: tuple[str, ...] = ()
     choose: Choice | None = None
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         require = Require()
@@ -169,6 +190,14 @@ class Experiment:
                 re.fullmatch(r"[A-Za-z0-9_]+", name) is not None,
                 f"arms.{name}: a part of paths: expected letters, digits and underscores only",
             )
+            require(
+                self.teacher is not None or not self.is_taught(name),
+                f"arms.{name}: its teacher has no path and the experiment trains none; expected a section teacher",
+            )
+        require(
+            self.teacher is None or any(map(self.is_taught, self.arms)),
+            "teacher: no arm learns from it; expected an arm with `teacher: {}` in its method",
+        )
         for comparison in self.comparisons:
             for side in (comparison.method, comparison.baseline):
                 require(
@@ -188,6 +217,11 @@ class Experiment:
         """The arms that the comparisons name, in the order of the file."""
         used = {side for comparison in self.comparisons for side in (comparison.method, comparison.baseline)}
         return [name for name in self.arms if name in used]
+
+    def is_taught(self, arm: str) -> bool:
+        """Whether an arm learns from the teacher that the experiment trains."""
+        teacher = self.arms[arm].method.get("teacher")
+        return isinstance(teacher, Mapping) and "path" not in teacher
 
 
 def path_of(name: str) -> Path:
@@ -231,35 +265,53 @@ def best_only(experiment: Experiment, differences: Mapping[str, float | None]) -
     return dataclasses.replace(experiment, comparisons=tuple(ranked[: experiment.choose.best]))
 
 
-def arm_params(experiment: Experiment, arm: str, seed: int | None = None) -> Params:
+def arm_params(
+    experiment: Experiment, arm: str, seed: int | None = None, *, taught_by: Mapping[str, object] = _UNTRAINED
+) -> Params:
     """What an arm trains with.
 
     Args:
         experiment: of the arm.
         arm: its name; the method is called the same.
         seed: of the pair; None leaves out what depends on it: label subset and held-out recording.
+        taught_by: `path` and `sha256` of the teacher that the experiment trains, where the arm learns from it.
 
     Raises:
         UserError: the params are not valid; all problems are listed.
     """
     config = experiment.arms[arm]
+    method = dict(config.method)
+    if experiment.is_taught(arm):
+        given = method["teacher"]
+        assert isinstance(given, Mapping)
+        method["teacher"] = {**given, **taught_by}
+    return _settled(experiment, arm, method, config.params, seed)
+
+
+def teacher_params(experiment: Experiment, seed: int | None = None) -> Params:
+    """What the teacher of a pair trains with, its method called `teacher`; see `arm_params`."""
+    assert experiment.teacher is not None
+    return _settled(experiment, "teacher", experiment.teacher.method, experiment.teacher.params, seed)
+
+
+def _settled(
+    experiment: Experiment, name: str, method: Mapping[str, object], own: Mapping[str, object], seed: int | None
+) -> Params:
     values = read_yaml(PARAMS_PATH)
     merge(values, load_recipe(experiment.recipe) if experiment.recipe else {})
     merge(values, experiment.params)
-    merge(values, config.params)
+    merge(values, own)
     merge(values, {"train": {"threads": 1}})
     if seed is not None:
         options = values.get("prepare", {}).get("options") or {}
         values["prepare"]["options"] = {**options, **_by_seed(experiment, options, seed)}
-    values["methods"] = {arm: dict(config.method)}
-    values["branches"] = branch_entries(
-        {arm: {"loss": config.method.get("loss")}}, [arm], [0 if seed is None else seed]
-    )
+    values["methods"] = {name: dict(method)}
+    values["branches"] = branch_entries({name: {"loss": method.get("loss")}}, [name], [0 if seed is None else seed])
     # An experiment deploys and certifies nothing, but the sections must name a method that there is.
-    values["deploy"] = {"method": arm}
-    values["certify"] = {"baseline": arm}
+    values["deploy"] = {"method": name}
+    values["certify"] = {"baseline": name}
     fill_in(values)
-    return validate_params(values, f"arm {arm}")
+    return validate_params(values, f"arm {name}")
 
 
 def _by_seed(experiment: Experiment, options: Mapping[str, object], seed: int) -> dict[str, object]:
@@ -292,21 +344,3 @@ def trainable_arms(experiment: Experiment, source: Path) -> dict[str, Params]:
         listed = "; ".join(f"{needs} ({', '.join(arms)})" for needs, arms in waiting.items())
         raise UserError(f"{source}: cannot run yet, arms wait for: {listed}")
     return found
-
-
-def experiment_methods(name: str, baseline: str) -> dict[str, MethodConfig]:
-    """The arms of an experiment that wait for nothing, the baseline first.
-
-    Args:
-        name: of the experiment.
-        baseline: the arm that all others are compared with.
-
-    Raises:
-        UserError: there is no such experiment, or it has no such arm.
-    """
-    experiment = load_experiment(name)
-    arms = [arm for arm, config in experiment.arms.items() if not config.needs]
-    if baseline not in arms:
-        raise UserError(f"experiment {name}: expected an arm {baseline!r}, the baseline, got {', '.join(arms)}")
-    ordered = [baseline, *(arm for arm in arms if arm != baseline)]
-    return {arm: arm_params(experiment, arm).methods[arm] for arm in ordered}

@@ -30,12 +30,11 @@ from serving.contract.errors import UserError, did_you_mean
 from serving.contract.files import read_json, write_json
 from studies.experiments.measures import TrainedRun, measure
 from studies.experiments.pairs import locked
-from studies.experiments.protocol import Experiment, arm_params
+from studies.experiments.protocol import Experiment, arm_params, teacher_params
+from studies.experiments.teachers import CHECKPOINT, trained_teacher
 from studies.features import part_of
 
 WORK_DIR = Path("runs/experiments")
-
-CHECKPOINT = "last"
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,7 @@ def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
     settings = {
         name: {
             "prepare": {"dataset": params.prepare.dataset, "options": dict(params.prepare.options)},
-            "model": dataclasses.asdict(params.model),
-            "train": decisive_settings(params.train),
-            "evaluate": dataclasses.asdict(params.evaluate),
-            "method": method_settings(params.methods[name]),
+            **_trained_with(params, name),
             "ignore_classes": experiment.arms[name].ignore_classes,
         }
         for name, params in arms.items()
@@ -83,7 +79,20 @@ def settings_sha256(experiment: Experiment, arms: dict[str, Params]) -> str:
         "judged": dataclasses.asdict(experiment.judged),
         "hold_out_in_turn": experiment.hold_out_in_turn,
     }
-    return _sha256(_without_nulls({"arms": settings, "protocol": protocol}))
+    teacher = None
+    if experiment.teacher is not None and any(map(experiment.is_taught, arms)):
+        teacher = {**_trained_with(teacher_params(experiment), "teacher"), "seed": experiment.teacher.seed}
+    return _sha256(_without_nulls({"arms": settings, "protocol": protocol, "teacher": teacher}))
+
+
+def _trained_with(params: Params, method: str) -> dict[str, object]:
+    """The settings of a training, as plain values."""
+    return {
+        "model": dataclasses.asdict(params.model),
+        "train": decisive_settings(params.train),
+        "evaluate": dataclasses.asdict(params.evaluate),
+        "method": method_settings(params.methods[method]),
+    }
 
 
 def _without_nulls(value: object) -> object:
@@ -120,7 +129,7 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
     """Train an arm with a seed and judge it, or take what an earlier call came to.
 
     Returns:
-        `outcomes` (outcome -> value), `commit` and `cpu_minutes`.
+        `outcomes` (outcome -> value), `commit`, `cpu_minutes` and, where it had one, its teacher's `teacher_sha256`.
 
     Raises:
         UserError: as training and judging raise it, or an outcome is not a number.
@@ -129,13 +138,17 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
     if (folder / "outcome.json").exists():
         found: dict[str, Any] = read_json(folder / "outcome.json", made_by="studies.run")
         return found
-    started = time.process_time()
     config, params = experiment.arms[arm], arm_params(experiment, arm, seed)
     prepared = open_prepared(params.prepare, workplace.prepared)
     ignored = class_indices(prepared, config.ignore_classes)
+    seen = without_classes(prepared, ignored)
+    if experiment.is_taught(arm):
+        taught_by = trained_teacher(experiment, seed, seen, workplace.folder / "teachers")
+        params = arm_params(experiment, arm, seed, taught_by=taught_by)
+    started = time.process_time()  # the teacher's training is no part of the run: pairs share it
     train_branch(
         TrainingSetup(arm, seed, params.methods[arm], params.model, params.train, params.evaluate),
-        without_classes(prepared, ignored),
+        seen,
         TrainingFiles(folder, folder / "curves", folder / "checkpoints"),
     )
     judged = part_of(
@@ -152,6 +165,8 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
         "commit": workplace.commit,
         "cpu_minutes": round((time.process_time() - started) / 60, 2),
     }
+    if experiment.is_taught(arm):
+        result["teacher_sha256"] = taught_by["sha256"]
     write_json(folder / "outcome.json", result)
     for weights in folder.glob("*.safetensors"):
         weights.unlink()

@@ -5,34 +5,45 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import proof
-from benchmarks.proof import KEPT, Settings, failures, page
+from benchmarks.proof import KEPT, Settings, experiment_methods, failures, page
+from benchmarks.trainees import build, random_images
 from export.latency.paired_latency import PairPlan
 from export.pages.document import to_markdown
 from pipeline.layout.branches import BranchConfig
 from pipeline.models.network.config import ModelConfig
 from pipeline.params import load_params
+from pipeline.training.helpers.help import HelpedStep, HelpOutput
 from serving.contract.errors import UserError
-from studies.experiments.protocol import experiment_methods
 
 TINY = {"tiny": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 16})}
+DISTILLED = {"distillation", "similarity"}
 BRIEF = PairPlan((8,), 0.0, 2, 0.0)  # the procedure is tested here, not this machine
 
 
 @pytest.fixture(scope="module")
 def result():
-    params = load_params()
-    methods = {name: params.methods[name] for name in ("cross_entropy", "pixel_contrast", "contextrast")}
+    """Of the baseline, the contrast, and one method with all of it: teachers, an average, a further term."""
+    methods = {name: load_params().methods[name] for name in ("cross_entropy", "pixel_contrast")}
+    e7 = experiment_methods("e7")
+    methods["everything"] = dataclasses.replace(
+        experiment_methods("e8")["mean_teacher_contrast"],
+        teacher=e7["distilled"].teacher,
+        averaging=e7["ema"].averaging,
+        supervised=e7["dice"].supervised,
+    )
     return proof.run(TINY, methods, Settings(64, 1, BRIEF))
 
 
 def test_methods_have_the_baselines_graph_and_the_whole_trainee_has_not(result):
     methods = result["networks"]["tiny"]["certificate"]["methods"]
-    assert list(methods) == ["pixel_contrast", "contextrast", KEPT]
-    for name in ("pixel_contrast", "contextrast"):
+    assert list(methods) == ["pixel_contrast", "everything", KEPT]
+    for name in ("pixel_contrast", "everything"):
         assert methods[name]["structure"]["verdict"] == "pass", methods[name]["structure"]["reasons"]
         assert methods[name]["structure"]["identical"]
     kept = methods[KEPT]["structure"]
@@ -116,22 +127,46 @@ def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, mon
     assert list(seen) == ["cross_entropy", "contextrast"]
 
 
-def test_the_arms_of_an_experiment_have_the_baselines_graph():
-    methods = experiment_methods("e7", "cross_entropy")
+def test_the_arms_of_an_experiment_are_found_with_their_baseline_first():
+    methods = experiment_methods("e7")
     assert next(iter(methods)) == "cross_entropy"
     assert {"ema", "contrast_ema", "tail", "dice", "contrast_dice", "ohem", "contrast_ohem"} < set(methods)
-    chosen = {name: methods[name] for name in ("cross_entropy", "ema", "ohem", "contrast_tail")}
-    certificate = proof.run(TINY, chosen, Settings(64, 1, None))["networks"]["tiny"]["certificate"]
-    for name in ("ema", "ohem", "contrast_tail"):
-        assert certificate["methods"][name]["structure"]["identical"]
+    assert methods["distilled"].teacher is not None and methods["contrast_distilled"].is_contrastive
+    assert list(experiment_methods("e8")) == ["labels_only", "labels_only_16", "mean_teacher", "mean_teacher_contrast"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["e5", "e7", "e8"])
+def test_the_arms_of_an_experiment_have_the_baselines_graph(name):
+    methods = experiment_methods(name)
+    certificate = proof.run(TINY, methods, Settings(64, 1, None))["networks"]["tiny"]["certificate"]
+    for arm in list(methods)[1:]:
+        assert certificate["methods"][arm]["structure"]["identical"], arm
     assert certificate["methods"][KEPT]["structure"]["verdict"] == "fail"
     assert failures(certificate) == []
 
 
-def test_an_experiment_without_the_baseline_or_a_contrast_is_refused():
-    with pytest.raises(UserError, match="expected an arm 'gone', the baseline, got cross_entropy, "):
-        experiment_methods("e7", "gone")
-    methods = experiment_methods("e7", "cross_entropy")
+def test_a_helped_step_moves_the_network_and_the_teacher_stays(monkeypatch):
+    seen = []
+    loss = HelpedStep.loss
+
+    def watched(step: HelpedStep, *arguments: Any) -> HelpOutput:
+        seen.append(loss(step, *arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(HelpedStep, "loss", watched)
+    methods = experiment_methods("e8") | {"distilled": experiment_methods("e7")["distilled"]}
+    images = random_images(0)
+    plain = build(TINY["tiny"], methods["labels_only"], images, 0).segmentor.state_dict()
+    for name, parts in (("mean_teacher", {"pseudo_label", "confident_share"}), ("distilled", DISTILLED)):
+        helped = build(TINY["tiny"], methods[name], images, 0).segmentor.state_dict()
+        assert seen.pop().statistics.keys() == parts
+        assert helped.keys() == plain.keys()
+        assert any(not torch.equal(helped[key], plain[key]) for key in plain if key.endswith("weight"))
+
+
+def test_an_experiment_without_a_contrast_is_refused():
+    methods = experiment_methods("e7")
     with pytest.raises(UserError, match="expected a method with contrast"):
         proof.prove(TINY["tiny"], {name: methods[name] for name in ("cross_entropy", "dice")}, Settings(64, 1, None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,11 @@ from pipeline.training.experiment import train_branch
 from serving.contract.errors import UserError
 from studies.experiments import runs
 
+TEACHER = (
+    "teacher: {method: {loss: cross_entropy}, params: {model: {backbone: mobilenetv3_small_100}, "
+    "train: {iterations: 3, validate_every: 3}}}\n"
+)
+TAUGHT = "contrast: {method: {loss: cross_entropy, teacher: {max_views: 8}}"
 RECORD = Path("docs", "results", "studies", "tiny.json")
 
 
@@ -162,6 +168,35 @@ def test_an_arm_that_waits_for_a_feature_is_refused_in_one_line(call, place):
     edit(place, "params: {train: {no_such_key: 1}}, needs: ''", "needs: weight averaging")
     edit(place, "loss: no_such_loss", "loss: cross_entropy")
     assert "0 of 2 pairs" in call("tiny", "--plan")
+
+
+def test_a_teacher_is_trained_once_for_what_the_arms_see_and_named_in_the_record(call, place):
+    edit(place, ", train_images: 4", "")  # every pair sees the same images
+    edit(place, "contrast: {method: {loss: pixel_contrast, max_views: 2, embedding_dim: 8}", TAUGHT)
+    edit(place, "arms:", f"{TEACHER}arms:")
+    assert "first a teacher, mobilenetv3_small_100, 3 iterations, where it is not there yet" in call("tiny", "--plan")
+    assert call("tiny", "--pairs", "1").count("the teacher, mIoU on val") == 1
+    (folder,) = Path("runs/experiments/tiny").glob("*/teachers/*/stripped")
+    weights = folder / "segmentor.safetensors"
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert not list(folder.parent.glob("training/*.safetensors")), "only what was stripped of it stays"
+    weights.rename(folder / "kept")
+    weights.write_bytes(b"something else")
+    with pytest.raises(UserError, match=f"expected {sha256}: it is another teacher"):
+        call("tiny")
+    (folder / "kept").replace(weights)
+    assert "teacher" not in call("tiny").partition("yet for")[2], "it is there"
+    assert [pair["teachers"] for pair in record()["provenance"]["pairs"]] == [{"contrast": sha256}] * 2
+    assert "teacher" not in call("tiny", "--plan"), "nothing is left to do"
+
+
+def test_runs_of_other_settings_are_said_to_be_left(call, place_of_one_pair):
+    assert "are left" not in call("tiny", "--plan")
+    RECORD.unlink()
+    edit(place_of_one_pair, "batch_size: 3", "batch_size: 4")
+    (folder,) = Path("runs/experiments/tiny").glob("*-*")
+    expected = f"{folder}: 2 finished runs with other settings than now; they are left, and run anew here"
+    assert expected in call("tiny", "--plan").splitlines()
 
 
 @pytest.mark.slow

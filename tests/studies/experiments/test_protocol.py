@@ -8,7 +8,17 @@ import pytest
 import yaml
 
 from serving.contract.errors import UserError
-from studies.experiments.protocol import arm_params, best_only, experiment_names, load_experiment
+from studies.experiments.pairs import read_record
+from studies.experiments.protocol import (
+    arm_params,
+    best_only,
+    experiment_names,
+    load_experiment,
+    path_of,
+    teacher_params,
+    trainable_arms,
+)
+from studies.experiments.runs import settings_sha256
 
 ROOT = Path(__file__).parents[3]
 WRONG = {
@@ -92,15 +102,74 @@ def test_a_confirmation_keeps_the_best_by_name(place: Path):
     assert [comparison.name for comparison in found.comparisons] == ["b", "c"]
 
 
-def test_every_experiment_of_the_repository_can_be_trained_or_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch):
+def test_an_arm_is_taught_by_the_teacher_that_the_experiment_trains_or_by_a_file(place: Path):
+    taught = {"loss": "cross_entropy", "teacher": {"weight": 0.5}}
+    arms = {"cross_entropy": {"method": {"loss": "cross_entropy"}}, "contrast": {"method": taught}}
+    write(place, arms=arms)
+    with pytest.raises(UserError, match=r"arms\.contrast: its teacher has no path and the experiment trains none"):
+        load_experiment("tiny")
+    teacher = {"method": {"loss": "cross_entropy"}, "params": {"train": {"iterations": 3}}, "seed": 4}
+    write(place, arms=arms, teacher=teacher, hold_out_in_turn=["x", "y"])
+    experiment = load_experiment("tiny")
+    untrained = arm_params(experiment, "contrast").methods["contrast"].teacher
+    assert untrained is not None and (untrained.weight, untrained.sha256) == (0.5, 64 * "0")
+    by = {"path": "somewhere", "sha256": 64 * "a"}
+    found = arm_params(experiment, "contrast", 101, taught_by=by).methods["contrast"].teacher
+    assert found is not None and (found.path, found.sha256, found.weight) == ("somewhere", 64 * "a", 0.5)
+    assert arm_params(experiment, "cross_entropy", 101, taught_by=by).methods["cross_entropy"].teacher is None
+    trained, arm = teacher_params(experiment, 101), arm_params(experiment, "contrast", 101)
+    assert trained.train.iterations == 3 and arm.train.iterations == 4
+    assert trained.prepare == arm.prepare and trained.prepare.options["hold_out"] == "y", "it sees what they see"
+    arms["contrast"]["method"] = {"loss": "cross_entropy", "teacher": by}
+    write(place, arms=arms, teacher=None)
+    own = arm_params(load_experiment("tiny"), "contrast").methods["contrast"].teacher
+    assert own is not None and own.path == "somewhere"
+    write(place, arms=arms, teacher=teacher)
+    with pytest.raises(UserError, match="teacher: no arm learns from it"):
+        load_experiment("tiny")
+
+
+# Of the version that began to collect pairs: they are gone on with as long as these stay.
+COLLECTED = {
+    "e2": "413439d91d098872",
+    "e3": "858253cc3a752f7f",
+    "e4": "647b510d94b9c5c4",
+    "e5": "3f1e6f4da553fc45",
+    "e6": "fc128f8fb6208478",
+    "e6-37": "7dcc70cfc800d157",
+}
+
+
+@pytest.mark.parametrize("name", COLLECTED)
+def test_pairs_that_an_earlier_version_made_are_gone_on_with(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    experiment = load_experiment(name)
+    found = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
+    assert found.startswith(COLLECTED[name]), "its settings, or the code's defaults, are others: the runner refuses it"
+
+
+def test_every_record_of_the_repository_is_of_the_protocol_that_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    for name in experiment_names():
+        record = read_record(name)
+        if record is not None and load_experiment(name).choose is None:
+            experiment = load_experiment(name)
+            found = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
+            assert record["provenance"]["settings_sha256"] == found, name
+
+
+def test_every_arm_of_every_experiment_of_the_repository_is_valid(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     names = experiment_names()
-    assert {"e3", "e4", "e5", "e7"} <= set(names)
+    assert {"e3", "e4", "e5", "e7", "e8"} <= set(names)
     protocol = (ROOT / "docs" / "results" / "protocol.md").read_text()
     for name in names:
         experiment = load_experiment(name)
         assert f"`studies/{name}.yaml` | {experiment.pairs.planned} " in protocol, "the page names it, with its pairs"
-        for arm, config in experiment.arms.items():
-            if not config.needs:
-                params = arm_params(experiment, arm)
-                assert params.train.checkpoint == "last" and params.train.threads == 1
+        assert not [arm for arm, config in experiment.arms.items() if config.needs], "everything can be trained"
+        for arm in experiment.arms:
+            params = arm_params(experiment, arm)
+            assert params.train.checkpoint == "last" and params.train.threads == 1
+        if experiment.teacher is not None:
+            teacher = teacher_params(experiment)
+            assert teacher.train.checkpoint == "last" and teacher.model.backbone != params.model.backbone
