@@ -40,7 +40,10 @@ def load_teacher(config: TeacherConfig, class_names: tuple[str, ...]) -> Segment
             "the stage strip wrote, artifacts/BRANCH/stripped"
         ) from None
     if found != config.sha256:
-        raise UserError(f"teacher: {path}: has the sha256 {found}, expected {config.sha256}: it is another teacher")
+        raise UserError(
+            f"teacher: {path}: has the sha256 {found}, expected {config.sha256}: it is another teacher; put back "
+            "the one that is meant, or write the sha256 of this one into the method's teacher"
+        )
     teacher, info = load_segmentor(folder)
     if info.class_names != class_names:
         raise UserError(
