@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.data.datasets.streets.scenes.canvas import Point
-from pipeline.data.datasets.streets.scenes.draws import Dice
 from pipeline.data.datasets.streets.scenes.noise import Floats
+from pipeline.data.datasets.streets.scenes.random_stream import RandomStream
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Camera:
         return first, last
 
 
-def place_camera(dice: Dice, height_px: int, width_px: int) -> Camera:
+def place_camera(stream: RandomStream, height_px: int, width_px: int) -> Camera:
     """A camera as on a car, a bicycle or a tripod."""
     return Camera(
         height_px=height_px,
         width_px=width_px,
-        focal=width_px * dice.uniform(0.7, 1.0),
-        x_horizon=width_px * dice.uniform(0.3, 0.7),
-        y_horizon=height_px * dice.uniform(0.34, 0.5),
-        roll=dice.uniform(-0.035, 0.035),
-        height=dice.uniform(1.25, 2.3),
+        focal=width_px * stream.uniform(0.7, 1.0),
+        x_horizon=width_px * stream.uniform(0.3, 0.7),
+        y_horizon=height_px * stream.uniform(0.34, 0.5),
+        roll=stream.uniform(-0.035, 0.035),
+        height=stream.uniform(1.25, 2.3),
     )

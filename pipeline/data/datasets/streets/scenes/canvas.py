@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.streets.scenes.classes import ROAD, SIDEWALK, TERRAIN, VOID
-from pipeline.data.datasets.streets.scenes.draws import Colour
 from pipeline.data.datasets.streets.scenes.noise import Floats
+from pipeline.data.datasets.streets.scenes.random_stream import Colour
 
 FAR = 1000.0
 """Depth of the sky in metres."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.data.datasets.streets.scenes.draws import Colour, Dice
+from pipeline.data.datasets.streets.scenes.random_stream import Colour, RandomStream
 
 _FAMILIES: dict[str, tuple[Colour, ...]] = {
     "grey": ((0.22, 0.22, 0.23), (0.36, 0.36, 0.37), (0.5, 0.5, 0.51), (0.62, 0.62, 0.61)),
@@ -30,23 +30,23 @@ _USES: dict[str, tuple[tuple[str, float], ...]] = {
 }
 
 
-def colour_of(dice: Dice, use: str) -> Colour:
+def colour_of(stream: RandomStream, use: str) -> Colour:
     """A colour for `use` (a key of the table above): a family's tone, lighter or darker, a little off."""
-    tone = dice.choice(_FAMILIES[dice.weighted(_USES[use])])
-    light = dice.uniform(0.75, 1.25)
-    red, green, blue = (min(0.95, max(0.03, light * part + dice.uniform(-0.035, 0.035))) for part in tone)
+    tone = stream.choice(_FAMILIES[stream.weighted(_USES[use])])
+    light = stream.uniform(0.75, 1.25)
+    red, green, blue = (min(0.95, max(0.03, light * part + stream.uniform(-0.035, 0.035))) for part in tone)
     return red, green, blue
 
 
-def asphalt(dice: Dice) -> Colour:
+def asphalt(stream: RandomStream) -> Colour:
     """Asphalt or concrete: greys from near black to light, warm or cold."""
-    light, warmth = dice.uniform(0.15, 0.52), dice.uniform(-0.03, 0.05)
+    light, warmth = stream.uniform(0.15, 0.52), stream.uniform(-0.03, 0.05)
     return light + warmth, light + warmth * 0.3, light - warmth * 0.6
 
 
-def skin(dice: Dice) -> Colour:
+def skin(stream: RandomStream) -> Colour:
     """Skin, from dark to light."""
-    light = dice.uniform(0.25, 0.85)
+    light = stream.uniform(0.25, 0.85)
     return light, light * 0.76, light * 0.62
 
 

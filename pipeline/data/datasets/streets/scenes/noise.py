@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.datasets.streets.scenes.draws import Dice
+from pipeline.data.datasets.streets.scenes.random_stream import RandomStream
 
 SIZE = 256
 _MASK = SIZE - 1
@@ -19,11 +19,11 @@ Floats = NDArray[np.float32]
 @lru_cache(maxsize=1)
 def bank() -> tuple[Floats, Floats, Floats]:
     """Three `[256,256]` float32 tables in [0,1): white noise, soft grain (cells of 4), clouds (several octaves)."""
-    dice = Dice(20_210_811)
-    grain = 0.65 * _value_noise(dice, 4) + 0.35 * _value_noise(dice, 2)
-    clouds = 0.5 * _value_noise(dice, 64) + 0.27 * _value_noise(dice, 32)
-    clouds = clouds + 0.15 * _value_noise(dice, 16) + 0.08 * _value_noise(dice, 8)
-    return _value_noise(dice, 1), grain, clouds
+    stream = RandomStream(20_210_811)
+    grain = 0.65 * _value_noise(stream, 4) + 0.35 * _value_noise(stream, 2)
+    clouds = 0.5 * _value_noise(stream, 64) + 0.27 * _value_noise(stream, 32)
+    clouds = clouds + 0.15 * _value_noise(stream, 16) + 0.08 * _value_noise(stream, 8)
+    return _value_noise(stream, 1), grain, clouds
 
 
 def look_up(table: Floats, u: Floats, v: Floats, scale: float, shift: int = 0) -> Floats:
@@ -50,10 +50,10 @@ def window(table: Floats, height: int, width: int, step: float, shift: int) -> F
     return piece
 
 
-def _value_noise(dice: Dice, cell: int) -> Floats:
+def _value_noise(stream: RandomStream, cell: int) -> Floats:
     """Random values on a grid of `cell` entries, smoothly interpolated; wraps around."""
     count = SIZE // cell
-    grid = dice.bytes(count * count).reshape(count, count).astype(np.float32) / np.float32(256)
+    grid = stream.bytes(count * count).reshape(count, count).astype(np.float32) / np.float32(256)
     position = np.arange(SIZE)
     start, part = position // cell, (position % cell).astype(np.float32) / np.float32(cell)
     part = part * part * (3 - 2 * part)

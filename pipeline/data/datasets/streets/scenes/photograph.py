@@ -6,35 +6,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.streets.scenes.canvas import Canvas
-from pipeline.data.datasets.streets.scenes.draws import Dice
 from pipeline.data.datasets.streets.scenes.noise import Floats
 from pipeline.data.datasets.streets.scenes.plan import Light
+from pipeline.data.datasets.streets.scenes.random_stream import RandomStream
 
 
-def photograph(canvas: Canvas, light: Light, dice: Dice) -> NDArray[np.uint8]:
+def photograph(canvas: Canvas, light: Light, stream: RandomStream) -> NDArray[np.uint8]:
     """The canvas as a camera records it: `[H,W,3]` uint8 RGB. The canvas's colours are used up."""
     image = canvas.colour
     haze = 1 - 1 / (1 + np.float32(light.haze) * np.minimum(canvas.depth, np.float32(300)))
     haze[canvas.depth >= np.float32(900)] = 0  # the sky has its own colours
     image += haze[..., None] * (np.asarray(light.horizon, np.float32) - image)
 
-    warmth, tint = dice.uniform(-0.13, 0.13), dice.uniform(-0.05, 0.05)
-    exposure = dice.uniform(0.6, 1.2)
+    warmth, tint = stream.uniform(-0.13, 0.13), stream.uniform(-0.05, 0.05)
+    exposure = stream.uniform(0.6, 1.2)
     gains = [exposure * (1 + warmth), exposure * (1 + tint), exposure * (1 - warmth)]
     image *= np.asarray(gains, np.float32)
-    image *= _vignette(canvas.height, canvas.width, dice.uniform(0.0, 0.3))[..., None]
+    image *= _vignette(canvas.height, canvas.width, stream.uniform(0.0, 0.3))[..., None]
 
-    for _ in range(dice.weighted([(1, 0.65), (2, 0.35)])):
-        image = _blur(image, dice.uniform(0.1, 0.24))
-    if dice.chance(0.15):
+    for _ in range(stream.weighted([(1, 0.65), (2, 0.35)])):
+        image = _blur(image, stream.uniform(0.1, 0.24))
+    if stream.chance(0.15):
         image = _smear(image)
 
     image = np.minimum(np.maximum(image, 0), 1)
-    contrast = dice.uniform(0.0, 0.5)  # a film curve: steeper in the middle, never decreasing
+    contrast = stream.uniform(0.0, 0.5)  # a film curve: steeper in the middle, never decreasing
     image = image * (1 - np.float32(contrast)) + np.float32(contrast) * image * image * (3 - 2 * image)
 
-    noise = _sensor_noise(canvas.height, canvas.width, dice)
-    strength = np.float32(dice.uniform(0.006, 0.03))
+    noise = _sensor_noise(canvas.height, canvas.width, stream)
+    strength = np.float32(stream.uniform(0.006, 0.03))
     image = image + noise * strength * np.sqrt(np.float32(0.15) + image)  # photon noise: the root of the light
     pixels: NDArray[np.uint8] = np.minimum(np.maximum(image * 255 + np.float32(0.5), 0), 255).astype(np.uint8)
     return pixels
@@ -65,10 +65,10 @@ def _smear(image: Floats) -> Floats:
     return smeared
 
 
-def _sensor_noise(height: int, width: int, dice: Dice) -> Floats:
+def _sensor_noise(height: int, width: int, stream: RandomStream) -> Floats:
     """About normal, mean 0, deviation 1, `[H,W,3]`: the sum of four uniform bytes."""
     count = height * width * 3
-    words = dice.bytes(4 * count).reshape(4, count).astype(np.int16)
+    words = stream.bytes(4 * count).reshape(4, count).astype(np.int16)
     total = words[0] + words[1] + words[2] + words[3]
     normal: Floats = ((total - np.int16(510)).astype(np.float32) / np.float32(147.8)).reshape(height, width, 3)
     return normal

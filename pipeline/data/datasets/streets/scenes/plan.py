@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.data.datasets.streets.scenes.colours import asphalt, colour_of, mixed, scaled
-from pipeline.data.datasets.streets.scenes.draws import Colour, Dice
+from pipeline.data.datasets.streets.scenes.random_stream import Colour, RandomStream
 
 END = 130.0
 """Where the street meets the backdrop, in metres."""
@@ -163,121 +163,127 @@ class Street:
         return self.left, self.right
 
 
-def plan_street(dice: Dice) -> Street:
+def plan_street(stream: RandomStream) -> Street:
     """A street: two to three lanes, sidewalks, and on each side buildings or a park."""
-    lanes = dice.weighted([(2, 0.62), (3, 0.2), (1, 0.18)])
-    width = lanes * dice.uniform(2.8, 3.6) + dice.uniform(0.0, 2.2)
-    left_part = width * dice.uniform(0.34, 0.66)
+    lanes = stream.weighted([(2, 0.62), (3, 0.2), (1, 0.18)])
+    width = lanes * stream.uniform(2.8, 3.6) + stream.uniform(0.0, 2.2)
+    left_part = width * stream.uniform(0.34, 0.66)
     opening = None
-    if dice.chance(0.35):
-        start = dice.uniform(14.0, 45.0)
-        opening = (start, start + dice.uniform(6.0, 10.0))
-    park = dice.weighted([(-1, 0.16), (1, 0.16), (0, 0.68)])
-    opens = dice.weighted([(-1, 0.35), (1, 0.35), (0, 0.3)])
+    if stream.chance(0.35):
+        start = stream.uniform(14.0, 45.0)
+        opening = (start, start + stream.uniform(6.0, 10.0))
+    park = stream.weighted([(-1, 0.16), (1, 0.16), (0, 0.68)])
+    opens = stream.weighted([(-1, 0.35), (1, 0.35), (0, 0.3)])
     sides = [
-        _plan_side(dice, sign, kerb, park == sign, opening if opens in (0, sign) else None)
+        _plan_side(stream, sign, kerb, park == sign, opening if opens in (0, sign) else None)
         for sign, kerb in ((-1, left_part), (1, width - left_part))
     ]
-    pavement = asphalt(dice) if dice.chance(0.4) else colour_of(dice, "sidewalk")
+    pavement = asphalt(stream) if stream.chance(0.4) else colour_of(stream, "sidewalk")
     return Street(
         left=sides[0],
         right=sides[1],
-        road=asphalt(dice),
+        road=asphalt(stream),
         pavement=pavement,
-        soil=colour_of(dice, "terrain"),
-        marking=(0.85, 0.85, 0.82) if dice.chance(0.85) else (0.8, 0.66, 0.2),
+        soil=colour_of(stream, "terrain"),
+        marking=(0.85, 0.85, 0.82) if stream.chance(0.85) else (0.8, 0.66, 0.2),
         lanes=lanes,
-        dashed=dice.chance(0.7),
-        edge_lines=dice.chance(0.35),
-        zebra=dice.uniform(6.0, 20.0) if dice.chance(0.3) else None,
-        slab=dice.uniform(0.4, 1.1),
-        shift=dice.integer(0, 255),
+        dashed=stream.chance(0.7),
+        edge_lines=stream.chance(0.35),
+        zebra=stream.uniform(6.0, 20.0) if stream.chance(0.3) else None,
+        slab=stream.uniform(0.4, 1.1),
+        shift=stream.integer(0, 255),
     )
 
 
-def plan_light(dice: Dice) -> Light:
+def plan_light(stream: RandomStream) -> Light:
     """Clear, overcast, hazy or low sun; every colour of sky is also a colour of walls or cars."""
-    weather = dice.weighted([("clear", 0.4), ("overcast", 0.35), ("low sun", 0.25)])
+    weather = stream.weighted([("clear", 0.4), ("overcast", 0.35), ("low sun", 0.25)])
     if weather == "clear":
-        sky, horizon, cover = (0.3, 0.5, 0.8), (0.68, 0.78, 0.88), dice.uniform(0.0, 0.6)
+        sky, horizon, cover = (0.3, 0.5, 0.8), (0.68, 0.78, 0.88), stream.uniform(0.0, 0.6)
     elif weather == "overcast":
-        grey = dice.uniform(0.45, 0.85)
-        sky, horizon, cover = (grey, grey, grey * 1.03), (grey * 1.08, grey * 1.08, grey * 1.08), dice.uniform(0.6, 1.0)
+        grey = stream.uniform(0.45, 0.85)
+        sky, horizon, cover = (
+            (grey, grey, grey * 1.03),
+            (grey * 1.08, grey * 1.08, grey * 1.08),
+            stream.uniform(0.6, 1.0),
+        )
     else:
-        sky, horizon, cover = (0.4, 0.46, 0.6), (0.88, 0.68, 0.46), dice.uniform(0.1, 0.7)
-    sun = 0.0 if weather == "overcast" else dice.uniform(0.35, 1.0)
-    side = dice.choice([-1, 0, 1])  # -1: the sun stands to the left, the left side throws the shadow
+        sky, horizon, cover = (0.4, 0.46, 0.6), (0.88, 0.68, 0.46), stream.uniform(0.1, 0.7)
+    sun = 0.0 if weather == "overcast" else stream.uniform(0.35, 1.0)
+    side = stream.choice([-1, 0, 1])  # -1: the sun stands to the left, the left side throws the shadow
     bright, dim = 1.0 + 0.12 * sun, 1.0 - 0.5 * sun
-    reach = dice.uniform(3.0, 11.0) if sun and side else 0.0
+    reach = stream.uniform(3.0, 11.0) if sun and side else 0.0
     return Light(
-        sky=scaled(sky, dice.uniform(0.85, 1.15)),
+        sky=scaled(sky, stream.uniform(0.85, 1.15)),
         horizon=horizon,
-        clouds=mixed(horizon, (0.92, 0.92, 0.93), dice.uniform(0.0, 1.0)),
+        clouds=mixed(horizon, (0.92, 0.92, 0.93), stream.uniform(0.0, 1.0)),
         cover=cover,
         left=dim if side == -1 else bright if side == 1 else 0.85,
         right=dim if side == 1 else bright if side == -1 else 0.85,
-        front=dice.uniform(0.6, 1.0),
-        ground=1.0 if side == 0 else dice.uniform(0.95, 1.15),
+        front=stream.uniform(0.6, 1.0),
+        ground=1.0 if side == 0 else stream.uniform(0.95, 1.15),
         shadow=1.0 - 0.5 * sun,
         shadow_left=reach if side == -1 else 0.0,
         shadow_right=reach if side == 1 else 0.0,
-        haze=dice.weighted([(dice.uniform(0.0005, 0.002), 0.7), (dice.uniform(0.003, 0.009), 0.3)]),
+        haze=stream.weighted([(stream.uniform(0.0005, 0.002), 0.7), (stream.uniform(0.003, 0.009), 0.3)]),
     )
 
 
-def _plan_side(dice: Dice, sign: int, kerb: float, park: bool, opening: tuple[float, float] | None) -> Side:
-    verge = kerb + (dice.uniform(0.9, 3.0) if dice.chance(0.3) else 0.0)
-    sidewalk = verge + dice.uniform(1.6, 4.2)
-    garden = dice.uniform(2.0, 9.0) if park or dice.chance(0.45) else 0.0
+def _plan_side(stream: RandomStream, sign: int, kerb: float, park: bool, opening: tuple[float, float] | None) -> Side:
+    verge = kerb + (stream.uniform(0.9, 3.0) if stream.chance(0.3) else 0.0)
+    sidewalk = verge + stream.uniform(1.6, 4.2)
+    garden = stream.uniform(2.0, 9.0) if park or stream.chance(0.45) else 0.0
     facade = sidewalk + garden
-    buildings = () if park else tuple(_plan_buildings(dice, opening))
+    buildings = () if park else tuple(_plan_buildings(stream, opening))
     fences: list[Fence] = []
-    if garden and dice.chance(0.5):
-        fences += _plan_fences(dice, sidewalk, 1.8, opening)
-    elif dice.chance(0.2):
-        fences += _plan_fences(dice, kerb + 0.22, 1.05, opening)  # a railing at the kerb
+    if garden and stream.chance(0.5):
+        fences += _plan_fences(stream, sidewalk, 1.8, opening)
+    elif stream.chance(0.2):
+        fences += _plan_fences(stream, kerb + 0.22, 1.05, opening)  # a railing at the kerb
     return Side(sign, kerb, verge, sidewalk, facade, buildings, tuple(fences), opening)
 
 
-def _plan_buildings(dice: Dice, opening: tuple[float, float] | None) -> list[Building]:
+def _plan_buildings(stream: RandomStream, opening: tuple[float, float] | None) -> list[Building]:
     buildings = []
-    position = dice.uniform(-6.0, 2.0)
-    usual = dice.uniform(5.0, 16.0)
+    position = stream.uniform(-6.0, 2.0)
+    usual = stream.uniform(5.0, 16.0)
     while position < END:
-        length = dice.uniform(7.0, 22.0)
+        length = stream.uniform(7.0, 22.0)
         start, end = position, position + length
         if opening and start < opening[1] and end > opening[0]:
             end = opening[0]
             position = opening[1]
         else:
-            position = end + (dice.uniform(1.5, 7.0) if dice.chance(0.3) else 0.0)
+            position = end + (stream.uniform(1.5, 7.0) if stream.chance(0.3) else 0.0)
         if end - start < 1.5:
             continue
-        wall = colour_of(dice, "building")
+        wall = colour_of(stream, "building")
         buildings.append(
             Building(
                 start=start,
                 end=end,
-                height=max(3.2, usual * dice.uniform(0.6, 1.5)),
+                height=max(3.2, usual * stream.uniform(0.6, 1.5)),
                 wall=wall,
-                glass=mixed(colour_of(dice, "clutter"), (0.2, 0.25, 0.32), 0.6),
-                frame=mixed(wall, colour_of(dice, "sign"), dice.uniform(0.0, 0.9)),
-                storey=dice.uniform(2.7, 3.6),
-                bay=dice.uniform(1.5, 3.4),
-                opening=dice.uniform(0.35, 0.75),
-                bricks=dice.chance(0.5),
-                shop=dice.chance(0.4),
-                shift=dice.integer(0, 255),
+                glass=mixed(colour_of(stream, "clutter"), (0.2, 0.25, 0.32), 0.6),
+                frame=mixed(wall, colour_of(stream, "sign"), stream.uniform(0.0, 0.9)),
+                storey=stream.uniform(2.7, 3.6),
+                bay=stream.uniform(1.5, 3.4),
+                opening=stream.uniform(0.35, 0.75),
+                bricks=stream.chance(0.5),
+                shop=stream.chance(0.4),
+                shift=stream.integer(0, 255),
             )
         )
     return buildings
 
 
-def _plan_fences(dice: Dice, offset: float, tallest: float, opening: tuple[float, float] | None) -> list[Fence]:
-    start = dice.uniform(0.0, 10.0)
-    end = start + dice.uniform(8.0, 40.0)
-    height, colour = tallest * dice.uniform(0.55, 1.0), colour_of(dice, "fence")
-    pitch, rails = dice.uniform(0.14, 0.5), dice.chance(0.3)
+def _plan_fences(
+    stream: RandomStream, offset: float, tallest: float, opening: tuple[float, float] | None
+) -> list[Fence]:
+    start = stream.uniform(0.0, 10.0)
+    end = start + stream.uniform(8.0, 40.0)
+    height, colour = tallest * stream.uniform(0.55, 1.0), colour_of(stream, "fence")
+    pitch, rails = stream.uniform(0.14, 0.5), stream.chance(0.3)
     pieces = [(start, end)]
     if opening:
         pieces = [(start, min(end, opening[0])), (max(start, opening[1]), end)]

@@ -10,21 +10,21 @@ from pipeline.data.datasets.streets.scenes.camera import Camera
 from pipeline.data.datasets.streets.scenes.canvas import Canvas
 from pipeline.data.datasets.streets.scenes.classes import BUILDING, ROAD, SIDEWALK, SKY, TERRAIN, VEGETATION
 from pipeline.data.datasets.streets.scenes.colours import colour_of, mixed
-from pipeline.data.datasets.streets.scenes.draws import Dice
 from pipeline.data.datasets.streets.scenes.noise import Floats
 from pipeline.data.datasets.streets.scenes.plan import END, Light, Side, Street
+from pipeline.data.datasets.streets.scenes.random_stream import RandomStream
 
 Mask = NDArray[np.bool_]
 
 _SOIL, _MARKING, _KERB = 2, 3, 4  # what the ground is made of, beside road (0) and sidewalk (1)
 
 
-def draw_sky(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> None:
+def draw_sky(canvas: Canvas, camera: Camera, light: Light, stream: RandomStream) -> None:
     """A gradient from the horizon up, with clouds."""
     clouds = noise.bank()[2]
     bottom = camera.horizon_rows[1]
     up = np.minimum(np.maximum(-camera.rows_below_horizon[:bottom] / np.float32(0.6 * canvas.height), 0), 1)
-    pattern = noise.window(clouds, bottom, canvas.width, 150.0 / canvas.width, dice.integer(0, 255))
+    pattern = noise.window(clouds, bottom, canvas.width, 150.0 / canvas.width, stream.integer(0, 255))
     share = np.minimum(np.maximum((pattern - np.float32(0.8 - 0.6 * light.cover)) * 3, 0), np.float32(0.9))
     bright = np.float32(0.8) + np.float32(0.4) * pattern
     for channel in range(3):
@@ -33,7 +33,7 @@ def draw_sky(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> None:
     canvas.label[:bottom] = SKY
 
 
-def draw_backdrop(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> None:
+def draw_backdrop(canvas: Canvas, camera: Camera, light: Light, stream: RandomStream) -> None:
     """What closes the street at its end: a skyline of far buildings or trees."""
     grain, clouds = noise.bank()[1:]
     metres = camera.columns * np.float32(END / camera.focal)  # at the far end
@@ -42,17 +42,17 @@ def draw_backdrop(canvas: Canvas, camera: Camera, light: Light, dice: Dice) -> N
     top = max(0, min(int(tallest), bottom))
     height = camera.height - camera.rows_below_horizon[top:bottom] * np.float32(END / camera.focal)
     far = np.full((1, 1), END, np.float32)
-    shift = dice.integer(0, 255)
-    if dice.chance(0.55):  # trees in front of or instead of houses
+    shift = stream.integer(0, 255)
+    if stream.chance(0.55):  # trees in front of or instead of houses
         tree_line = 3.0 + 13.0 * noise.look_up(clouds, metres, np.zeros_like(metres), 1.3, shift)
         leaves = noise.look_up(grain, np.broadcast_to(metres[None, :], height.shape), height, 3.0, shift)
         shade = np.float32(light.front) * (np.float32(0.55) + np.float32(0.7) * leaves)
-        paint = shade[..., None] * np.asarray(colour_of(dice, "vegetation"), np.float32)
+        paint = shade[..., None] * np.asarray(colour_of(stream, "vegetation"), np.float32)
         canvas.surface(height < tree_line[None, :] + 2 * leaves, paint, VEGETATION, far, top=top)
-    if dice.chance(0.8):
-        blocks = np.floor(metres / np.float32(dice.uniform(12.0, 26.0))).astype(np.int32) + 1000
-        skyline = (5.0 + 18.0 * np.asarray([dice.uniform() for _ in range(16)], np.float32))[(blocks * 5) & 15]
-        tint = np.asarray([colour_of(dice, "building") for _ in range(16)], np.float32)[(blocks * 7) & 15]
+    if stream.chance(0.8):
+        blocks = np.floor(metres / np.float32(stream.uniform(12.0, 26.0))).astype(np.int32) + 1000
+        skyline = (5.0 + 18.0 * np.asarray([stream.uniform() for _ in range(16)], np.float32))[(blocks * 5) & 15]
+        tint = np.asarray([colour_of(stream, "building") for _ in range(16)], np.float32)[(blocks * 7) & 15]
         lit = (metres[None, :] * np.float32(0.31) % 1 < 0.5) & (height * np.float32(0.33) % 1 < 0.5)
         shade = np.where(lit, np.float32(0.72), np.float32(1.0)) * np.float32(light.front)
         canvas.surface(height < skyline[None, :], shade[..., None] * tint[None], BUILDING, far + 1, top=top)

@@ -8,8 +8,8 @@ from pipeline.data.datasets.streets.scenes.camera import Camera
 from pipeline.data.datasets.streets.scenes.canvas import Canvas, Point
 from pipeline.data.datasets.streets.scenes.classes import CAR
 from pipeline.data.datasets.streets.scenes.colours import colour_of, mixed, scaled
-from pipeline.data.datasets.streets.scenes.draws import Colour, Dice
 from pipeline.data.datasets.streets.scenes.plan import Light
+from pipeline.data.datasets.streets.scenes.random_stream import Colour, RandomStream
 
 _TYRE: Colour = (0.07, 0.07, 0.075)
 
@@ -25,24 +25,24 @@ _SHAPES = {
 class _Car:
     """The measures and colours of one car."""
 
-    def __init__(self, dice: Dice, light: Light) -> None:
-        self.shape = dice.weighted([("sedan", 0.32), ("hatchback", 0.3), ("estate", 0.23), ("van", 0.15)])
+    def __init__(self, stream: RandomStream, light: Light) -> None:
+        self.shape = stream.weighted([("sedan", 0.32), ("hatchback", 0.3), ("estate", 0.23), ("van", 0.15)])
         foot_tail, foot_nose, roof_tail, roof_nose, roof = _SHAPES[self.shape]
         self.cabin = (foot_tail, foot_nose, roof_tail, roof_nose)
-        self.roof = roof * dice.uniform(0.96, 1.06)
+        self.roof = roof * stream.uniform(0.96, 1.06)
         self.belt = 0.86 if self.shape != "van" else 1.12
         self.nose = 0.76 if self.shape != "van" else 1.02
         self.lean = 0.78 if self.shape != "van" else 0.93  # the roof's width, as a share of the belt's
-        self.length = dice.uniform(3.7, 4.9)
-        self.width = dice.uniform(1.66, 1.88)
-        self.nose_first = dice.chance(0.5)
-        paint = colour_of(dice, "car")
+        self.length = stream.uniform(3.7, 4.9)
+        self.width = stream.uniform(1.66, 1.88)
+        self.nose_first = stream.chance(0.5)
+        paint = colour_of(stream, "car")
         self.end_paint = scaled(paint, light.front)
         self.left_paint = scaled(paint, light.right)  # the car's left side faces left, like the walls on the right
         self.right_paint = scaled(paint, light.left)
-        self.glass = mixed((0.1, 0.12, 0.14), light.horizon, dice.uniform(0.05, 0.45))
-        self.plate = dice.choice([(0.8, 0.8, 0.76), (0.75, 0.62, 0.15)])
-        self.taxi_sign = dice.chance(0.05)
+        self.glass = mixed((0.1, 0.12, 0.14), light.horizon, stream.uniform(0.05, 0.45))
+        self.plate = stream.choice([(0.8, 0.8, 0.76), (0.75, 0.62, 0.15)])
+        self.taxi_sign = stream.chance(0.05)
 
     def half_width(self, y: float) -> float:
         """Half the width at height y: the cabin leans inwards."""
@@ -50,9 +50,9 @@ class _Car:
         return self.width / 2 * (1 - (1 - self.lean) * up)
 
 
-def draw_car(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float, z: float) -> None:
+def draw_car(canvas: Canvas, camera: Camera, light: Light, stream: RandomStream, x: float, z: float) -> None:
     """A car along the street whose near end is centred at x, z, seen from behind or from the front."""
-    car = _Car(dice, light)
+    car = _Car(stream, light)
     _ground_shadow(canvas, camera, light, x, z + car.length / 2, car.width * 0.72, car.length * 0.62)
 
     def point(along: float, y: float, across: float) -> Point:
@@ -68,9 +68,9 @@ def draw_car(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float,
     _end(canvas, car, point, z)
 
 
-def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, dice: Dice, x: float, z: float) -> None:
+def draw_crossing_car(canvas: Canvas, camera: Camera, light: Light, stream: RandomStream, x: float, z: float) -> None:
     """A car that crosses the street: its whole side faces the camera, starting at x."""
-    car = _Car(dice, light)
+    car = _Car(stream, light)
     _ground_shadow(canvas, camera, light, x + car.length / 2, z + 0.8, car.length * 0.6, car.width * 0.8)
 
     def place(along: float, y: float) -> Point:

@@ -14,7 +14,7 @@ Colour = tuple[float, float, float]
 """Red, green, blue reflectances, about 0 to 1."""
 
 
-class Dice:
+class RandomStream:
     """Random choices from the raw bits of PCG64 (`Generator`'s distributions may change between NumPy's versions).
 
     Args:
