@@ -116,7 +116,7 @@ def measure_contrasts(
     seconds |= interleave(
         {"per-group loop": pixels.per_group_step(), "pixel_contrast beside it": batch_step}, rounds, device
     )
-    bank_step, bank_floor = pixels.step(banked), pixels.floor(banked.bank.rows.flatten(0, 1))
+    bank_step, bank_floor = pixels.step(banked), pixels.floor(banked.bank.rings.rows.flatten(0, 1))
     seconds |= interleave({"pixel_contrast with memory": bank_step, "floor with memory": bank_floor}, rounds, device)
     measured = {
         "pixel_contrast": batch_step,

@@ -199,10 +199,10 @@ def tiled_products(rows: Tensor, keys: Tensor) -> Tensor:
 
 def fill_bank(bank: MemoryBank, generator: torch.Generator) -> None:
     """Fill every slot with random unit rows."""
-    rows = torch.randn(bank.rows.shape, generator=generator, device=generator.device)
-    bank.rows.copy_(F.normalize(rows, dim=2))
-    for ring, size in enumerate(bank.sizes):
-        bank.count[ring] = size
+    rows = torch.randn(bank.rings.rows.shape, generator=generator, device=generator.device)
+    bank.rings.rows.copy_(F.normalize(rows, dim=2))
+    for ring, size in enumerate(bank.rings.sizes):
+        bank.rings.count[ring] = size
 
 
 class LayerCase:

@@ -171,7 +171,7 @@ class PixelContrast(LossTerm):
             loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
         if self.bank is not None:
             self.bank.enqueue(embeddings, labels, generator=generator)
-            statistics["bank_fill"] = self.bank.fill()
+            statistics["bank_fill"] = self.bank.rings.fill()
         return TermOutput(loss=loss, statistics=statistics)
 
     def _contrast_with_unreliable(
@@ -185,7 +185,8 @@ class PixelContrast(LossTerm):
         keys, key_labels = None, None
         if self.bank is not None:
             classes = torch.arange(self.num_classes, device=rows.device)
-            keys, key_labels = self.bank.rows.flatten(0, 1), classes.where(self.bank.valid(), NO_CLASS).flatten()
+            rings = self.bank.rings
+            keys, key_labels = rings.rows.flatten(0, 1), classes.where(rings.valid(), NO_CLASS).flatten()
         negatives, negative_of = sample_unreliable(embeddings, unreliable, generator)
         return info_nce_with_unreliable(
             rows,
@@ -202,12 +203,12 @@ class PixelContrast(LossTerm):
         self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator
     ) -> Tensor:
         config = self.config
-        valid = bank.valid()
+        valid = bank.rings.valid()
         if not config.semi_hard:
             return info_nce_by_class(
                 rows,
                 anchors.label,
-                bank.rows,
+                bank.rings.rows,
                 valid,
                 temperature=config.temperature,
                 base_temperature=config.base_temperature,
@@ -219,12 +220,12 @@ class PixelContrast(LossTerm):
             negatives=config.negatives_per_anchor,
             hardest=config.hardest,
             generator=generator,
-            most_positives=len(bank.rows),
+            most_positives=len(bank.rings.rows),
         )
         return info_nce(
             rows,
             anchors.label,
-            bank.rows.flatten(0, 1),
+            bank.rings.rows.flatten(0, 1),
             classes.where(valid, NO_CLASS).flatten(),
             temperature=config.temperature,
             base_temperature=config.base_temperature,

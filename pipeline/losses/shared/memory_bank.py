@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.losses.shared.class_products import class_indicators, class_sums
 from pipeline.losses.shared.distributed import gather_batch
@@ -17,10 +17,10 @@ _REGION, _PIXEL = 0, 1
 _RANDOM_BITS = 30
 
 
-class MemoryBank(ClassRings):
+class MemoryBank(nn.Module):
     """Two ring buffers per class: mean embeddings of (image, class) regions, and single pixels.
 
-    Nothing in it has a gradient. Its buffers belong in a training checkpoint and never in what ships.
+    Both lie in `rings`. Nothing in them has a gradient. They belong in a training checkpoint and never in what ships.
 
     Args:
         num_classes: number of classes C.
@@ -33,13 +33,15 @@ class MemoryBank(ClassRings):
     def __init__(
         self, num_classes: int, dim: int, region_size: int, pixel_size: int, *, pixels_per_region: int = 10
     ) -> None:
-        super().__init__((region_size, pixel_size), num_classes, dim)
+        super().__init__()
+        self.rings = ClassRings((region_size, pixel_size), num_classes, dim)
+        self.num_classes = num_classes
         self.pixels_per_region = pixels_per_region
 
     def keys(self, mode: Literal["pixel", "region", "both"] = "both") -> tuple[Tensor, Tensor]:
         """Every row written so far; rows never written are left out.
 
-        How many there are is asked of the device; inside a training step use `rows` and `valid()` instead.
+        How many there are is asked of the device; inside a training step use `rings.rows` and `rings.valid()` instead.
 
         Returns:
             Keys `[M,D]` float and their labels `[M]` int64.
@@ -47,13 +49,13 @@ class MemoryBank(ClassRings):
         Raises:
             ValueError: `mode` is none of the three.
         """
-        region_size = self.sizes[_REGION]
+        region_size = self.rings.sizes[_REGION]
         slots = {"region": slice(0, region_size), "pixel": slice(region_size, None), "both": slice(None)}
         if mode not in slots:
             raise ValueError(f"mode: expected pixel, region or both, got {mode!r}")
-        valid = self.valid()[slots[mode]]
+        valid = self.rings.valid()[slots[mode]]
         labels = torch.arange(self.num_classes, device=valid.device).expand_as(valid)
-        return self.rows[slots[mode]][valid], labels[valid]
+        return self.rings.rows[slots[mode]][valid], labels[valid]
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, labels: Tensor, *, generator: torch.Generator) -> None:
@@ -76,15 +78,15 @@ class MemoryBank(ClassRings):
             )
         with torch.autocast(embeddings.device.type, enabled=False):
             embeddings = embeddings.detach()
-            if self.sizes[_REGION]:
+            if self.rings.sizes[_REGION]:
                 wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
                 indicators = class_indicators(labels, self.num_classes, wide.dtype)
                 means = F.normalize(class_sums(wide, indicators), dim=2)
                 present = indicators.amax(dim=2).long()
-                self.write(_REGION, gather_batch(means[:, :, None]), gather_batch(present))
-            if self.sizes[_PIXEL]:
+                self.rings.write(_REGION, gather_batch(means[:, :, None]), gather_batch(present))
+            if self.rings.sizes[_PIXEL]:
                 rows, counts = self._random_pixels(embeddings, labels, generator)
-                self.write(_PIXEL, gather_batch(rows), gather_batch(counts))
+                self.rings.write(_PIXEL, gather_batch(rows), gather_batch(counts))
 
     def _random_pixels(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Up to K random pixels of each (image, class): `[B,C,K,D]`, of which the first `[B,C]` count."""

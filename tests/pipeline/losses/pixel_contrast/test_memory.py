@@ -130,7 +130,7 @@ def test_a_resumed_method_goes_on_exactly() -> None:
 def test_sizes(config: dict[str, object], images: int, rows: tuple[int, int]) -> None:
     config = {"memory": "both", "embedding_dim": 2, **config}
     term = PixelContrast(PixelContrastConfig(**config), num_classes=3, ignore_index=255, training_images=images)
-    assert term.bank.sizes == rows
+    assert term.bank.rings.sizes == rows
 
 
 def test_a_bank_too_large_is_refused_with_its_size() -> None:

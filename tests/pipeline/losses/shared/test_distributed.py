@@ -53,8 +53,8 @@ def test_two_ranks(tmp_path: Path, repository: Path) -> None:
     shared = MemoryBank(3, 4, 7, 50, pixels_per_region=20)
     shared.load_state_dict(first["bank"])
     torch.testing.assert_close(shared.keys("region"), alone.keys("region"))
-    assert torch.equal(shared.count, alone.count)
-    assert torch.equal(shared.pointer, alone.pointer)
+    assert torch.equal(shared.rings.count, alone.rings.count)
+    assert torch.equal(shared.rings.pointer, alone.rings.pointer)
 
     embeddings = batch["embeddings"].requires_grad_()
     anchors = class_anchors(Layer(EmbeddingMap(embeddings), batch["labels"], batch["labels"]), 3)

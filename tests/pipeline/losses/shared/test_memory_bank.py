@@ -61,8 +61,8 @@ def test_pixels_are_drawn_at_random_from_the_generator() -> None:
     banks = [MemoryBank(1, 4, 1, 10) for _ in range(3)]
     for bank, seed in zip(banks, (1, 1, 2), strict=True):
         enqueue(bank, embeddings, labels, seed)
-    assert torch.equal(banks[0].rows, banks[1].rows)
-    assert not torch.equal(banks[0].rows, banks[2].rows)
+    assert torch.equal(banks[0].rings.rows, banks[1].rings.rows)
+    assert not torch.equal(banks[0].rings.rows, banks[2].rings.rows)
 
 
 def test_class_zero_is_a_class_and_ignored_pixels_are_none() -> None:
@@ -81,14 +81,14 @@ def test_rows_never_written_never_count() -> None:
     keys, key_labels = bank.keys("both")
     assert keys.shape == (0, 4)
     assert key_labels.shape == (0,)
-    assert bank.fill().item() == 0
+    assert bank.rings.fill().item() == 0
     labels = labels_of(2, classes=2)
     enqueue(bank, embeddings_of(2), labels)
     keys, key_labels = bank.keys("both")
     assert set(key_labels.tolist()) == {0, 1}
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(len(keys)))
-    assert bank.valid().sum() == len(keys) == 2 * (2 + 5)
-    assert bank.fill().item() == pytest.approx(14 / 40)
+    assert bank.rings.valid().sum() == len(keys) == 2 * (2 + 5)
+    assert bank.rings.fill().item() == pytest.approx(14 / 40)
 
 
 def test_the_pointer_advances_by_what_was_written_and_the_oldest_rows_go_first() -> None:
@@ -99,7 +99,7 @@ def test_the_pointer_advances_by_what_was_written_and_the_oldest_rows_go_first()
         embeddings = embeddings_of(2, seed=step)
         means += [F.normalize(image.flatten(1).mean(1), dim=0) for image in embeddings]
         enqueue(bank, embeddings, labels)
-    assert bank.pointer.tolist() == [[1], [10]]  # 4 % 3, and 40 % 30
+    assert bank.rings.pointer.tolist() == [[1], [10]]  # 4 % 3, and 40 % 30
     torch.testing.assert_close(bank.keys("region")[0], torch.stack([means[3], means[1], means[2]]))
 
 
@@ -142,7 +142,7 @@ def test_nothing_in_it_has_a_gradient() -> None:
     bank = MemoryBank(3, 4, 5, 5)
     embeddings = embeddings_of(2).requires_grad_()
     enqueue(bank, embeddings, labels_of(2))
-    assert not bank.rows.requires_grad
+    assert not bank.rings.rows.requires_grad
     assert not list(bank.parameters())
     assert embeddings.grad is None
 
@@ -165,5 +165,5 @@ def test_half_precision_embeddings_are_stored_as_float32(dtype: torch.dtype) -> 
     bank = MemoryBank(3, 4, 5, 5)
     with torch.autocast("cpu", dtype=dtype):
         enqueue(bank, embeddings_of(2).to(dtype), labels_of(2))
-    assert bank.rows.dtype == torch.float32
+    assert bank.rings.rows.dtype == torch.float32
     assert len(bank.keys()[0]) == 3 * (2 + 5)

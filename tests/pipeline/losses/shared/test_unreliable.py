@@ -103,8 +103,8 @@ def test_pixel_contrast_takes_them_and_its_bank_does_not(memory: str) -> None:
         assert (reached == 8) if most else (reached == 0), "the gradient reaches the unreliable pixels"
         losses[most] = found.loss.item()
         if term.bank is not None:
-            assert term.bank.count[:, 2:].eq(0).all(), "no unreliable pixel is in the bank"
-            assert term.bank.count[0, :2].eq(2).all()
+            assert term.bank.rings.count[:, 2:].eq(0).all(), "no unreliable pixel is in the bank"
+            assert term.bank.rings.count[0, :2].eq(2).all()
     assert losses[8] > losses[0]
 
 
