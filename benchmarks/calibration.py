@@ -72,8 +72,8 @@ def measure(
     rows = []
     for options in chosen:
         _, found = quantised(reference, segmentor, prepared, info.resize, options)
-        drop = 100 * (expected - held_out_miou(found.model, reported, classes))
-        row = Row(options.calibration, options.scheme, len(found.kept), found.layers, found.drop_points, drop)
+        drop = 100 * (expected - held_out_miou(found.best.model, reported, classes))
+        row = Row(options.calibration, options.scheme, len(found.best.kept), found.layers, found.best.drop_points, drop)
         rows.append(row)
         sys.stdout.write(
             f"| `{row.calibration}` | {row.scheme} | {row.kept} of {row.layers} | {row.held_out_points:.3f} "

@@ -29,15 +29,15 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
         "calibration": options.calibration,
         "images": images.manifest_entry(),
         "layers": found.layers,
-        "kept_in_float": list(found.kept),
-        "miou_drop_points": round(found.drop_points, 4),
+        "kept_in_float": list(found.best.kept),
+        "miou_drop_points": round(found.best.drop_points, 4),
         "miou_drop_points_without_kept": round(found.first_drop_points, 4),
         "limit_points": options.max_miou_drop_points,
-        "within_limit": found.drop_points <= options.max_miou_drop_points,
+        "within_limit": found.best.drop_points <= options.max_miou_drop_points,
         "sensitivities": {name: float(f"{error:.4g}") for name, error in found.sensitivities.items()},
     }
     details = {"quantisation": quantisation}
-    return write_engine(found.model, segmentor, context, precision="int8", output=options.output, details=details)
+    return write_engine(found.best.model, segmentor, context, precision="int8", output=options.output, details=details)
 
 
 def quantised(

@@ -15,8 +15,14 @@ Measure = Callable[[Sequence[str]], tuple[float, ModelProto]]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One set of layers in floating point, measured."""
+class LayerChoice:
+    """One set of layers in floating point, measured.
+
+    Attributes:
+        kept: layers that stay in floating point, the most sensitive first.
+        drop_points: loss of mIoU, in points.
+        model: the graph with every other layer in INT8.
+    """
 
     kept: tuple[str, ...]
     drop_points: float
@@ -31,7 +37,7 @@ class Trials:
         self._limit_points = limit_points
         self._rank: tuple[float, ...] = (math.inf,)
         self.count = 0
-        self.best = Choice((), math.inf, ModelProto())
+        self.best = LayerChoice((), math.inf, ModelProto())
 
     def within(self, kept: Sequence[str]) -> bool:
         """Whether the loss is within the limit with these layers in floating point."""
@@ -41,7 +47,7 @@ class Trials:
         rank = (0, len(kept), drop) if within else (1, drop, len(kept))
         if rank < self._rank:
             self._rank = rank
-            self.best = Choice(tuple(kept), drop, model)
+            self.best = LayerChoice(tuple(kept), drop, model)
         return within
 
 

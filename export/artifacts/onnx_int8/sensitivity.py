@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from export.artifacts.onnx_int8.calibration import CalibrationImages, confusions
-from export.artifacts.onnx_int8.layer_choice import Trials, keep_fewest
+from export.artifacts.onnx_int8.layer_choice import LayerChoice, Trials, keep_fewest
 from export.artifacts.onnx_int8.quantisation import Quantiser, UInt8, session
 from export.graph.deploy import INPUT_NAME, LOGITS_NAME, MASK_NAME
 from export.graph.inner_logits import expose_logits
@@ -24,20 +24,16 @@ class Selection:
     """What the search found.
 
     Attributes:
-        model: the quantised graph.
-        kept: layers that stay in single precision, the most sensitive first.
+        best: the layers that stay in single precision; its loss of mIoU, on the held-out training images, is above the
+            limit where no choice that was tried is within it.
         layers: number of layers there are.
-        drop_points: loss of mIoU on the held-out training images, in points; above the limit where no choice that
-            was tried is within it.
-        first_drop_points: likewise with every layer in INT8.
+        first_drop_points: loss of mIoU likewise with every layer in INT8, in points.
         sensitivities: layer -> relative squared error of the logits with that layer alone in INT8 (with its part of the
             network alone, where there are more than `MOST_PARTS` layers); empty where every layer could be quantised.
     """
 
-    model: ModelProto
-    kept: tuple[str, ...]
+    best: LayerChoice
     layers: int
-    drop_points: float
     first_drop_points: float
     sensitivities: dict[str, float]
 
@@ -62,7 +58,7 @@ def select(
 
     Where the whole network in INT8 loses more than the limit, each layer is quantised alone and the error of the logits
     measured; then as few layers as possible stay in floating point: see `keep_fewest`. When no choice is within the
-    limit, the one with the smallest loss is returned, and its `drop_points` tell.
+    limit, the one with the smallest loss is returned, and its `best.drop_points` tell.
 
     Args:
         reference: the graph in single precision.
@@ -84,8 +80,7 @@ def select(
     errors = {} if enough else _sensitivities(reference, quantiser, list(images.batches(images.held_out[:probes])))
     if not enough:
         keep_fewest(trials, sorted(quantiser.layers, key=lambda name: -errors[name]))
-    best = trials.best
-    return Selection(best.model, best.kept, len(quantiser.layers), best.drop_points, first.drop_points, errors)
+    return Selection(trials.best, len(quantiser.layers), first.drop_points, errors)
 
 
 def _sensitivities(reference: ModelProto, quantiser: Quantiser, batches: Sequence[UInt8]) -> dict[str, float]:
