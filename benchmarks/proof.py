@@ -41,7 +41,7 @@ from export.checks.examination.images import scene
 from export.latency.benchmark import CONTROL
 from export.latency.config import QuickProfileConfig
 from export.latency.engine_latency import Engine
-from export.latency.latency import self_test
+from export.latency.latency import check_stopwatch
 from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
 from export.machine import load as machine
 from export.machine.device import read_device
@@ -182,7 +182,7 @@ def _measure(engines: Mapping[str, Engine], baseline: str, settings: Settings) -
         Comparison(CONTROL if method == baseline else method, ((opener, engine.open),))
         for method, engine in engines.items()
     ]
-    tests = [self_test()]
+    tests = [check_stopwatch()]
     with Progress(transient=True) as progress:
         task = progress.add_task("session pairs", total=settings.plan.looks[-1])
         pairs = measure_comparisons(
@@ -193,7 +193,7 @@ def _measure(engines: Mapping[str, Engine], baseline: str, settings: Settings) -
             generator=generator,
             progress=lambda done, _: progress.update(task, completed=done),
         )
-    tests.append(self_test())
+    tests.append(check_stopwatch())
     wrong = [test for test in tests if not test.passed]
     if wrong:
         raise UserError(f"the stopwatch is off by {wrong[0].deviation:+.1%}: is the machine overloaded?")

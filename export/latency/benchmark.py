@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.latency.config import BenchmarkConfig, CertifyConfig, ProfileConfig
 from export.latency.engine_latency import Engine, EngineMeasurement, UInt8, input_batches
-from export.latency.latency import Clock, SelfTest, self_test
+from export.latency.latency import Clock, StopwatchCheck, check_stopwatch
 from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons, median_ratio
 from export.machine import load as machine
 from export.machine.gpu_watch import GpuWatch
@@ -72,7 +72,7 @@ def run_benchmark(
     """
     profile = config.profile(profile_name)
     generator = np.random.default_rng(config.seed)
-    tests = [self_test(clock=clock)]
+    tests = [check_stopwatch(clock=clock)]
     before = machine.look()
     measurements = [
         EngineMeasurement(
@@ -99,7 +99,7 @@ def run_benchmark(
                 except UserError as error:
                     for entry in comparisons.values():
                         entry.update(status="failed", reason=str(error))
-        tests.append(self_test(clock=clock))
+        tests.append(check_stopwatch(clock=clock))
     after = machine.look()
     if not all(test.passed for test in tests):
         pairs = {}
@@ -237,7 +237,7 @@ def _compare(
     )
 
 
-def _refusal(tests: Sequence[SelfTest]) -> str:
+def _refusal(tests: Sequence[StopwatchCheck]) -> str:
     worst = max(tests, key=lambda test: abs(test.deviation))
     return (
         f"the stopwatch is not to be trusted: it measured {worst.measured_ms:.3f} ms for an operation of "

@@ -154,7 +154,7 @@ def percentiles_ms(
 
 
 @dataclass(frozen=True)
-class SelfTest:
+class StopwatchCheck:
     """Whether the stopwatch measures a known duration correctly.
 
     Attributes:
@@ -194,14 +194,14 @@ class KnownDuration:
         """Nothing is held."""
 
 
-def self_test(
+def check_stopwatch(
     *,
     clock: Clock = time.perf_counter_ns,
     duration_ms: float = 0.5,
     queries: int = 200,
     tolerance: float = 0.05,
     attempts: int = 3,
-) -> SelfTest:
+) -> StopwatchCheck:
     """Measure an operation of known duration the way engines are measured.
 
     A machine so busy that more than half of the half-millisecond operations are interrupted fails too; that may pass
@@ -209,12 +209,12 @@ def self_test(
     """
     session = KnownDuration(duration_ms)
     batch: Batch = np.zeros((1, 1, 1, 3), dtype=np.uint8)
-    best: SelfTest | None = None
+    best: StopwatchCheck | None = None
     with quiet():
         for _ in range(attempts):
             samples = measure(session, [batch], min_seconds=0.0, min_queries=queries, clock=clock)
             measured = float(np.median(samples)) / 1e6
-            result = SelfTest(duration_ms, measured, measured / duration_ms - 1, tolerance, queries)
+            result = StopwatchCheck(duration_ms, measured, measured / duration_ms - 1, tolerance, queries)
             if best is None or abs(result.deviation) < abs(best.deviation):
                 best = result
             if best.passed:

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from export.latency.latency import KnownDuration, measure, percentiles_ms, quiet, self_test, warm_up
+from export.latency.latency import KnownDuration, check_stopwatch, measure, percentiles_ms, quiet, warm_up
 
 BATCH = np.zeros((1, 2, 2, 3), dtype=np.uint8)
 
@@ -117,7 +117,7 @@ def test_garbage_collection_is_off_inside_and_back_after():
 
 
 def test_stopwatch_is_right():
-    result = self_test()
+    result = check_stopwatch()
     assert result.passed, result
     assert result.measured_ms == pytest.approx(0.5, rel=0.05)
 
@@ -127,9 +127,9 @@ def test_stopwatch_that_runs_wrong_is_noticed(monkeypatch, factor):
     """In simulated time, a microsecond per look at the clock: a busy machine can be late, and late looks like slow."""
     ticks = itertools.count(step=1000)
     monkeypatch.setattr("export.latency.latency._independent_clock", lambda: next(ticks))
-    right = self_test(clock=lambda: next(ticks), queries=40)
+    right = check_stopwatch(clock=lambda: next(ticks), queries=40)
     assert right.passed and right.deviation == pytest.approx(0, abs=0.01)
-    wrong = self_test(clock=lambda: round(next(ticks) * factor), queries=40)
+    wrong = check_stopwatch(clock=lambda: round(next(ticks) * factor), queries=40)
     assert not wrong.passed
     assert wrong.deviation == pytest.approx(factor - 1, abs=0.01 * factor)
 
@@ -137,7 +137,7 @@ def test_stopwatch_that_runs_wrong_is_noticed(monkeypatch, factor):
 def test_stopwatch_that_stops_too_early_is_noticed(monkeypatch):
     """As if a device were not waited for: `infer` comes back before the work is done."""
     monkeypatch.setattr(KnownDuration, "infer", lambda self, batch: {})
-    assert not self_test(queries=40).passed
+    assert not check_stopwatch(queries=40).passed
 
 
 def test_harness_that_adds_time_of_its_own_is_noticed(monkeypatch):
@@ -148,4 +148,4 @@ def test_harness_that_adds_time_of_its_own_is_noticed(monkeypatch):
         return infer(KnownDuration(0.05), batch)
 
     monkeypatch.setattr(KnownDuration, "infer", slow)
-    assert not self_test(queries=40).passed
+    assert not check_stopwatch(queries=40).passed
