@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.documents.markdown import ROOT
 from tests.documents.project import copy_of_tracked_files
-from tests.walks.page import Walk, walks
+from tests.walks.page import PAGE, Walk, walks
 
 
 @pytest.mark.parametrize("title", list(walks()))
@@ -21,6 +23,19 @@ def test_a_walk_is_files_and_lines_of_registries(title: str) -> None:
         any(module.removesuffix(".py").removesuffix("/__init__").replace("/", ".") in lines for module in walk.files)
         for lines in walk.lines.values()
     )
+
+
+def test_the_table_says_what_each_walk_costs() -> None:
+    found = re.findall(r"^\| \[(a .+)\]\(#(.+)\) \| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / PAGE).read_text(), flags=re.M)
+    costs = {
+        (title.lower(), title.lower().replace(" ", "-")): (
+            len(walk.files),
+            sum(bool(line.strip()) for text in walk.files.values() for line in text.splitlines()),
+            sum(len(lines.splitlines()) for lines in walk.lines.values()),
+        )
+        for title, walk in walks().items()
+    }
+    assert {(title, anchor): tuple(map(int, counts)) for title, anchor, *counts in found} == costs
 
 
 @pytest.fixture(scope="module")
