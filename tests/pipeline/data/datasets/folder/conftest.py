@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import Preparation, prepare
+from tests.pipeline.data.datasets.folder.tree import Tree
 
 Save = Callable[[np.ndarray, Path, int], object]
 
@@ -82,3 +83,9 @@ class Own:
 def own(tmp_path: Path) -> Own:
     """A folder to fill."""
     return Own(tmp_path)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """A folder to fill file by file."""
+    return Tree(tmp_path)
