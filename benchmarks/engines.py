@@ -57,7 +57,7 @@ EXPORTED: Mapping[str, ArtifactConfig] = {
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineCase:
     """One row.
 
     Attributes:
@@ -80,18 +80,18 @@ class Engine:
 # Threads that spin while another engine has its turn would take its cores: none does here.
 _IDLE: Mapping[str, object] = {"spinning": False}
 _CUDA: Mapping[str, object] = {**_IDLE, "provider": "cuda"}
-ENGINES: Mapping[str, Engine] = {
-    "ort_fp32": Engine("onnx_fp32", "onnxruntime", _IDLE, aim=1.3),
-    "ort_fp16": Engine("onnx_fp16", "onnxruntime", _IDLE),
-    "ort_int8": Engine("onnx_int8_u8", "onnxruntime", _IDLE, aim=2.0, over="ort_fp32"),
-    "openvino_fp32": Engine("onnx_fp32", "openvino", {"precision": "f32"}),
-    "openvino_bf16": Engine("onnx_fp32", "openvino", {"precision": "bf16"}, aim=4.0, needs="amx_bf16"),
-    "openvino_int8": Engine("onnx_int8_s8", "openvino", aim=5.0),
-    "ort_cuda_fp32": Engine("onnx_fp32", "onnxruntime", _CUDA),
-    "ort_cuda_tf32": Engine("onnx_fp32", "onnxruntime", {**_CUDA, "tf32": True}),
-    "ort_cuda_fp16": Engine("onnx_fp16", "onnxruntime", _CUDA),
-    "ort_cuda_fp16_nhwc": Engine("onnx_fp16", "onnxruntime", {**_CUDA, "prefer_nhwc": True}),
-    "ort_cuda_fp16_conv_bias": Engine("onnx_fp16", "onnxruntime", {**_CUDA, "fuse_conv_bias": True}),
+ENGINES: Mapping[str, EngineCase] = {
+    "ort_fp32": EngineCase("onnx_fp32", "onnxruntime", _IDLE, aim=1.3),
+    "ort_fp16": EngineCase("onnx_fp16", "onnxruntime", _IDLE),
+    "ort_int8": EngineCase("onnx_int8_u8", "onnxruntime", _IDLE, aim=2.0, over="ort_fp32"),
+    "openvino_fp32": EngineCase("onnx_fp32", "openvino", {"precision": "f32"}),
+    "openvino_bf16": EngineCase("onnx_fp32", "openvino", {"precision": "bf16"}, aim=4.0, needs="amx_bf16"),
+    "openvino_int8": EngineCase("onnx_int8_s8", "openvino", aim=5.0),
+    "ort_cuda_fp32": EngineCase("onnx_fp32", "onnxruntime", _CUDA),
+    "ort_cuda_tf32": EngineCase("onnx_fp32", "onnxruntime", {**_CUDA, "tf32": True}),
+    "ort_cuda_fp16": EngineCase("onnx_fp16", "onnxruntime", _CUDA),
+    "ort_cuda_fp16_nhwc": EngineCase("onnx_fp16", "onnxruntime", {**_CUDA, "prefer_nhwc": True}),
+    "ort_cuda_fp16_conv_bias": EngineCase("onnx_fp16", "onnxruntime", {**_CUDA, "fuse_conv_bias": True}),
 }
 
 Run = Callable[[], object]

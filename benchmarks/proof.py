@@ -42,7 +42,7 @@ from export.latency.benchmark import CONTROL
 from export.latency.config import QuickProfileConfig
 from export.latency.engine_latency import Engine
 from export.latency.latency import check_stopwatch
-from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
+from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons
 from export.machine import load as machine
 from export.machine.device import read_device
 from export.machine.hardware import device_summary
@@ -179,7 +179,7 @@ def _measure(engines: Mapping[str, Engine], baseline: str, settings: Settings) -
     batches = [scene(settings.side, settings.side, generator)[None] for _ in range(4)]
     opener = engines[baseline].open
     comparisons = [
-        Comparison(CONTROL if method == baseline else method, ((opener, engine.open),))
+        SessionComparison(CONTROL if method == baseline else method, ((opener, engine.open),))
         for method, engine in engines.items()
     ]
     tests = [check_stopwatch()]

@@ -38,7 +38,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusi
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class CheckSettings:
     """Sections of params.yaml that the checks use; the defaults where there is none in the working directory."""
 
     verify: VerifyConfig
@@ -91,11 +91,11 @@ def main() -> int:
     return 1 if any(result.status == "fail" for result in results) else 0
 
 
-def _settings() -> Settings:
+def _settings() -> CheckSettings:
     if not PARAMS_PATH.exists():
-        return Settings(VerifyConfig(), GateConfig(), EvaluateConfig(), None)
+        return CheckSettings(VerifyConfig(), GateConfig(), EvaluateConfig(), None)
     params = load_params()
-    return Settings(params.verify, params.gate, params.evaluate, params.prepare.root)
+    return CheckSettings(params.verify, params.gate, params.evaluate, params.prepare.root)
 
 
 def _manifest(engine: Path) -> Manifest | None:

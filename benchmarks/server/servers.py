@@ -43,7 +43,7 @@ async def raw(request: Request) -> bytes:
     return await request.body()
 
 
-class Engine(litserve.LitAPI):
+class LitServeEngine(litserve.LitAPI):
     def setup(self, device):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -60,7 +60,7 @@ class Engine(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Engine(), accelerator="cpu", workers_per_device=workers, timeout=60)
+    server = litserve.LitServer(LitServeEngine(), accelerator="cpu", workers_per_device=workers, timeout=60)
     server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
 """
 

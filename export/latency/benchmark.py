@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from export.latency.config import BenchmarkConfig, CertifyConfig, ProfileConfig
 from export.latency.engine_latency import Engine, EngineMeasurement, UInt8, input_batches
 from export.latency.latency import Clock, StopwatchCheck, check_stopwatch
-from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons, median_ratio
+from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons, median_ratio
 from export.machine import load as machine
 from export.machine.gpu_watch import GpuWatch
 from pipeline.evaluation.intervals import confidence_per_look, equivalence
@@ -227,7 +227,10 @@ def _compare(
         return all(equivalence(ratio, certify.margin) != "inconclusive" for ratio in ratios)
 
     return measure_comparisons(
-        [Comparison(name, tuple((base.open, other.open) for base, other in variants)) for name, variants in plans],
+        [
+            SessionComparison(name, tuple((base.open, other.open) for base, other in variants))
+            for name, variants in plans
+        ],
         batches,
         PairPlan(profile.looks, profile.pair_seconds, profile.min_blocks, profile.warm_up_seconds),
         decided=decided,

@@ -70,7 +70,7 @@ class PairSamples:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SessionComparison:
     """Two engines to compare, or one with itself.
 
     Attributes:
@@ -100,7 +100,7 @@ class PairPlan:
 
 
 def measure_comparisons(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[SessionComparison],
     batches: Sequence[Batch],
     plan: PairPlan,
     *,

@@ -59,7 +59,7 @@ class NetworkDescription:
 
 
 @dataclass(frozen=True)
-class Description:
+class MethodDescription:
     """What trains and what ships.
 
     Attributes:
@@ -88,7 +88,7 @@ def describe_networks(
     size: tuple[int, int],
     batch_size: int,
     auxiliary: bool,
-) -> Description:
+) -> MethodDescription:
     """Describe the network that `method` trains, and what is left of it after stripping.
 
     Args:
@@ -105,7 +105,7 @@ def describe_networks(
         loss = build_loss_term(method, num_classes=num_classes, ignore_index=255, training_images=1)
         trainee = attach_training_heads(segmentor, loss, auxiliary=auxiliary, seed=0)
     height, width = (-(-length // segmentor.stride) * segmentor.stride for length in size)
-    return Description(
+    return MethodDescription(
         backbone=model.backbone,
         head=model.head,
         num_classes=num_classes,
@@ -157,7 +157,7 @@ def _costs(parts: Mapping[str, nn.Module], counts: Mapping[str, int]) -> tuple[M
     )
 
 
-def describe_params(params: Params, method: str | None = None) -> Description:
+def describe_params(params: Params, method: str | None = None) -> MethodDescription:
     """Describe what `params` train with `method`, by default the one that is deployed.
 
     Raises:
@@ -186,7 +186,7 @@ def count_classes(prepare: PrepareConfig) -> int:
         return len(dataset(resolve_root(prepare.root), prepare.options).class_names)
 
 
-def rendered(description: Description) -> str:
+def rendered(description: MethodDescription) -> str:
     """The description as text for a terminal."""
     rows: list[tuple[str, str, str]] = []
     for title, network in (("training", description.training), ("shipped", description.shipped)):

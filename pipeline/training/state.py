@@ -12,7 +12,7 @@ from pipeline.training.averaging import WeightAverage
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training is.
 
     Attributes:
@@ -71,6 +71,6 @@ class TrainingState:
     """
 
     optimizer: torch.optim.Optimizer
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingProgress = field(default_factory=TrainingProgress)
     average: WeightAverage | None = None
     means: RunningMeans = field(default_factory=RunningMeans)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.data.reading.allocator import keep_freed_memory
 from pipeline.data.reading.augmentation import Draw, augment
 from pipeline.data.reading.config import AugmentConfig
-from pipeline.data.reading.decoded_cache import DecodedCache, Pairs, can_fork
+from pipeline.data.reading.decoded_cache import DecodedCache, ReadablePairs, can_fork
 from serving.contract.errors import UserError
 
 # Purposes of the random streams that are derived from the seed.
@@ -52,7 +52,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        split: Pairs,
+        split: ReadablePairs,
         config: AugmentConfig,
         *,
         batch_size: int,
@@ -152,7 +152,7 @@ class _BatchSource(Dataset[_Item]):
     An error is returned, not raised: torch would wrap what a worker raises into text with a stack trace.
     """
 
-    def __init__(self, split: Pairs, config: AugmentConfig, batch_size: int, seed: int, *, skips: bool) -> None:
+    def __init__(self, split: ReadablePairs, config: AugmentConfig, batch_size: int, seed: int, *, skips: bool) -> None:
         self._split = split
         self._config = config
         self._batch_size = batch_size

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Pairs(Protocol):
+class ReadablePairs(Protocol):
     """What batches are made of: a `PreparedSplit`, or what looks like one."""
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class DecodedCache:
         capacity_bytes: bound on the decoded size; a pair of H x W pixels takes 4 H W bytes.
     """
 
-    def __init__(self, split: Pairs, capacity_bytes: int) -> None:
+    def __init__(self, split: ReadablePairs, capacity_bytes: int) -> None:
         self._split = split
         self._offsets: dict[int, int] = {}
         end = 0

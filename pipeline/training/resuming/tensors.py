@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.models.network.weights import load_weights
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.resuming.store import Checkpoint
-from pipeline.training.state import Progress, RunningMeans, TrainingState
+from pipeline.training.state import RunningMeans, TrainingProgress, TrainingState
 
 
 def state_tensors(
@@ -56,7 +56,7 @@ def restore(checkpoint: Checkpoint, path: Path, *, trainee: Trainee, term: nn.Mo
     if state.average is not None:
         load_weights(state.average, dict(under("average.", tensors)), path)
     _restore_optimizer(state.optimizer, dict(under("optimizer.", tensors)))
-    state.progress = Progress(**checkpoint.state["progress"])
+    state.progress = TrainingProgress(**checkpoint.state["progress"])
     device = next(trainee.parameters()).device
     counts = checkpoint.state["counts"]
     state.means = RunningMeans({name: tensors[f"means.{name}"].to(device) for name in counts}, dict(counts))

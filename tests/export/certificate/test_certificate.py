@@ -24,7 +24,7 @@ from export.certificate.certificate import (
 from export.latency.benchmark import CONTROL
 from export.latency.engine_latency import Engine
 from export.latency.latency import WarmUp
-from export.latency.paired_latency import Comparison, PairPlan, PairSamples, measure_comparisons
+from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons
 from pipeline.evaluation.accuracy import PairedAccuracy
 from serving.contract.manifest import Manifest, write_sidecar
 
@@ -216,8 +216,8 @@ def measured(engines, *, blocks, pairs=8):
     images = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), dtype=np.uint8)
     baseline, other = engines
     comparisons = [
-        Comparison(CONTROL, ((baseline.open, baseline.open),)),
-        Comparison(other.method, ((baseline.open, other.open),)),
+        SessionComparison(CONTROL, ((baseline.open, baseline.open),)),
+        SessionComparison(other.method, ((baseline.open, other.open),)),
     ]
     return measure_comparisons(
         comparisons,
@@ -313,7 +313,7 @@ def test_trainee_shipped_whole_fails_where_the_stripped_one_passes(tmp_path):
     shape = (1, 96, 128, 3)
     pairs = measure_comparisons(
         [
-            Comparison(name, ((baseline.open, engine.open),))
+            SessionComparison(name, ((baseline.open, engine.open),))
             for name, engine in {CONTROL: baseline, "stripped": engines["stripped"], "kept": engines["kept"]}.items()
         ],
         list(np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)),

@@ -9,8 +9,8 @@ import pytest
 
 from export.latency.latency import KnownDuration
 from export.latency.paired_latency import (
-    Comparison,
     PairPlan,
+    SessionComparison,
     load_pairs,
     measure_comparisons,
     median_ratio,
@@ -61,7 +61,7 @@ def run(machine, comparisons, plan=PLAN, decided=lambda pairs: False, seed=0):
 
 
 def compared(machine, baseline=10.0, other=10.0, name="other"):
-    return Comparison(name, ((machine.opener("a", baseline), machine.opener("b", other)),))
+    return SessionComparison(name, ((machine.opener("a", baseline), machine.opener("b", other)),))
 
 
 def test_ratio_of_known_latencies():
@@ -125,7 +125,7 @@ def test_comparisons_take_turns_in_one_run():
 def test_seeds_take_turns():
     machine = Machine()
     variants = tuple((machine.opener(f"a{s}", 10.0), machine.opener(f"b{s}", 10.0 + s)) for s in range(3))
-    pairs = run(machine, [Comparison("other", variants)])["other"]
+    pairs = run(machine, [SessionComparison("other", variants)])["other"]
     assert [pair.variant for pair in pairs] == [0, 1, 2, 0, 1, 2, 0, 1]
     assert [round(float(np.exp(pair.log_ratios[0])), 3) for pair in pairs[:3]] == [1.0, 1.1, 1.2]
 
@@ -158,7 +158,7 @@ def test_sessions_are_closed_when_one_does_not_open_or_run():
         raise OSError("no such engine")
 
     with pytest.raises(OSError, match="no such engine"):
-        run(machine, [Comparison("other", ((machine.opener("a", 1.0), broken),))])
+        run(machine, [SessionComparison("other", ((machine.opener("a", 1.0), broken),))])
     kinds = [event[0] for event in machine.log]
     assert kinds.count("open") == kinds.count("close")
 
@@ -195,7 +195,7 @@ def test_damaged_file_is_refused(tmp_path, damage):
 
 @pytest.mark.parametrize(("other", "verdict"), [(0.3, "pass"), (0.33, "fail")])
 def test_real_clock_tells_ten_percent_from_nothing(other, verdict):
-    comparison = Comparison("other", ((lambda: KnownDuration(0.3), lambda: KnownDuration(other)),))
+    comparison = SessionComparison("other", ((lambda: KnownDuration(0.3), lambda: KnownDuration(other)),))
     pairs = measure_comparisons(
         [comparison],
         BATCHES,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pipeline.commands import describe as command
-from pipeline.commands.describe import Description, count_classes, describe_networks, rendered
+from pipeline.commands.describe import MethodDescription, count_classes, describe_networks, rendered
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.models.network.config import ModelConfig
 from pipeline.recipes import parts, whole_recipes
@@ -33,7 +33,7 @@ NETWORKS = {"light": SMALL, "fcn": FCN}
 
 
 @cache
-def describe_small(method: str, network: str = "light", **changes: Any) -> Description:
+def describe_small(method: str, network: str = "light", **changes: Any) -> MethodDescription:
     settings = {"num_classes": 5, "size": (64, 96), "batch_size": 2, "auxiliary": True} | changes
     return describe_networks(NETWORKS[network], METHODS[method], name=method, **settings)
 

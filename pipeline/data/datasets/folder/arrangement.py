@@ -29,7 +29,7 @@ from serving.images.listing import LeftOut
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class FolderArrangement:
     """What lies where.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.datasets.folder.arrangement import Arrangement
+from pipeline.data.datasets.folder.arrangement import FolderArrangement
 from pipeline.data.datasets.folder.classes import ClassLine, distinct_colour, parse_classes, read_classes
 from pipeline.data.datasets.folder.layout import find_layout
 from pipeline.data.datasets.folder.meaning.encoding import Encoding
@@ -58,12 +58,12 @@ class Folder(Dataset):
         return tuple(line.colour or distinct_colour(index) for index, line in enumerate(self._classes))
 
     @cached_property
-    def _arrangement(self) -> Arrangement:
+    def _arrangement(self) -> FolderArrangement:
         try:
             names = self.class_names
         except UserError:  # `layout_problems` tells; what lies where can be seen all the same
             names = ()
-        return Arrangement(self.root, self.options, names)
+        return FolderArrangement(self.root, self.options, names)
 
     def layout_problems(self) -> list[str]:
         try:
