@@ -82,7 +82,7 @@ def iou_per_class(confusion: NDArray[np.integer[Any]]) -> Float64:
 
 
 def mean_iou(confusion: NDArray[np.integer[Any]]) -> float:
-    """Mean of `iou_per_class` over the classes that have ground truth; NaN when none has."""
+    """Mean of `iou_per_class` of a matrix `[C,C]`, in [0,1], over the classes with ground truth; NaN when none has."""
     return float(mean_of_present(iou_per_class(confusion)))
 
 

@@ -116,7 +116,13 @@ class TrainingStep:
         return True
 
     def attempt(self, images: Tensor, labels: Tensor, state: TrainingState) -> None:
-        """Forward and backward as in a step, to see whether they fit into memory; the training is void afterwards."""
+        """Forward and backward as in a step, to see whether they fit into memory; the training is void afterwards.
+
+        Args:
+            images: `[B,3,h,w]` uint8, in any memory.
+            labels: `[B,h,w]` train ids.
+            state: of the training.
+        """
         state.optimizer.zero_grad(set_to_none=True)
         self._loss(images, labels, 0, state).backward()  # type: ignore[no-untyped-call]
 

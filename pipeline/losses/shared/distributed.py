@@ -20,7 +20,10 @@ def gather_batch(local: Tensor) -> Tensor:
     """The tensors of all ranks one after the other along dimension 0, the same on every rank. No gradient.
 
     Args:
-        local: of the same shape on every rank.
+        local: `[B,...]`, of the same shape on every rank.
+
+    Returns:
+        `[R*B,...]` for R ranks, in their order.
     """
     if world_size() == 1:
         return local
@@ -30,7 +33,7 @@ def gather_batch(local: Tensor) -> Tensor:
 
 
 def sum_over_ranks(local: Tensor) -> Tensor:
-    """The sum of `local` over all ranks; each rank's share receives the gradients of all ranks' losses."""
+    """The sum of `local`, of one shape on every rank; each rank's share receives the gradients of all ranks' losses."""
     if world_size() == 1:
         return local
     total: Tensor = _SumOverRanks.apply(local)  # type: ignore[no-untyped-call]

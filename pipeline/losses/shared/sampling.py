@@ -88,7 +88,11 @@ def sample_views(
     generator: torch.Generator,
     min_pixels: int | None = None,
 ) -> tuple[AnchorSample, int]:
-    """`sample_anchors`, and most anchors of a group: a bound on the anchors of a class that the host knows."""
+    """`sample_anchors`, and most anchors of a group: a bound on the anchors of a class that the host knows.
+
+    Raises:
+        ValueError: labels and predictions are not of one shape `[B,h,w]`, or a number is not positive.
+    """
     if labels.ndim != 3 or labels.shape != predictions.shape:
         raise ValueError(
             "labels and predictions: expected one shape [B,h,w], "

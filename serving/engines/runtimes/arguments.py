@@ -10,7 +10,11 @@ from serving.engines.runtimes import RUNTIMES
 
 
 def runtime_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """The runtime's options that were named: `--threads`, `--provider` and every `--option KEY=VALUE`."""
+    """The runtime's options that were named: `--threads`, `--provider` and every `--option KEY=VALUE`.
+
+    Raises:
+        UserError: an option that is not KEY=VALUE.
+    """
     options: dict[str, object] = {}
     for name in ("threads", "provider"):
         if getattr(arguments, name) is not None:

@@ -160,7 +160,10 @@ class Dataset(ABC):
         """
 
     def decode_labels(self, files: Sequence[LabelFile]) -> NDArray[np.uint8]:
-        """Read the files of one label (`Pair.labels`), with their bytes, as train ids. Raises as `decode_label`."""
+        """Read the files of one label (`Pair.labels`), with their bytes, as train ids `[H,W]` uint8.
+
+        Raises as `decode_label`.
+        """
         ((path, content),) = files
         return self.decode_label(path, content)
 

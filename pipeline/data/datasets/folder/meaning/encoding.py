@@ -91,7 +91,7 @@ class Encoding:
 
 
 def numbers_of(label: LabelImage, path: Path) -> NDArray[np.integer]:
-    """The numbers of a label: its one channel, or three equal ones.
+    """The numbers of a label, `[H,W]`: its one channel, or three equal ones.
 
     Raises:
         LabelError: colours.
@@ -104,7 +104,7 @@ def numbers_of(label: LabelImage, path: Path) -> NDArray[np.integer]:
 
 
 def colours_of(label: LabelImage, path: Path) -> NDArray[np.uint8]:
-    """The colours of a label.
+    """The colours of a label, `[H,W,3]` uint8 RGB.
 
     Raises:
         LabelError: numbers of more than 8 bits.
