@@ -8,6 +8,8 @@ leaves no choice: equal canonical forms mean isomorphic graphs, and isomorphic g
 no output needs have no such order; they are sorted by what they compute, and the hygiene check forbids them anyway.)
 
 Operands of commutative operators are not swapped: an exporter that writes `x + y` once writes it so again.
+
+By hand, since a certificate rests on it: what onnx and onnx_ir compare of graphs is subject to names, order and values.
 """
 
 from __future__ import annotations

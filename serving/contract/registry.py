@@ -1,4 +1,7 @@
-"""Names that params.yaml and the command line may use, resolved to code only when first used."""
+"""Names that params.yaml and the command line may use, resolved to code only when first used.
+
+By hand: entry points of installed packages do the like, but a checkout from which nothing is installed has none.
+"""
 
 from __future__ import annotations
 

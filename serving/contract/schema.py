@@ -1,4 +1,7 @@
-"""From a mapping read out of YAML, JSON or a command line to a frozen dataclass, listing every problem at once."""
+"""From a mapping read out of YAML, JSON or a command line to a frozen dataclass, listing every problem at once.
+
+By hand, since every room builds on it and serving ships without pydantic or anything else of its kind.
+"""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def squared_distance_within(edges: Tensor, reach: int | None = None) -> Tensor:
 
     The image's border is outside every region, so no pixel of one is further than r = (min(h,w) - 1) // 2 from an edge.
     A scan along each row gives the distance within the row; the lower envelope over at most r rows either way gives
-    the distance in the plane. No step depends on the data: nothing is asked of the device.
+    the distance in the plane. No step depends on the data: nothing is asked of the device. That is why it is by hand:
+    scipy's transform would fetch every batch to the host.
 
     Args:
         edges: `[B,h,w]` bool.
