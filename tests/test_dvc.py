@@ -73,9 +73,8 @@ class Project:
         path.write_text((path.read_text() if path.exists() else "") + text)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished") / "project"
+def copy_project(folder: Path) -> None:
+    """The rooms, params.yaml, and dvc.yaml with commands that only stand in for the stages."""
     for room in ("serving", "pipeline", "export"):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("params.yaml", ".dvcignore"):
@@ -86,6 +85,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         body["cmd"] = stand_in(f"{name}@${{key}}" if "foreach" in stage else name, body)
     (folder / "dvc.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=10_000))
     (folder / "stand_in.py").write_text(STAND_IN)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    copy_project(folder)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True, timeout=120)
     assert len(Project(folder).repro()) == 21
     return folder

@@ -44,7 +44,10 @@ def take_snapshot(root: Path, *, content: bool = False, leave_out: Collection[Pa
         UserError: no such folder, or one that cannot be read.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; prepare.root in params.yaml names the dataset's folder")
+        copy = Path.cwd()
+        copied = not root.is_absolute() and ".dvc" in copy.parts
+        why = f" from {copy}, where DVC runs a queued experiment: write the whole path" if copied else ""
+        raise UserError(f"{root}: no such folder{why}; prepare.root in params.yaml names the dataset's folder")
     left_out = {os.path.realpath(path) for path in leave_out}
     base = os.path.realpath(root)
     inside = any(path.startswith(base + os.sep) for path in left_out)

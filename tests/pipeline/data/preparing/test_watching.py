@@ -122,6 +122,13 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         take_snapshot(tmp_path / "nowhere")
 
 
+def test_a_relative_folder_where_a_queued_experiment_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc/tmp/exps/copy").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/copy")
+    with pytest.raises(UserError, match=r"data/own: no such folder from .*exps/copy, where .*: write the whole path"):
+        take_snapshot(Path("data/own"))
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_files_take_a_second(tmp_path: Path) -> None:
     for folder in ("images", "labels"):
