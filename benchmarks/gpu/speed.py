@@ -27,7 +27,7 @@ from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
 from pipeline.training.performance.speed import SpeedConfig, backends
 from pipeline.training.performance.timing import Stopwatch, clock_of, peak_memory_bytes
-from pipeline.training.state import Progress, TrainingState
+from pipeline.training.state import TrainingProgress, TrainingState
 from pipeline.training.step import Batch, Objective, TrainingStep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +102,7 @@ class Rig:
             watch=FiniteWatch(self.device, deferred=self.device.type != "cpu"),
             mark=watch.mark,
         )
-        half = Progress(iteration=config.iterations // 2)  # past every warm-up, so that the contrast counts
+        half = TrainingProgress(iteration=config.iterations // 2)  # past every warm-up, so that the contrast counts
         state = TrainingState(build_optimizer(trainee, config.optimizer, fused=speed.fused_optimizer), half)
         batch = self.batch()
         return lambda: step([batch], state), watch
