@@ -43,7 +43,7 @@ def test_the_published_loop_computes_the_same_loss() -> None:
 def test_the_cases_are_what_they_say() -> None:
     case = PixelCase(QUICK, CPU)
     term = case.term(memory=True)
-    assert bool(term.bank.valid().all())
+    assert bool(term.bank.rings.valid().all())
     assert len(term.bank.keys()[0]) == sum(QUICK.bank) * QUICK.classes
     case.step(case.term(memory=False))()
     touched = int(case.embeddings.grad.abs().sum(1).gt(0).sum())
