@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from serving.contract.command import program_name
@@ -33,10 +32,14 @@ from serving.inference.planning import Job, plan, results_of_other_runs
 from serving.inference.progress import Progress
 from serving.inference.results import ResultWriter
 from serving.inference.sources import find_images
+from serving.inference.supply import Supply
 from serving.inference.tally import Tally
 
-# Records that may wait for that of a slower image before them, for each worker: they are small.
-_AHEAD = 8
+# Records that may wait for that of a slower image before them, for each worker: they are small, but frames of a video
+# that wait for a worker are not.
+_AHEAD, _FRAMES_AHEAD = 8, 2
+# So many images are worth finding out whether they run faster together.
+_MANY = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,12 +91,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, jobs: Sequence[Job], carrier: Carrier, workers: int, sha256: str) -> int:
     """Carry all images through, saying what becomes of each; returns the exit status."""
-    batch = arguments.batch or (faster_batch(carrier.predictor, jobs, arguments.max_pixels) if len(jobs) >= 64 else 1)
-    tally, progress = Tally(), Progress(len(jobs))
+    supply = Supply(jobs, arguments.max_pixels)
+    many = supply.expected >= _MANY
+    batch = arguments.batch or (faster_batch(carrier.predictor, jobs, arguments.max_pixels) if many else 1)
+    ahead = _FRAMES_AHEAD if supply.holds_videos else _AHEAD
+    tally, progress = Tally(), Progress(supply.expected)
     no_room = False
     with Interruption() as interruption:
-        going_on = takewhile(lambda _: not no_room and interruption.number is None, chunks(jobs, batch))
-        for records in in_order(carrier.carry, going_on, workers=workers, ahead=_AHEAD * workers):
+        going_on = _until(lambda: no_room or interruption.number is not None, chunks(supply, batch))
+        for records in in_order(carrier.carry, going_on, workers=workers, ahead=ahead * workers):
             for record in records:
                 tally.add(record)
                 no_room = no_room or record.is_full
@@ -102,13 +108,22 @@ def _run(arguments: argparse.Namespace, jobs: Sequence[Job], carrier: Carrier, w
     progress.clear()
     _say(tally.notes())
     if tally.through:
-        result = tally.result(len(jobs), str(arguments.output))
+        result = tally.result(supply.total, str(arguments.output))
         (sys.stderr if arguments.json else sys.stdout).write(f"{result}\n")
-    if tally.through < len(jobs):
+    if supply.rest:
         why = "there is no room for results" if no_room else "interrupted"
-        rest = len(jobs) - tally.through
-        sys.stderr.write(f"error: {why}, {rest} images were not begun; the same command with --skip-existing goes on\n")
+        what = "images or videos were not finished" if supply.holds_videos else "images were not begun"
+        sys.stderr.write(f"error: {why}, {supply.rest} {what}; the same command with --skip-existing goes on\n")
     return interruption.exit_status or tally.status
+
+
+def _until(over: Callable[[], bool], chunks: Iterator[list[Job]]) -> Iterator[list[Job]]:
+    """The chunks; none is taken after it is over, so that each one taken is carried."""
+    while not over():
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def _report(record: Record, writer: ResultWriter, sha256: str, progress: Progress, *, as_json: bool) -> None:
@@ -124,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
         prog=program_name("serving.infer"), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE_OR_DIR", help="images, folders, patterns; - for a list on standard input"
+        "images",
+        nargs="*",
+        metavar="IMAGE_OR_DIR",
+        help="images, folders, patterns, videos; - for a list on stdin",
     )
     parser.add_argument("--list", action="append", default=[], metavar="FILE", help="a file with an image per line")
     parser.add_argument("--engine", type=Path, required=True, help="model.onnx or model.plan, manifest.json beside it")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from serving.contract.errors import UserError
-from serving.images.formats import HEAD_BYTES, image_format, other_picture
+from serving.images.formats import HEAD_BYTES, VIDEO, image_format, other_picture
 
 UInt8 = NDArray[np.uint8]
 
@@ -124,7 +124,8 @@ def _format(head: bytes, source: str) -> str:
         return found[0]
     other = other_picture(head)
     if other is not None:
-        raise UserError(f"{source}: {other} is not read; save it as PNG, JPEG or TIFF")
+        cure = "give it a video's ending" if other == VIDEO else "save it as PNG, JPEG or TIFF"
+        raise UserError(f"{source}: {other} is not read{' as an image' if other == VIDEO else ''}; {cure}")
     what = "an empty file" if not head else f"a file that starts with {head[:8]!r}"
     raise UserError(f"{source}: {what} is no image; expected JPEG, PNG, BMP, WebP, TIFF, PPM or PGM")
 

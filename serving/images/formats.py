@@ -18,6 +18,11 @@ FORMATS = {
 }
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
+# Videos need PyAV. The first bytes of some of them (MPEG streams) are no sure sign: these endings are.
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts"})
+VIDEO_SUFFIXES |= {".wmv", ".flv", ".ogv", ".3gp"}
+VIDEO = "video"
+
 # Pictures that are not read, by their first bytes and by the ending of their names.
 _OTHERS = {
     b"GIF8": "GIF",
@@ -41,7 +46,7 @@ _OTHERS = {
     b"Pf\n": "portable floatmap",
     b"PF\n": "portable floatmap",
     b"%PDF": "PDF",
-    b"\x1a\x45\xdf\xa3": "video",
+    b"\x1a\x45\xdf\xa3": VIDEO,
 }
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC"}
 _BRANDS |= {b"crx ": "camera raw"}
@@ -68,6 +73,17 @@ def is_surely_image(head: bytes) -> bool:
     return image_format(head) is not None
 
 
+def is_video(head: bytes, suffix: str) -> bool:
+    """Whether a file is read as a video.
+
+    Args:
+        head: its first bytes.
+        suffix: of its name, in small letters.
+    """
+    named = suffix in VIDEO_SUFFIXES and (suffix != ".ts" or head.startswith(b"G"))  # TypeScript is no MPEG stream
+    return other_picture(head) == VIDEO or (named and not is_surely_image(head))
+
+
 def other_picture(head: bytes, suffix: str = "") -> str | None:
     """What a picture that is not read is called; None for what is no picture.
 
@@ -78,7 +94,7 @@ def other_picture(head: bytes, suffix: str = "") -> str | None:
     if suffix in _RAW_SUFFIXES:
         return "camera raw"
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "video")
+        return _BRANDS.get(head[8:12], VIDEO)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "video"
+        return VIDEO
     return next((name for start, name in _OTHERS.items() if head.startswith(start)), None)

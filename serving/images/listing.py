@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from serving.contract.errors import UserError, shown
-from serving.images.formats import HEAD_BYTES, SUFFIXES, is_surely_image, other_picture
+from serving.images.formats import HEAD_BYTES, SUFFIXES, is_surely_image, is_video, other_picture
 from serving.images.image_io import open_file
 
 # A folder reached in more ways than this through links is not walked again: links to and fro would have no end.
@@ -34,12 +34,14 @@ class ListedImage(NamedTuple):
         relative: its place below the folder that was named, or its bare name where the file itself was.
         folder: the folder that holds it, without links.
         target: where a link leads in the end; None for a file.
+        video: whether it is a video, whose frames are the images.
     """
 
     path: str
     relative: str
     folder: str
     target: str | None = None
+    video: bool = False
 
 
 class LeftOut(NamedTuple):
@@ -71,7 +73,8 @@ def list_images(paths: Iterable[str], *, results: str | None = None) -> Listing:
     """Find the images that `paths` stand for: files as named (whatever they are), folders with all images below them.
 
     Links are followed, and every name of a file counts: two names give two results. In folders, the ending of a name
-    tells an image; where it does not, the first bytes do. Hidden files are left out.
+    tells an image; where it does not, the first bytes do. Hidden files are left out, and videos: they are read where
+    they are named themselves.
 
     Args:
         paths: files and folders.
@@ -128,7 +131,7 @@ class _Walk:
         absolute = _absolute(path)
         folder, name = os.path.split(absolute)
         target = os.path.realpath(path) if os.path.islink(path) else None
-        self._take(absolute, ListedImage(path, name, os.path.realpath(folder), target))
+        self._take(absolute, ListedImage(path, name, os.path.realpath(folder), target, _is_video(path)))
 
     def folder(self, root: str) -> None:
         """Take all images below a folder. Raises OSError where the folder itself cannot be opened."""
@@ -223,10 +226,24 @@ def _why_no_image(path: str, suffix: str) -> str | None:
             head = file.read(HEAD_BYTES)
     except (UserError, OSError):
         return f"cannot be read ({suffix or 'no ending'})"
+    if is_video(head, suffix):
+        return "a video: name it itself, or by a pattern"
     other = other_picture(head, suffix)
     if other is not None:
         return f"{other} is not read"
     return None if is_surely_image(head) else f"no image ({suffix or 'no ending'})"
+
+
+def _is_video(path: str) -> bool:
+    """Whether a file that was named itself is a video. The ending of an image's name is taken at its word."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES:
+        return False
+    try:
+        with open_file(path) as file:
+            return is_video(file.read(HEAD_BYTES), suffix)
+    except (UserError, OSError):
+        return False
 
 
 def _name_of(entry: os.DirEntry[str]) -> str:

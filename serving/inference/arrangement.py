@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from serving.contract.errors import UserError
 from serving.contract.parallel import available_cpus
 from serving.engines.runtimes.runtime import Runtime
-from serving.images.decoding import image_size
-from serving.images.image_io import open_file
 from serving.inference.planning import Job
+from serving.inference.supply import size_of
 
 # Up to this many pixels, one image for each CPU; of larger ones fewer, or memory would grow with the number of CPUs.
 _SMALL = 1 << 20
@@ -44,18 +43,19 @@ def arrange(
     between threads; of large ones at most two share the machine's CPUs.
 
     Args:
-        jobs: the images.
+        jobs: the images; a video counts as many.
         runtime: of the engine.
         options: that were asked for; what the arrangement would set is left as it was asked for.
         threads: CPU threads in all; None: one for each CPU that this process may use.
         tile: size of the windows that images run in, where they do.
     """
-    if len(jobs) <= 1:
+    many = any(job.image.video for job in jobs)
+    if len(jobs) <= 1 and not many:
         return Arrangement(1, options if threads is None else {"threads": threads, **options})
     total = threads or available_cpus()
     pixels = tile[0] * tile[1] if tile is not None else _largest(jobs)
     fit = max(min(2, total), total * _SMALL // max(pixels, _SMALL))
-    workers = min(total, fit, len(jobs))
+    workers = min(total, fit) if many else min(total, fit, len(jobs))
     shared = runtime.options_for(workers, total)
     if any(name in options for name in shared):
         shared = {}
@@ -67,8 +67,7 @@ def _largest(jobs: Sequence[Job]) -> int:
     largest = 0
     for job in jobs[:: max(len(jobs) // _ASKED, 1)][:_ASKED]:
         try:
-            with open_file(job.image.path) as file:
-                height, width = image_size(file, job.image.path)
+            height, width = size_of(job)
         except UserError:
             continue
         largest = max(largest, height * width)

@@ -7,7 +7,7 @@ between them, and no more images are in memory than there are threads.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from serving.contract.errors import UserError, shown
 from serving.contract.files import is_full
 from serving.engines.predictor import Predictor, Segmentation
-from serving.images.decoding import MAX_PIXELS, DecodedImage, decode_image
-from serving.images.image_io import open_file
-from serving.inference.marks import HEAD_BYTES, mark_of
+from serving.images.decoding import MAX_PIXELS
 from serving.inference.planning import Job
 from serving.inference.results import ResultWriter
+from serving.inference.supply import read_unmarked, sample
 
 UInt8 = NDArray[np.uint8]
 Status = Literal["done", "failed", "left out", "skipped"]
@@ -61,6 +60,8 @@ class Record:
     def to_json(self, writer: ResultWriter, engine_sha256: str) -> dict[str, Any]:
         """What `--json` prints of it: only what is known."""
         values: dict[str, Any] = {"path": self.job.image.path, "status": self.status}
+        if self.job.frame is not None and self.job.frame.number is not None:
+            values |= {"frame": self.job.frame.number, "time_s": self.job.frame.time_s}
         if self.status == "failed":
             values["problem"] = self.problem
         if self.status in ("done", "skipped"):
@@ -117,9 +118,7 @@ class Carrier:
                 _fail(record, error, self.writer)
                 continue
             except MemoryError:
-                _fail(
-                    record, UserError(f"{record.job.image.path}: too little memory to write its results"), self.writer
-                )
+                _fail(record, UserError(f"{record.job.name}: too little memory to write its results"), self.writer)
                 continue
             record.timings_ms["encode"] = (time.perf_counter_ns() - start) / 1e6
             if self.areas:
@@ -134,11 +133,15 @@ class Carrier:
             record.status = "skipped"
             return None
         start = time.perf_counter_ns()
-        decoded = read_unmarked(job.image.path, self.max_pixels)
-        if decoded is None:
-            record.status = "left out"
-            return None
-        record.timings_ms["decode"] = (time.perf_counter_ns() - start) / 1e6
+        if job.frame is not None:
+            decoded, record.timings_ms["decode"] = job.frame.read()
+        else:
+            image = read_unmarked(job.image.path, self.max_pixels)
+            if image is None:
+                record.status = "left out"
+                return None
+            decoded = image
+            record.timings_ms["decode"] = (time.perf_counter_ns() - start) / 1e6
         record.notes = decoded.notes
         record.height, record.width = decoded.pixels.shape[:2]
         return decoded.pixels
@@ -163,20 +166,7 @@ class Carrier:
             yield index, segmentation
 
 
-def read_unmarked(path: str, max_pixels: int = MAX_PIXELS) -> DecodedImage | None:
-    """Read an image; None where it is a result of `infer`.
-
-    Raises:
-        UserError: see `image_io.read_image`.
-    """
-    with open_file(path) as file:
-        if mark_of(file.read(HEAD_BYTES)) is not None:
-            return None
-        file.seek(0)
-        return decode_image(file, path, max_pixels=max_pixels)
-
-
-def chunks(jobs: Sequence[Job], size: int) -> Iterator[list[Job]]:
+def chunks(jobs: Iterable[Job], size: int) -> Iterator[list[Job]]:
     """The jobs in order, `size` at a time."""
     rest = iter(jobs)
     while chunk := list(islice(rest, size)):
@@ -194,10 +184,10 @@ def faster_batch(predictor: Predictor, jobs: Sequence[Job], max_pixels: int) -> 
     size = min(most or _TRIED_BATCH, _TRIED_BATCH)
     for job in jobs[:size]:
         try:
-            decoded = read_unmarked(job.image.path, max_pixels)
-            if decoded is None:
+            pixels = sample(job, max_pixels)
+            if pixels is None:
                 continue
-            alone, together = ([decoded.pixels], [decoded.pixels] * size)
+            alone, together = ([pixels], [pixels] * size)
             for images in (alone, together):  # the first run of a shape prepares it
                 predictor.segment(images)
             times = [min(_time(predictor, images) for _ in range(3)) for images in (alone, together)]
@@ -217,6 +207,6 @@ def _fail(record: Record, error: UserError, writer: ResultWriter, *, by_engine: 
     """Note why an image failed, and which results of an earlier run are still there in its name."""
     old = writer.of_other_runs(record.job)
     still = f" ({', '.join(map(shown, old))}: still there, of an earlier run)" if old else ""
-    path = f"{shown(record.job.image.path)}: " if by_engine else ""
+    path = f"{shown(record.job.name)}: " if by_engine else ""
     record.status, record.by_engine, record.is_full = "failed", by_engine, is_full(error)
     record.problem = f"{path}{shown(error)}{still}"

@@ -9,13 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from serving.contract.errors import UserError, shown
 from serving.images.listing import LeftOut, ListedImage
 from serving.inference.marks import ENDINGS, LEGEND, read_mark
 
+if TYPE_CHECKING:
+    from serving.inference.supply import Frame
+
 OWN_RESULT = "a result of an earlier run"
+FRAME_DIGITS = 6
 _SHOWN = 20
 _LEGEND_STEM = os.path.splitext(LEGEND)[0]
 _ONE_CASE = ("darwin", "win32")
@@ -29,10 +33,20 @@ class Job(NamedTuple):
     Attributes:
         image: what to read.
         stem: path of its results without their endings.
+        frame: of the video that `image` is; None for a picture, and for the video as a whole.
+
+    A video's frames write `STEM.NUMBER` and the ending.
     """
 
     image: ListedImage
     stem: str
+    frame: Frame | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        number = None if self.frame is None else self.frame.number
+        return self.image.path if number is None else f"{self.image.path}: frame {number}"
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,9 @@ class Plan:
 def plan(images: Sequence[ListedImage], output: str, *, endings: Sequence[str], legend: str | None = None) -> Plan:
     """Decide where everything goes.
 
-    An image `x/a.jpg` gives `x/a.png`; where two would give the same file, all of those keep their own ending
-    (`a.jpg.png`, `a.bmp.png`). What an earlier run wrote among the images is left out.
+    An image `x/a.jpg` gives `x/a.png`, a video `x/a.mp4` gives `x/a.000000.png` and so on; where two would give the
+    same file, all of those keep their own ending (`a.jpg.png`, `a.bmp.png`). What an earlier run wrote among the images
+    is left out.
 
     Args:
         images: what to segment.
@@ -67,6 +82,8 @@ def plan(images: Sequence[ListedImage], output: str, *, endings: Sequence[str], 
     while True:
         jobs = _name(kept, output, endings)
         own, problems = _overwritten(jobs, endings, legend)
+        own_frames, more = _taken_for_frames(jobs, endings)
+        own, problems = own | own_frames, problems + more
         if not own:
             break
         left_out += [LeftOut(image.path, OWN_RESULT) for image in kept if image in own]
@@ -89,22 +106,31 @@ def results_of_other_runs(
     if not os.path.isdir(output):
         return []
     written = set(_results(jobs, endings, legend))
+    videos = {job.stem for job in jobs if job.image.video}
     around = os.path.join(os.path.realpath(output), "")
     if any(os.path.join(folder, "").startswith(around) for folder in {job.image.folder for job in jobs}):
         folders: Iterable[str] = sorted({os.path.dirname(job.stem) for job in jobs} | {output})
     else:
         folders = (folder for folder, _, _ in os.walk(output))
-    return [path for folder in folders for path in _results_in(folder) if path not in written and read_mark(path)]
+    return [
+        path
+        for folder in folders
+        for path in _results_in(folder)
+        if path not in written and _video_of(path, endings) not in videos and read_mark(path)
+    ]
 
 
 def _without_own_results(images: Sequence[ListedImage]) -> tuple[list[ListedImage], list[LeftOut]]:
     """Part the images from what looks and proves to be the result of one of them, `a.png` beside `a.jpg`."""
     families = [_family(image.relative) for image in images]
     sizes = Counter(families)
+    videos = {_stem(image.relative) for image in images if image.video}
+    videos |= {image.relative for image in images if image.video}
     kept: list[ListedImage] = []
     left_out: list[LeftOut] = []
     for image, family in zip(images, families, strict=True):
         suspect = sizes[family] > 1 or family.endswith(_LEGEND_STEM)
+        suspect = suspect or (bool(videos) and _video_of(image.relative, tuple(ENDINGS.values())) in videos)
         if suspect and image.relative.endswith(_SHORT_ENDINGS) and read_mark(image.path):
             left_out.append(LeftOut(image.path, OWN_RESULT))
         else:
@@ -166,6 +192,40 @@ def _overwritten(jobs: Sequence[Job], endings: Sequence[str], legend: str | None
         else:
             problems.append(f"{shown(path)}: is an image to read; choose another --output")
     return own, problems
+
+
+def _taken_for_frames(jobs: Sequence[Job], endings: Sequence[str]) -> tuple[set[ListedImage], list[str]]:
+    """(images that are frames' results of earlier runs, other images whose files are named as those of a frame)."""
+    own: set[ListedImage] = set()
+    problems: list[str] = []
+    videos = {_key(job.stem): job for job in jobs if job.image.video}
+    for job in list(videos.values()):
+        folder, name = os.path.split(job.stem)
+        videos[_key(os.path.join(os.path.realpath(folder), name))] = job
+    for job in jobs if videos else ():
+        if job.image.video:
+            continue
+        place = os.path.join(job.image.folder, os.path.basename(job.image.path))
+        for path in (place, job.image.target or place, *(job.stem + ending for ending in endings)):
+            video = videos.get(_key(_video_of(path, endings) or ""))
+            if video is None:
+                continue
+            if read_mark(job.image.path):
+                own.add(job.image)
+            else:
+                frames = f"a frame of {shown(video.image.path)}"
+                problems.append(f"{shown(path)}: is of {shown(job.image.path)}, and would be written for {frames}")
+            break
+    return own, problems
+
+
+def _video_of(path: str, endings: Sequence[str]) -> str | None:
+    """The stem of the video whose frame has this result; None for what is named otherwise."""
+    for ending in endings:
+        stem, dot, number = path.removesuffix(ending).rpartition(".")
+        if path.endswith(ending) and dot and len(number) >= FRAME_DIGITS and number.isascii() and number.isdecimal():
+            return stem
+    return None
 
 
 def _clashes(jobs: Sequence[Job], output: str, endings: Sequence[str], legend: str | None) -> list[str]:

@@ -14,12 +14,12 @@ class Progress:
     """Shows the number of images that are through, their rate and the time that is left.
 
     Args:
-        total: number of images.
+        total: number of images; it may grow as a run goes on.
         stream: where to; None: standard error.
     """
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
-        self._total = total
+        self.total = total
         self._stream = stream if stream is not None else sys.stderr
         self._terminal = self._stream.isatty()
         self._start = self._shown = time.monotonic()
@@ -29,12 +29,13 @@ class Progress:
         """Say that so many are through."""
         now = time.monotonic()
         due = _SECONDS_ON_TERMINAL if self._terminal else _SECONDS_ELSEWHERE
-        if self._total < 2 or (now - self._shown < due and not (self._terminal and done == self._total)):
+        self.total = max(self.total, done)
+        if self.total < 2 or (now - self._shown < due and not (self._terminal and done == self.total)):
             return
         self._shown = now
         text = self._text(done, now - self._start)
         if self._terminal:
-            filled = _BAR * done // self._total
+            filled = _BAR * done // self.total
             self._stream.write(f"\r\x1b[K[{'#' * filled}{'.' * (_BAR - filled)}] {text}")
             self._stream.flush()
             self._bar = True
@@ -55,7 +56,7 @@ class Progress:
 
     def _text(self, done: int, seconds: float) -> str:
         rate = done / seconds if seconds > 0 else 0.0
-        left = round((self._total - done) / rate) if rate > 0 else 0
+        left = round((self.total - done) / rate) if rate > 0 else 0
         hours, minutes = divmod(left // 60, 60)
         clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"
-        return f"{done} of {self._total} images, {rate:.1f} per second, {clock} left"
+        return f"{done} of {self.total} images, {rate:.1f} per second, {clock} left"

@@ -36,7 +36,7 @@ class Tally:
         for note in record.notes:
             count, names = self._notes.get(note, (0, []))
             if count < _NAMES:
-                names.append(shown(record.job.image.path))
+                names.append(shown(record.job.name))
             self._notes[note] = count + 1, names
         if record.status == "done":
             for part, value in record.timings_ms.items():

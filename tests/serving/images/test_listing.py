@@ -72,7 +72,7 @@ def test_odd_endings_are_told_by_the_first_bytes(make):
         "i.gif": "GIF is not read",
         "j.heic": "HEIC is not read",
         "k.dng": "camera raw is not read",
-        "l.mp4": "video is not read",
+        "l.mp4": "a video: name it itself, or by a pattern",
         "m.dat": "no image (.dat)",
     }
 
