@@ -20,7 +20,8 @@ UInt8 = NDArray[np.uint8]
 # FFmpeg's names of the containers that are read. Lists of addresses (HLS, DASH, concat) are not among them: they would
 # open other files and the network.
 _CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg"
-_MISSING_END_S = 0.5  # the header says so much more than there is: cut off
+# A file is cut off where its header says so much more than there is: headers are not exact.
+_MISSING_END_S, _MISSING_SHARE = 0.5, 0.1
 _FULL = 1 << 16  # one, in the fixed-point numbers of a display matrix
 
 # What the signs of a display matrix's a, b, c, d ask for: pixel (x, y) goes to (a x + c y, b x + d y), y downwards
@@ -105,11 +106,13 @@ class Video:
             if codec is None:
                 raise UserError(f"{path}: not a readable video: a codec that is not known")
             codec.thread_count = 1  # the other threads have the engine
+            codec.options = {"err_detect": "explode"}  # else some decoders make up what is damaged, and say nothing
             self.height, self.width = codec.height, codec.width
             self._require_size(self.height, self.width)
             self._duration_s = (self._container.duration or 0) / av.time_base
-            rate = self._stream.average_rate or 0
-            self.expected_frames = self._stream.frames or round(self._duration_s * float(rate))
+            rate = float(self._stream.average_rate or 0)
+            self.expected_frames = self._stream.frames or round(self._duration_s * rate)
+            self._tolerance_s = max(min(_MISSING_END_S, _MISSING_SHARE * self._duration_s), 1.5 / rate if rate else 0)
             self._stack = stack.pop_all()
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -153,7 +156,7 @@ class Video:
                 f"{self._path}: damaged{first_lost}: {lost} frames could not be decoded and are left out, "
                 f"the other {number} were read"
             )
-        if seconds < self._duration_s - _MISSING_END_S:
+        if seconds < self._duration_s - self._tolerance_s:
             raise UserError(
                 f"{self._path}: cut off: {seconds:.1f} s of the {self._duration_s:.1f} s that its header speaks of, "
                 f"{number} frames were read"
