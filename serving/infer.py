@@ -38,6 +38,7 @@ from serving.inference.tally import Tally
 # Records that may wait for that of a slower image before them, for each worker: they are small, but frames of a video
 # that wait for a worker are not.
 _AHEAD, _FRAMES_AHEAD = 8, 2
+_MOST_THREADS = 1024  # each of them is one of the operating system's: a mistyped number would stop the machine
 # So many images are worth finding out whether they run faster together.
 _MANY = 64
 
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = program_name("serving.infer").split()
     described = manifest_from(arguments, arguments.engine, typed=[*program, *typed])
     manifest = described or read_sidecar(arguments.engine)
+    if arguments.cutout is not None and "cutout" not in (arguments.format or ""):
+        raise UserError(f"--cutout {arguments.cutout}: no cutout is written; add --format cutout")
     kinds = chosen_kinds(
         arguments.format, overlay=arguments.overlay, confidence=arguments.confidence, manifest=manifest
     )
@@ -146,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="append", default=[], metavar="FILE", help="a file with an image per line")
     parser.add_argument("--engine", type=Path, required=True, help="model.onnx or model.plan, manifest.json beside it")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--output", type=_folder, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--format", metavar="KINDS", help=f"what to write: {','.join(FORMATS)} (default: mask)")
     parser.add_argument("--overlay", action="store_true", help="also write NAME.overlay.jpg")
     parser.add_argument("--opacity", type=float, default=0.5, help="of the overlay's colours (default 0.5)")
@@ -178,8 +181,19 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
+    if arguments.threads is not None and arguments.threads > _MOST_THREADS:
+        problems.append(f"--threads: expected at most {_MOST_THREADS}, got {arguments.threads}")
+    if arguments.overlap < 0:
+        problems.append(f"--overlap: expected at least 0, got {arguments.overlap}")
     if problems:
         raise UserError("\n".join(problems))
+
+
+def _folder(text: str) -> Path:
+    """The path; an unset variable of a shell is no folder, least of all the one at hand."""
+    if not text:
+        raise UserError("--output: expected the name of a folder, got nothing")
+    return Path(text)
 
 
 def _cutout_classes(text: str | None, manifest: Manifest) -> tuple[int, ...]:

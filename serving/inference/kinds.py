@@ -27,7 +27,11 @@ def chosen_kinds(text: str | None, *, overlay: bool, confidence: bool, manifest:
     Raises:
         UserError: an unknown kind, or one that the engine does not give.
     """
-    names = ["mask", *([LAYERS] if manifest.overlapping else [])] if text is None else text.split(",")
+    names = (
+        ["mask", *([LAYERS] if manifest.overlapping else [])]
+        if text is None
+        else [name.strip() for name in text.split(",")]
+    )
     names += [name for name, asked in (("overlay", overlay), ("confidence", confidence)) if asked]
     for name in names:
         if name not in FORMATS:

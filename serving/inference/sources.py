@@ -26,6 +26,8 @@ def find_images(named: Sequence[str], *, lists: Sequence[str] = (), results: str
     """
     if not named and not lists:
         raise UserError("no image is named; give files, folders, patterns, - for a list on standard input, or --list")
+    if "" in named:
+        raise UserError("an image without a name: is a variable of the command line empty?")
     found = Listing()
     plain: list[str] = []
     for name in named:
@@ -80,6 +82,7 @@ def _read_names(path: str | None) -> list[str]:
         content = sys.stdin.buffer.read() if path is None else Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{shown(where)}: cannot be read: {error.strerror or error}") from error
+    content = content.removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin UTF-8 so
     separator = b"\0" if b"\0" in content else b"\n"
     names = [os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator)]
     names = [name for name in names if name]

@@ -108,6 +108,13 @@ def test_an_image_too_large_for_the_memory_is_one_line_and_the_next_one_is_done(
     [
         (["--opacity", "2"], "--opacity: expected in 0..1"),
         (["--tile", "big"], "--tile: expected HEIGHTxWIDTH"),
+        (["--threads", "100000"], "--threads: expected at most 1024, got 100000"),
+        (
+            ["--overlap", "-1", "--batch", "0"],
+            "--batch: expected at least 1, got 0\n--overlap: expected at least 0, got -1",
+        ),
+        (["--cutout", "red"], "--cutout red: no cutout is written; add --format cutout"),
+        (["--format", "mask,"], "--format mask,: unknown format ''"),
         (["--tile", "64x64", "--overlap", "64"], "overlap: expected in 0..63"),
         (["--runtime", "magic"], "unknown runtime 'magic'"),
         (["--provider", "tpu"], "options of onnxruntime.provider: expected one of cpu, cuda"),
@@ -133,3 +140,11 @@ def test_images_beyond_the_limit_of_pixels_are_refused(engine, folder, tmp_path,
     arguments = [str(folder), "--engine", str(engine), "--output", str(tmp_path / "out"), "--max-pixels", "2399"]
     assert main(arguments) == 1
     assert capsys.readouterr().err.count("60x40 pixels; at most 2399 are read") == 3
+
+
+def test_an_output_without_a_name_is_not_the_folder_at_hand(engine, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="--output: expected the name of a folder, got nothing"):
+        main([str(folder), "--engine", str(engine), "--output", ""])
+    assert files(tmp_path) == before

@@ -21,6 +21,7 @@ def test_masks_are_the_default_and_others_come_by_name(manifest):
         "cutout": ".cutout.png",
     }
     assert list(chosen(manifest, "color", overlay=True)) == ["color", "overlay"]
+    assert list(chosen(manifest, " mask, color ")) == ["mask", "color"]
 
 
 def test_overlapping_classes_give_a_layer_each(manifest):

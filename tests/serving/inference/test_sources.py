@@ -79,7 +79,14 @@ def test_lists_folders_and_files_go_together_and_each_is_read_once(root, type_in
     assert relatives(listing) == ["b.png", "a.jpg", "day1/c.jpg", "d.png"]
 
 
+def test_a_list_that_an_editor_marked_as_utf8_is_read(root, type_in):
+    type_in(b"\xef\xbb\xbfphotos/day1/c.jpg\r\n")
+    assert relatives(find_images(["-"])) == ["c.jpg"]
+
+
 def test_what_cannot_be_read_or_names_nothing_is_one_line(root, type_in):
+    with pytest.raises(UserError, match="an image without a name"):
+        find_images(["photos", ""])
     with pytest.raises(UserError, match="no image is named; give files, folders"):
         find_images([])
     with pytest.raises(UserError, match=r"gone\.txt: cannot be read"):
