@@ -4,18 +4,21 @@
 (each thread: decode, an ONNX Runtime session of one thread, encode; no program around it). Start is taken out of both:
 each says itself how fast it was from its first image on. They take turns, and what is compared is the median of the
 pairs' ratios with its interval. **Cold start**: `benchmarks.serving_cold`, and the program `contrail` beside
-`python -m`. **Memory**: peak resident memory with few and with many images.
+`python -m`. **Memory**: peak resident memory with few and with many images. **Self-test** (`--selftests N`, alone): how
+often it calls a sound engine wrong, over the runtimes of the CPU, and how long it takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
@@ -25,6 +28,8 @@ from typing import Any
 
 from benchmarks.serving_cold import find_engine, measure, run_once
 from serving.contract.errors import UserError, run_command
+from serving.engines.predictor import Predictor
+from serving.golden.selftest import self_test
 
 HEIGHT, WIDTH = 360, 480  # CamVid's, in the layout of the SegNet tutorial
 LIMITS = {"fp32": 0.96, "int8": 0.95, "overlay": 0.9}
@@ -216,6 +221,24 @@ def report(
     return found
 
 
+def false_alarms(engines: Sequence[Path], *, runs: int, threads: int) -> dict[str, Any]:
+    """Test sound engines in turn, each in every runtime of the CPU; each run opens its engine anew, as a device does.
+
+    Returns:
+        `runs`, `alarms` (what was found wrong in every run that did not pass), and the median `seconds` by target.
+    """
+    targets = itertools.cycle((engine, runtime) for engine in engines for runtime in ("onnxruntime", "openvino"))
+    alarms: list[str] = []
+    seconds: dict[str, list[float]] = {}
+    for engine, runtime in itertools.islice(targets, runs):
+        with Predictor(engine, runtime=runtime, options={"threads": threads}) as predictor:
+            start = time.perf_counter()
+            result = self_test(predictor)
+        seconds.setdefault(f"{engine} {runtime}", []).append(time.perf_counter() - start)
+        alarms += [f"{engine} {runtime}: {'; '.join(result.problems)}"] if not result.passed else []
+    return {"runs": runs, "alarms": alarms, "seconds": {name: median(values) for name, values in seconds.items()}}
+
+
 def _share(cold: dict[str, Any], part: str) -> float:
     return float(cold["infer"][part] / cold["floor"][part])
 
@@ -234,7 +257,13 @@ def main() -> int:
     parser.add_argument("--cold-runs", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit is passed")
+    parser.add_argument("--selftests", type=int, metavar="N", help="only count false alarms in so many self-tests")
     arguments = parser.parse_args()
+    if arguments.selftests is not None:
+        engines = [each for each in (arguments.engine or find_engine(), arguments.int8) if each is not None]
+        counted = false_alarms(engines, runs=arguments.selftests, threads=arguments.threads)
+        sys.stdout.write(json.dumps(counted, indent=2) + "\n")
+        return 1 if counted["alarms"] else 0
     found = report(
         arguments.engine or find_engine(),
         arguments.int8,

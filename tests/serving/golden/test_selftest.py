@@ -9,7 +9,8 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from benchmarks.selftests import main as count_alarms
+from benchmarks.serving import false_alarms
+from benchmarks.serving import main as benchmark_main
 from serving.contract.errors import UserError
 from serving.contract.manifest import read_sidecar, write_sidecar
 from serving.engines.predictor import Predictor
@@ -174,21 +175,19 @@ def test_fewer_layers_in_the_precision_than_in_the_lab_are_caught(sound, sign, g
 
 
 @pytest.mark.slow
-def test_two_hundred_runs_without_a_false_alarm(sound, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["selftests", str(sound), "--json"])
-    assert count_alarms() == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["runs"] == 200 and found["alarms"] == []
-    assert [target["runs"] for target in found["targets"].values()] == [100, 100]
+def test_two_hundred_runs_without_a_false_alarm(sound):
+    found = false_alarms([sound], runs=200, threads=1)
+    assert found["alarms"] == [] and len(found["seconds"]) == 2
 
 
 def test_an_alarm_is_counted_with_its_reason(sound, sign, monkeypatch, capsys):
     change_weights(sound, to_bfloat16)
     sign(sound)
-    monkeypatch.setattr("sys.argv", ["selftests", str(sound), "--runs", "2"])
-    assert count_alarms() == 1
-    text = capsys.readouterr().out
-    assert "2 alarms in 2 runs" in text and "no rounding explains it" in text
+    monkeypatch.setattr("sys.argv", ["serving", "--engine", str(sound), "--selftests", "2", "--threads", "1"])
+    assert benchmark_main() == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == 2 and len(found["alarms"]) == 2
+    assert all("no rounding explains it" in alarm for alarm in found["alarms"])
 
 
 def test_the_command_gives_one_verdict(sound, capsys):
