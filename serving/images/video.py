@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,8 +95,7 @@ class Video:
         with ExitStack() as stack:
             file = stack.enter_context(open_file(path))
             try:
-                options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
-                self._container: Any = stack.enter_context(av.open(file, options=options))
+                self._container = stack.enter_context(_open(file))
             except self._errors as error:
                 raise UserError(f"{path}: not a readable video: {_reason(error)}") from error
             if not self._container.streams.video:
@@ -191,6 +190,13 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(file: BinaryIO) -> Any:
+    """PyAV's container."""
+    import av
+
+    return av.open(file, options={"format_whitelist": _CONTAINERS, "protocol_whitelist": ""})
 
 
 def _signs(picture: Any) -> tuple[int, int, int, int] | None:
