@@ -99,6 +99,7 @@ def test_a_bomb_is_413_and_is_not_unpacked(server, packing):
         (gzip.compress(b"x") + b"more", "gzip", 400),
         (b"x", "br", 415),
     ],
+    ids=["not packed", "cut off", "more behind", "unknown packing"],
 )
 def test_bodies_that_cannot_be_unpacked_are_told_why(server, body, encoding, status):
     answer = server.post("/v1/segment", body, Content_Encoding=encoding)
