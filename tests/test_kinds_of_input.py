@@ -59,7 +59,7 @@ KINDS: dict[str, dict[str, list[str]]] = {
             "test_every_file_is_hashed_once_and_again_when_it_changes",
         ],
         f"{FOLDER}/test_dataset.py": ["test_classes_that_changed_since_prepare"],
-        ARRANGEMENT: ["test_a_mask_that_changed_is_refused"],
+        f"{FOLDER}/test_masks.py": ["test_a_mask_that_changed_is_refused"],
     },
     "experiments that set parameters": {
         "test_dvc_experiments.py": [
@@ -99,8 +99,8 @@ KINDS: dict[str, dict[str, list[str]]] = {
         ARRANGEMENT: [
             "test_deeper_folders_are_taken",
             "test_what_is_left_out_is_named_with_the_reason",
-            "test_a_folder_beside_those_of_the_splits",
         ],
+        f"{FOLDER}/test_splits.py": ["test_a_folder_beside_those_of_the_splits"],
         HOSTILE: [
             "test_images_in_folders_of_which_the_labels_know_nothing",
             "test_equal_names_in_two_folders_keep_their_own_labels",
