@@ -114,6 +114,10 @@ class TrainConfig:
         require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
         if self.gradient_clip_norm is not None:
             require(self.gradient_clip_norm > 0, f"gradient_clip_norm: expected above 0, got {self.gradient_clip_norm}")
+        require(
+            not (self.deterministic and self.speed.cudnn_benchmark),
+            "deterministic: speed.cudnn_benchmark may choose other algorithms in every run; set one of them to false",
+        )
         require.done()
 
 

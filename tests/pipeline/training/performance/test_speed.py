@@ -62,6 +62,12 @@ def test_an_operation_that_cannot_repeat_its_bits_is_named(
         run("a", BASELINE, dataclasses.replace(tiny_config, deterministic=True))
 
 
+def test_algorithms_chosen_by_their_time_are_not_called_deterministic() -> None:
+    """Each of them repeats its bits, but which one is taken may differ from run to run."""
+    with pytest.raises(ValueError, match=r"deterministic: speed\.cudnn_benchmark may choose other algorithms"):
+        TrainConfig(deterministic=True, speed=SpeedConfig(cudnn_benchmark=True))
+
+
 def test_recorded_hashes_of_settings_hold_while_the_new_ones_are_off() -> None:
     later = {"skip_budget", "accumulate", "speed", "deterministic", "checkpoint_every", "checkpoints_kept"}
     assert not later & decisive_settings(TrainConfig()).keys()
