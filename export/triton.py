@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from serving.contract.command import program_name
+from serving.contract.command import program_name, require_at_least
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_dir
 from serving.contract.manifest import SIDECAR_NAME, Manifest, verify_sidecar
@@ -70,14 +70,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=("cpu", "gpu"), help="where they run (default: cpu, and gpu for plans)")
     parser.add_argument("--threads", type=int, help="of one instance on the CPU (default: ONNX Runtime's)")
     arguments = parser.parse_args()
-    low = {"max_batch": 1, "delay_us": 0, "instances": 1, "threads": 1}
-    wrong = [
-        f"--{name.replace('_', '-')}: expected at least {least}, got {value}"
-        for name, least in low.items()
-        if (value := getattr(arguments, name)) is not None and value < least
-    ]
-    if wrong:
-        raise UserError("\n".join(wrong))
+    require_at_least(arguments, {"max_batch": 1, "delay_us": 0, "instances": 1, "threads": 1})
     require_extra("triton", ("tritonclient", "google.protobuf"))
     manifest = verify_sidecar(arguments.engine)
     settings = TritonSettings(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Mapping
 
 from serving.contract.errors import UserError
 
@@ -18,6 +20,25 @@ def program_name(module: str) -> str:
     """
     typed = sys.argv[0]
     return typed if typed.startswith(f"{PROGRAM} ") else f"python -m {module}"
+
+
+def require_at_least(arguments: argparse.Namespace, least: Mapping[str, int]) -> None:
+    """Refuse numbers that are too small, all of them at once; None is one that was not given.
+
+    Args:
+        arguments: as parsed.
+        least: name of an argument -> the smallest value that it may have.
+
+    Raises:
+        UserError: a line for each.
+    """
+    wrong = [
+        f"--{name.replace('_', '-')}: expected at least {smallest}, got {value}"
+        for name, smallest in least.items()
+        if (value := getattr(arguments, name)) is not None and value < smallest
+    ]
+    if wrong:
+        raise UserError("\n".join(wrong))
 
 
 def require_one_distribution() -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from serving.contract.command import program_name
+from serving.contract.command import program_name, require_at_least
 from serving.contract.errors import UserError, run_command
 from serving.contract.manifest import read_sidecar
 from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
@@ -34,7 +34,7 @@ _LEAST_TOKEN = 16  # characters
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    _require_counts(arguments)
+    require_at_least(arguments, {"workers": 1, "max_batch": 1, "batch_delay": 0, "threads": 1})
     require_extra("server", ("fastapi", "fastapi_offline", "uvicorn", "httptools", "prometheus_client"))
     import uvicorn
 
@@ -120,17 +120,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", choices=("info", "warning", "error"), default="info")
     add_runtime_arguments(parser)
     return parser
-
-
-def _require_counts(arguments: argparse.Namespace) -> None:
-    counts = {"workers": 1, "max_batch": 1, "batch_delay": 0, "threads": 1}
-    wrong = [
-        f"--{name.replace('_', '-')}: expected at least {least}, got {value}"
-        for name, least in counts.items()
-        if (value := getattr(arguments, name)) is not None and value < least
-    ]
-    if wrong:
-        raise UserError("\n".join(wrong))
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
