@@ -128,6 +128,7 @@ def run_pair(opened: Opened, seed: int) -> None:
             seed,
             {arm: run["outcomes"] for arm, run in runs.items()},
             commits=list(dict.fromkeys(run["commit"] for run in runs.values())),
+            device=next(iter(runs.values()))["device"],
             cpu_minutes={arm: run["cpu_minutes"] for arm, run in runs.items()},
             teachers={arm: run["teacher_sha256"] for arm, run in runs.items() if "teacher_sha256" in run},
         )

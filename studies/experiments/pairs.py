@@ -3,8 +3,9 @@
     experiment, hypothesis    as in studies/NAME.yaml
     commit                    of the newest pair
     comparisons               [{name, primary, unit, pairs: [{seed, baseline, method}], difference, ci95}]
-    provenance                settings_sha256, data_sha256; for every pair its commits, the CPU minutes of its runs and,
-                              where arms learned from a teacher that the experiment trained, the sha256 of it by arm
+    provenance                settings_sha256, data_sha256; for every pair its commits, the device of all
+                              its arms, the CPU minutes of its runs and, where arms learned from a teacher that the
+                              experiment trained, the sha256 of it by arm
 
 `difference` is the mean of method - baseline over the pairs and `ci95` Student's t interval of it (null for one pair);
 both follow from the pairs as they stand there, rounded, so that anyone can compute them again.
@@ -102,6 +103,7 @@ def add_pair(
     outcomes: Mapping[str, Mapping[str, float]],
     *,
     commits: list[str | None],
+    device: str,
     cpu_minutes: Mapping[str, float],
     teachers: Mapping[str, str] | None = None,
 ) -> Record:
@@ -113,6 +115,7 @@ def add_pair(
         seed: of the pair.
         outcomes: arm -> outcome -> value.
         commits: what the runs were made with, the newest last.
+        device: what all of them were trained on.
         cpu_minutes: arm -> what its run took.
         teachers: arm -> sha256 of its teacher, of those that had one.
     """
@@ -126,7 +129,7 @@ def add_pair(
         }
         pairs = sorted([*before["pairs"], pair], key=lambda each: each["seed"])
         comparisons.append(before | {"pairs": pairs} | summary(pairs, decimals))
-    made = {"seed": seed, "commits": commits, "cpu_minutes": dict(cpu_minutes)}
+    made = {"seed": seed, "commits": commits, "device": device, "cpu_minutes": dict(cpu_minutes)}
     if teachers:
         made["teachers"] = dict(teachers)
     provenance = record["provenance"] | {

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compute.devices import select_device
 from pipeline.data.datasets.shared.dataset import Dataset, LabelFile
 from pipeline.data.datasets.shared.prepared import FILE_NAME, Prepared, load_prepared, resolve_root
 from pipeline.data.preparing.config import PrepareConfig
@@ -26,12 +27,13 @@ from pipeline.params import Params
 from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import decisive_settings
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
+from pipeline.training.performance.timing import device_name
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.files import read_json, write_json
 from studies.experiments.measures import TrainedRun, measure
 from studies.experiments.pairs import locked
 from studies.experiments.protocol import Experiment, arm_params, teacher_params
-from studies.experiments.teachers import CHECKPOINT, trained_teacher
+from studies.experiments.teachers import CHECKPOINT, full_precision, trained_teacher
 from studies.features import part_of
 
 WORK_DIR = Path("runs/experiments")
@@ -126,19 +128,22 @@ def data_sha256(config: PrepareConfig, folder: Path) -> str:
 
 
 def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -> dict[str, Any]:
-    """Train an arm with a seed and judge it, or take what an earlier call came to.
+    """Train an arm with a seed and judge it, or take what an earlier call on the same device came to.
 
     Returns:
-        `outcomes` (outcome -> value), `commit`, `cpu_minutes` and, where it had one, its teacher's `teacher_sha256`.
+        `outcomes` (outcome -> value), `commit`, `device`, `cpu_minutes` and, where it had one, its teacher's
+        `teacher_sha256`.
 
     Raises:
         UserError: as training and judging raise it, or an outcome is not a number.
     """
     folder = workplace.folder / branch_name(arm, seed)
+    config, params = experiment.arms[arm], arm_params(experiment, arm, seed)
+    device = device_name(select_device(params.train.device))
     if (folder / "outcome.json").exists():
         found: dict[str, Any] = read_json(folder / "outcome.json", made_by="studies.run")
-        return found
-    config, params = experiment.arms[arm], arm_params(experiment, arm, seed)
+        if found.get("device") == device:
+            return found
     prepared = open_prepared(params.prepare, workplace.prepared)
     ignored = class_indices(prepared, config.ignore_classes)
     seen = without_classes(prepared, ignored)
@@ -147,7 +152,7 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
         params = arm_params(experiment, arm, seed, taught_by=taught_by)
     started = time.process_time()  # the teacher's training is no part of the run: pairs share it
     train_branch(
-        TrainingSetup(arm, seed, params.methods[arm], params.model, params.train, params.evaluate),
+        TrainingSetup(arm, seed, params.methods[arm], params.model, full_precision(params.train), params.evaluate),
         seen,
         TrainingFiles(folder, folder / "curves", folder / "checkpoints"),
     )
@@ -163,6 +168,7 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
     result = {
         "outcomes": outcomes,
         "commit": workplace.commit,
+        "device": device,
         "cpu_minutes": round((time.process_time() - started) / 60, 2),
     }
     if experiment.is_taught(arm):

@@ -14,12 +14,18 @@ from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.models.network.weights import save_segmentor, tensors_sha256
 from pipeline.models.training_heads.trainee import strip
 from pipeline.training.checkpoints import load_trainee
+from pipeline.training.config import TrainConfig
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from serving.contract.files import read_json, write_json
 from studies.experiments.pairs import locked
 from studies.experiments.protocol import Experiment, teacher_params
 
 CHECKPOINT = "last"
+
+
+def full_precision(config: TrainConfig) -> TrainConfig:
+    """The loop's settings, computed in fp32 on every machine, so that pairs of several machines stand side by side."""
+    return dataclasses.replace(config, precision="fp32")
 
 
 def trained_teacher(experiment: Experiment, seed: int, prepared: Prepared, folder: Path) -> dict[str, str]:
@@ -55,7 +61,7 @@ def _train(experiment: Experiment, seed: int, prepared: Prepared, place: Path) -
             experiment.teacher.seed,
             params.methods["teacher"],
             params.model,
-            params.train,
+            full_precision(params.train),
             params.evaluate,
         ),
         prepared,

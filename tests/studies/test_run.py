@@ -94,6 +94,27 @@ def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypat
     assert record()["comparisons"][0]["pairs"][0] == before
 
 
+def test_the_arms_of_a_pair_are_trained_on_one_device(call, place, monkeypatch):
+    """A run that an earlier call made on another device is made anew, and the record names the device of all arms."""
+    trained = []
+    real = train_branch
+
+    def interrupted(setup, *arguments, **options):
+        trained.append((setup.name, setup.train.precision))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(setup, *arguments, **options)
+
+    monkeypatch.setattr(runs, "train_branch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call("tiny")
+    (outcome,) = Path("runs").glob("**/outcome.json")
+    outcome.write_text(outcome.read_text().replace('"CPU"', '"a GPU"'))
+    call("tiny", "--pairs", "1")
+    assert trained == [("cross_entropy", "fp32"), ("contrast", "fp32")] * 2
+    assert [pair["device"] for pair in record()["provenance"]["pairs"]] == ["CPU"]
+
+
 def test_the_record_alone_counts_as_done(call, place_of_one_pair):
     """As in a clone: the record is committed, what lies under runs/ is not."""
     before = RECORD.read_bytes()
