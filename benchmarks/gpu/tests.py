@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def measure(device: Literal["cpu", "cuda"], *, toy: bool) -> dict[str, Any]:
             "not slow",
             "-p",
             "no:cacheprovider",
+            *(["-n", "8"] if importlib.util.find_spec("xdist") and not toy else []),
             f"--junitxml={report}",
         ]
         done = subprocess.run(
