@@ -80,8 +80,11 @@ def run_once(command: list[str]) -> Run:
     Raises:
         UserError: it failed.
     """
+    # An environment that forbids bytecode would have every run compile all of `serving` anew, and the floor nothing.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     launched = subprocess.run(
         [sys.executable, "-I", "-S", "-c", LAUNCHER, *command],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import sys
@@ -31,6 +30,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         '; known: contrast, cross_entropy'
     """
     known = sorted(known)
+    import difflib  # only now: few runs hold a slip, and every cold start would wait for it
+
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -6,8 +6,6 @@ import time
 from array import array
 from collections import Counter
 
-import numpy as np
-
 from serving.contract.errors import shown
 from serving.images.listing import LeftOut, summary
 from serving.inference.carrying import Record
@@ -68,6 +66,13 @@ class Tally:
             line += f", {skipped} skipped, done before"
         if done:
             rate = done / max(time.monotonic() - self._start, 1e-9)
-            parts = ", ".join(f"{part} {np.median(values):.1f}" for part, values in self._timings.items())
+            parts = ", ".join(f"{part} {_median(values):.1f}" for part, values in self._timings.items())
             line += f"; {rate:.2f} images per second; median ms per image: {parts}"
         return line
+
+
+def _median(values: array[float]) -> float:
+    """As NumPy's and `statistics.median`, either of which imports more than the whole of a run of one image needs."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

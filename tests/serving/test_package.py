@@ -17,6 +17,13 @@ import serving
 print(sorted(name for name in sys.modules if name.partition(".")[0] in {{"numpy", "PIL", "onnxruntime", "openvino"}}))
 """
 
+# Each cost every cold start some milliseconds once, or would.
+NOT_FOR_ONE_IMAGE = {
+    *("numpy.ma", "statistics", "difflib", "shlex", "glob", "concurrent.futures", "importlib.metadata", "asyncio"),
+    *("unicodedata", "PIL.ImageFont", "PIL.ImageDraw", "av", "openvino", "tensorrt", "fastapi", "ray"),
+    *("serving.render", "serving.extras", "serving.golden", "serving.server", "serving.engines.foreign.proposal"),
+}
+
 
 def imported(more=""):
     done = subprocess.run([sys.executable, "-c", ALONE.format(more=more)], capture_output=True, text=True, check=True)
@@ -30,6 +37,16 @@ def test_importing_the_package_imports_nothing_else():
 def test_no_engine_library_is_imported_before_an_engine_is_opened():
     names = imported("from serving import *")
     assert "numpy" in names and "onnxruntime" not in names and "openvino" not in names
+
+
+def test_one_image_imports_nothing_that_only_other_runs_need(engine, photos, tmp_path):
+    command = ["infer", str(photos[0]), "--engine", str(engine), "--output", str(tmp_path / "out")]
+    program = f"import sys\nfrom serving.infer import main\nassert main({command[1:]!r}) == 0\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (tmp_path / "out" / photos[0].name).exists()
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "onnxruntime" in imported, "or the list is not one of what a run imports"
+    assert imported.isdisjoint(NOT_FOR_ONE_IMAGE), imported & NOT_FOR_ONE_IMAGE
 
 
 def test_every_name_is_there_and_no_other():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -22,7 +22,6 @@ from serving.contract.schema import Problems, build
 from serving.engines.foreign.guesses import channel_layout, class_count, fixed_size
 from serving.engines.foreign.guesses import output_layout as guess_layout
 from serving.engines.foreign.onnx_file import OnnxFile, TensorInfo, output_operators, read_onnx
-from serving.engines.foreign.proposal import option_name, proposal, usual_normalisations
 
 _INPUT_FLAGS = ("input_layout", "color", "mean", "std", "stride", "resize")
 _FLAGS = ("output_name", "output_content", "output_layout", "classes", *_INPUT_FLAGS)
@@ -66,15 +65,14 @@ def manifest_from(arguments: argparse.Namespace, engine_path: Path, *, typed: Se
         UserError: described in two ways at once, or not enough to run it.
     """
     given = {flag: getattr(arguments, flag) for flag in _FLAGS if getattr(arguments, flag) is not None}
-    flags = ", ".join(map(option_name, given))
     if arguments.manifest is not None:
         if given:
-            raise UserError(f"{flags} beside --manifest: describe the model in one of the two ways")
+            raise UserError(f"{_flags(given)} beside --manifest: describe the model in one of the two ways")
         return read_manifest(arguments.manifest)
     sidecar = sidecar_path(engine_path)
     if sidecar.exists() or not engine_path.is_file():
         if given and sidecar.exists():
-            raise UserError(f"{flags}: {sidecar} describes this model already; leave the options out")
+            raise UserError(f"{_flags(given)}: {sidecar} describes this model already; leave the options out")
         return None
     file = _foreign_file(engine_path, required=bool(given))
     if file is None:
@@ -97,6 +95,8 @@ def manifest_from(arguments: argparse.Namespace, engine_path: Path, *, typed: Se
             output_layout=arguments.output_layout,
         )
     except UserError as error:
+        from serving.engines.foreign.proposal import proposal  # only now: cold starts of our own engines need none
+
         advice = proposal(file, output_operators(engine_path), given, typed)
         raise UserError(f"{error}\n{advice}") from error
 
@@ -121,6 +121,8 @@ def describe(
     Raises:
         UserError: everything that is missing or does not fit, at once.
     """
+    from serving.engines.foreign.proposal import usual_normalisations  # only now, as above
+
     problems: list[str] = []
     image = _only_input(file, problems)
     layout = _input_layout(image, input_layout, problems)
@@ -205,6 +207,13 @@ def parse_numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
             f"{flag}: expected three numbers R,G,B in 0..255 units, as in 123.675,116.28,103.53, got {text!r}"
         )
     return numbers
+
+
+def _flags(given: Iterable[str]) -> str:
+    """The options of a command line by the names of their values."""
+    from serving.engines.foreign.proposal import option_name  # only now, as above
+
+    return ", ".join(map(option_name, given))
 
 
 def _only_input(file: OnnxFile, problems: list[str]) -> TensorInfo:
