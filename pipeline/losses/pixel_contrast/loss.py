@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.losses.shared.distributed import gather_rows, mean_over_ranks, sum_over_ranks
 from pipeline.losses.shared.gather import gather_pixels
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.info_nce_by_class import info_nce_by_class
@@ -40,7 +41,7 @@ class PixelContrastConfig(ContrastConfig):
     Attributes:
         temperature: tau of the similarities.
         base_temperature: tau_base; the loss is scaled by tau / tau_base.
-        max_samples: most anchors per batch.
+        max_samples: most anchors per batch, over all ranks of a distributed training.
         max_views: most anchors per (image, class); unless `min_pixels` says otherwise a class needs more feature pixels
             than this in an image to be contrasted there, so small inputs want a small value.
         min_pixels: fewest feature pixels of a class in an image to be contrasted there; None for more than `max_views`,
@@ -151,24 +152,27 @@ class PixelContrast(LossTerm):
             ignore_index=NO_CLASS,
             generator=generator,
         )
-        rows = gather_pixels(embeddings, anchors.image, anchors.pixel)
+        own_rows = gather_pixels(embeddings, anchors.image, anchors.pixel)
+        rows, anchor_labels = gather_rows(own_rows, anchors.counts), gather_rows(anchors.label, anchors.counts)
         statistics = {
-            "anchors": torch.full((), float(len(anchors)), device=labels.device),
-            "hard_share": anchors.hard.sum() / max(1, len(anchors)),
-            "class_share": class_share(anchors.label, labels, num_classes=self.num_classes),
-            **alignment_and_uniformity(rows, anchors.label),
+            "anchors": torch.full((), float(len(rows)), device=labels.device),
+            "hard_share": sum_over_ranks(anchors.hard.sum()) / max(1, len(rows)),
+            "class_share": class_share(anchor_labels, labels, num_classes=self.num_classes),
+            **alignment_and_uniformity(rows, anchor_labels),
         }
         if unreliable is not None:
-            loss = self._contrast_with_unreliable(embeddings, rows, anchors, unreliable, generator)
+            loss = self._contrast_with_unreliable(embeddings, rows, anchor_labels, unreliable, generator)
         elif self.bank is None:
             loss = info_nce(
                 rows,
-                anchors.label,
+                anchor_labels,
                 temperature=self.config.temperature,
                 base_temperature=self.config.base_temperature,
             )
+        elif self.config.semi_hard:  # whose draws are those of all anchors
+            loss = self._contrast_semi_hard(self.bank, rows, anchor_labels, generator)
         else:
-            loss = self._contrast_with(self.bank, rows, anchors, len(labels) * views, generator)
+            loss = self._contrast_with(self.bank, own_rows, anchors, len(labels) * views)
         if self.bank is not None:
             self.bank.enqueue(embeddings, labels, generator=generator)
             statistics["bank_fill"] = self.bank.rings.fill()
@@ -178,7 +182,7 @@ class PixelContrast(LossTerm):
         self,
         embeddings: Tensor,
         rows: Tensor,
-        anchors: AnchorSample,
+        anchor_labels: Tensor,
         unreliable: Unreliable,
         generator: torch.Generator,
     ) -> Tensor:
@@ -190,7 +194,7 @@ class PixelContrast(LossTerm):
         negatives, negative_of = sample_unreliable(embeddings, unreliable, generator)
         return info_nce_with_unreliable(
             rows,
-            anchors.label,
+            anchor_labels,
             keys,
             key_labels,
             negatives,
@@ -199,21 +203,24 @@ class PixelContrast(LossTerm):
             base_temperature=self.config.base_temperature,
         )
 
-    def _contrast_with(
-        self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int, generator: torch.Generator
+    def _contrast_with(self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int) -> Tensor:
+        """Each rank contrasts its own anchors: the bank is the same on all of them."""
+        valid = bank.rings.valid()
+        loss = info_nce_by_class(
+            rows,
+            anchors.label,
+            bank.rings.rows,
+            valid,
+            temperature=self.config.temperature,
+            base_temperature=self.config.base_temperature,
+            most_per_class=most_per_class,
+        )
+        return mean_over_ranks(loss, valid.any(dim=0)[anchors.label].sum())
+
+    def _contrast_semi_hard(
+        self, bank: MemoryBank, rows: Tensor, anchor_labels: Tensor, generator: torch.Generator
     ) -> Tensor:
         config = self.config
-        valid = bank.rings.valid()
-        if not config.semi_hard:
-            return info_nce_by_class(
-                rows,
-                anchors.label,
-                bank.rings.rows,
-                valid,
-                temperature=config.temperature,
-                base_temperature=config.base_temperature,
-                most_per_class=most_per_class,
-            )
         classes = torch.arange(self.num_classes, device=rows.device)
         selection = SemiHard(
             positives=config.positives_per_anchor,
@@ -224,9 +231,9 @@ class PixelContrast(LossTerm):
         )
         return info_nce(
             rows,
-            anchors.label,
+            anchor_labels,
             bank.rings.rows.flatten(0, 1),
-            classes.where(valid, NO_CLASS).flatten(),
+            classes.where(bank.rings.valid(), NO_CLASS).flatten(),
             temperature=config.temperature,
             base_temperature=config.base_temperature,
             selection=selection,

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import gather_rows, sum_over_ranks
 from pipeline.losses.shared.gather import gather_pixels
 from pipeline.losses.shared.resolution import NO_CLASS, log_probabilities_at, nearest, predicted_classes
 from pipeline.losses.shared.sampling import sample_anchors
@@ -37,7 +38,7 @@ def logit_distillation(student: Tensor, teacher: Tensor, labels: Tensor, *, temp
         wanted = log_probabilities_at(teacher.to(student.dtype) / temperature, cells)
     found = F.log_softmax(student / temperature, dim=1)
     divergence = (wanted.exp() * (wanted - found)).sum(dim=1)
-    return temperature**2 * (divergence * cells).sum() / cells.sum().clamp(min=1)
+    return temperature**2 * sum_over_ranks((divergence * cells).sum()) / sum_over_ranks(cells.sum()).clamp(min=1)
 
 
 def similarity_distillation(
@@ -63,7 +64,7 @@ def similarity_distillation(
         labels: `[B,H,W]` int64, negative outside every class.
         logits: `[B,C,h'',w'']` of the student: pixels that it gets wrong are sampled first, as anchors are.
         temperature: tau of the similarities, above 0.
-        max_samples: most pixels per batch.
+        max_samples: most pixels per batch, over all ranks.
         max_views: most pixels per image and class; smaller classes give what they have.
         generator: source of the random choice, on the device of the labels.
 
@@ -81,14 +82,15 @@ def similarity_distillation(
         min_pixels=1,
     )
     found = gather_pixels(student, chosen.image, chosen.pixel)
-    found = found.to(torch.promote_types(found.dtype, torch.float32))
-    if len(chosen) < 3:
+    found = gather_rows(found.to(torch.promote_types(found.dtype, torch.float32)), chosen.counts)
+    if len(found) < 3:
         return 0 * found.sum() + 0 * student.sum().to(found.dtype)
     with torch.no_grad():
         teacher = teacher.to(found.dtype)
         if teacher.shape[-2:] != size:
             teacher = F.interpolate(teacher, size=size, mode="bilinear", align_corners=False)
-        wanted = _log_similarities(gather_pixels(teacher, chosen.image, chosen.pixel), temperature)
+        wanted_rows = gather_rows(gather_pixels(teacher, chosen.image, chosen.pixel), chosen.counts)
+        wanted = _log_similarities(wanted_rows, temperature)
     return (wanted.exp() * (wanted - _log_similarities(found, temperature))).sum(dim=1).mean()
 
 

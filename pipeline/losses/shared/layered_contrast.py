@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.shared.class_products import EmbeddingMap
+from pipeline.losses.shared.distributed import gather_batch, world_size
 from pipeline.losses.shared.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_terms, pixel_roles
 from pipeline.losses.shared.resolution import NO_CLASS, majority, nearest, predicted_classes
 from pipeline.losses.shared.statistics import alignment_and_uniformity
@@ -137,14 +138,15 @@ def layered_contrast(
         anchored = torch.stack([term.anchored for term in terms]).sum()
         filled = torch.stack([term.filled for term in terms]).sum()
         present = len(layers) * anchors[0].present.sum()
-        deepest = layers[-1]
+        deepest, part = layers[-1], slice(None, None, world_size())
         statistics = {
             "anchors": anchored.float(),
             "class_share": anchored / present.clamp(min=1),
             "boundary_pixels": roles.boundary_pixels.float(),
             "filled_share": filled / anchored.clamp(min=1),
             **alignment_and_uniformity(
-                deepest.pixels.values.flatten(2).transpose(1, 2).flatten(0, 1), deepest.labels.flatten()
+                gather_batch(deepest.pixels.values.flatten(2).transpose(1, 2).flatten(0, 1)[part]),
+                gather_batch(deepest.labels.flatten()[part]),
             ),
         }
     return LayeredContrast(loss, fused, [layer_anchors.present for layer_anchors in anchors], statistics)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.losses.shared.class_products import class_indicators, class_sums
-from pipeline.losses.shared.distributed import gather_batch
+from pipeline.losses.shared.distributed import gather_batch, own_part, world_size
 from pipeline.losses.shared.groups import count_members
 from pipeline.losses.shared.ring_buffer import ClassRings
 
@@ -95,7 +95,8 @@ class MemoryBank(nn.Module):
         grouped = (labels >= 0) & (labels < classes)
         group = torch.arange(images, device=labels.device)[:, None] * classes + labels
         group = group.where(grouped, images * classes).flatten()
-        random = torch.randint(2**_RANDOM_BITS, group.shape, generator=generator, device=group.device)
+        drawn = (world_size() * len(group),)
+        random = own_part(torch.randint(2**_RANDOM_BITS, drawn, generator=generator, device=group.device))
         order = (group << _RANDOM_BITS | random).argsort()
         sizes = count_members(group, grouped.flatten(), images * classes + 1)[:-1]
         start = (sizes.cumsum(0) - sizes).reshape(images, classes, 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.losses.shared.boundary import boundary_aware_negatives
 from pipeline.losses.shared.class_products import EmbeddingMap, class_indicators
-from pipeline.losses.shared.distributed import sum_over_ranks
+from pipeline.losses.shared.distributed import any_over_ranks, gather_batch, own_part, sum_over_ranks, world_size
 from pipeline.losses.shared.groups import count_members, runs
 from pipeline.losses.shared.resolution import NO_CLASS
 from pipeline.losses.shared.row_contrast import info_nce_of_similarities
@@ -54,7 +54,7 @@ class Roles(NamedTuple):
         positives: `[C,P]` bool, sampled pixels of the class.
         boundary: `[C,P]` bool, boundary-aware negatives.
         fallback: `[C,P]` bool, sampled pixels of the other classes.
-        boundary_pixels: 0-d int64, how many pixels boundary-aware sampling selected.
+        boundary_pixels: 0-d int64, how many pixels boundary-aware sampling selected, over all ranks.
     """
 
     positives: Tensor
@@ -105,7 +105,7 @@ def pixel_roles(
     Args:
         layers: the tapped layers.
         num_classes: number of classes C.
-        positives_per_class: most positives per class and layer, chosen at random.
+        positives_per_class: most positives per class and layer over all ranks, chosen at random.
         boundary_fraction: share of each error region that is selected, nearest to its edge first.
         negatives: whose negatives the selected pixels are: of the anchors of all other classes (`others`), or of the
             wrongly predicted class's alone (`predicted`).
@@ -115,14 +115,22 @@ def pixel_roles(
     predictions = torch.cat([layer.predictions.flatten() for layer in layers])
     lengths = [layer.labels.numel() for layer in layers]
     group = torch.cat([layer.labels.flatten() + i * num_classes for i, layer in enumerate(layers)])
-    sampled = sample_per_group(group.where(labels != NO_CLASS, NO_CLASS), positives_per_class, generator)
+    random = _draws(lengths, generator)
+    sampled = sample_per_group(group.where(labels != NO_CLASS, NO_CLASS), positives_per_class, random)
     selected = _boundary_of_all(layers, boundary_fraction)
     assert len(selected) == sum(lengths)
     classes = torch.arange(num_classes, device=labels.device)[:, None]
     own = labels == classes
     others = (labels != NO_CLASS) & ~own
     of_class = predictions == classes if negatives == "predicted" else others
-    return Roles(own & sampled, others & selected & of_class, others & sampled, selected.sum())
+    return Roles(own & sampled, others & selected & of_class, others & sampled, sum_over_ranks(selected.sum()))
+
+
+def _draws(lengths: Sequence[int], generator: torch.Generator) -> Tensor:
+    """A random number for each of this rank's pixels, layer by layer: `[P]` int64, its part of those of all ranks."""
+    ranks = world_size()
+    random = torch.randint(2**_RANDOM_BITS, (ranks * sum(lengths),), generator=generator, device=generator.device)
+    return torch.cat([own_part(part) for part in random.split([ranks * length for length in lengths])])
 
 
 def _boundary_of_all(layers: Sequence[Layer], fraction: float) -> Tensor:
@@ -147,24 +155,23 @@ def _boundary_of_all(layers: Sequence[Layer], fraction: float) -> Tensor:
     )
 
 
-def sample_per_group(group: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Choose at most `most` entries of every group at random, without replacement.
+def sample_per_group(group: Tensor, most: int, random: Tensor) -> Tensor:
+    """Choose at most `most` entries of every group, over all ranks: those with the lowest numbers.
 
     Args:
         group: `[P]` int64, negative outside every group.
         most: most entries per group.
-        generator: source of the random choice, on the device of `group`.
+        random: `[P]` int64 in [0, 2^30).
 
     Returns:
         `[P]` bool.
     """
-    random = torch.randint(2**_RANDOM_BITS, group.shape, generator=generator, device=group.device)
-    key, order = (group << _RANDOM_BITS | random).sort()
+    key, order = gather_batch(group << _RANDOM_BITS | random).sort()
     run = runs(key >> _RANDOM_BITS)
     size = count_members(run, torch.ones_like(run), len(run))
     rank = torch.arange(len(run), device=run.device) - (size.cumsum(0) - size)[run]
     chosen = (rank < most) & (key >= 0)
-    return torch.empty_like(chosen).scatter_(0, order, chosen)
+    return own_part(torch.empty_like(chosen).scatter_(0, order, chosen))
 
 
 def pixel_anchor_terms(
@@ -188,10 +195,10 @@ def pixel_anchor_terms(
         columns = slice(start, start + layer.labels.numel())
         start = columns.stop
         positives, negatives = roles.positives[:, columns], roles.boundary[:, columns]
-        lacking = ~negatives.any(dim=1)
+        lacking = ~any_over_ranks(negatives.any(dim=1))
         negatives = torch.where(lacking[:, None], roles.fallback[:, columns], negatives)
         similarities = layer.pixels.class_similarities(vectors / temperature)
         loss = info_nce_of_similarities(similarities, positives, negatives)
-        anchored = positives.any(dim=1)
+        anchored = any_over_ranks(positives.any(dim=1))
         terms.append(PixelAnchorTerm(loss, anchored, lacking & anchored))
     return terms

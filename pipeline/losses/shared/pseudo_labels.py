@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import sum_over_ranks
 from pipeline.losses.shared.resolution import NO_CLASS, log_probabilities_at
 
 
@@ -87,4 +88,4 @@ def pseudo_label_loss(logits: Tensor, target: PseudoLabels) -> Tensor:
     total = F.nll_loss(
         log_probabilities_at(logits, target.classes), target.classes, ignore_index=NO_CLASS, reduction="sum"
     )
-    return total / target.inside.sum().clamp(min=1)
+    return sum_over_ranks(total) / sum_over_ranks(target.inside.sum()).clamp(min=1)

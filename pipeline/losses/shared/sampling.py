@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import gather_batch, own_part, own_rank, world_size
 from pipeline.losses.shared.groups import count_members, first_true, runs
 
 # A 64-bit sort key holds, from the top: image (15 bits), class (16 bits), one bit for easy, random bits (30).
@@ -24,12 +25,14 @@ class AnchorSample:
         pixel: `[N]` int64, flat index y * w + x in that image.
         label: `[N]` int64, the anchor's class.
         hard: `[N]` bool, whether the prediction there differs from the class.
+        counts: how many anchors each rank of a distributed training sampled; N alone without one.
     """
 
     image: Tensor
     pixel: Tensor
     label: Tensor
     hard: Tensor
+    counts: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -54,6 +57,9 @@ def sample_anchors(
 
     One sort on (image, class, easy, random) lays each group's pixels in a row, hard before easy, each part in random
     order; the rest is arithmetic on positions. How many groups and anchors there are reaches the host, and no more.
+
+    In distributed training the maxima and the random choice are those of the global batch, and each rank samples the
+    anchors of its own images.
 
     Args:
         labels: `[B,h,w]` integers; classes are 0 to 65535, negative labels are ignored as `ignore_index` is.
@@ -108,24 +114,28 @@ def sample_views(
     image = torch.arange(images, device=labels.device)[:, None]
     easy = labels == predictions
     key = (((image << _CLASS_BITS) | labels) << 1 | easy) << _RANDOM_BITS
-    key |= torch.randint(2**_RANDOM_BITS, labels.shape, generator=generator, device=labels.device)
+    drawn = (world_size() * images, pixels)
+    key |= own_part(torch.randint(2**_RANDOM_BITS, drawn, generator=generator, device=labels.device))
     key, order = key.where(grouped, _NO_GROUP).flatten().sort()
 
     group = runs(key >> (_RANDOM_BITS + 1))
     size = count_members(group, key != _NO_GROUP, len(group))
     hard_size = count_members(group, (key >> _RANDOM_BITS) & 1 == 0, len(group))
     eligible = size >= (max_views + 1 if min_pixels is None else min_pixels)
-    groups, total = _totals(size, eligible, max_samples, max_views)
-    chosen = first_true(eligible, groups)
+    groups_of_ranks, counts = _totals(size, eligible, max_samples, max_views)
+    groups = sum(groups_of_ranks)
+    chosen = first_true(eligible, groups_of_ranks[own_rank()])
     if groups > max_samples:
-        chosen = chosen[torch.randperm(groups, generator=generator, device=labels.device)[:max_samples]]
+        drawn_groups = torch.randperm(groups, generator=generator, device=labels.device)[:max_samples]
+        own, counts = _own_groups(drawn_groups, groups_of_ranks)
+        chosen = chosen[own]
     views = max(1, min(max_samples // max(1, groups), max_views))
 
     start, hard_size, size = (size.cumsum(0) - size)[chosen], hard_size[chosen], size[chosen]
     taken = size.clamp(max=views)
     hard_kept = hard_size.minimum(taken // 2).maximum(taken - (size - hard_size))
     end = taken.cumsum(0)
-    place = torch.arange(total, device=labels.device)
+    place = torch.arange(counts[own_rank()], device=labels.device)
     owner = torch.searchsorted(end, place, right=True)  # whose anchor it is
     view = place - (end - taken)[owner]
     hard_kept = hard_kept[owner]
@@ -137,12 +147,17 @@ def sample_views(
         pixel=index % max(1, pixels),
         label=labels.flatten()[index],
         hard=hard,
+        counts=counts,
     )
     return sample, views
 
 
-def _totals(size: Tensor, eligible: Tensor, max_samples: int, max_views: int) -> tuple[int, int]:
-    """How many groups are eligible, and how many anchors they give in all; the one host synchronisation.
+def _totals(
+    size: Tensor, eligible: Tensor, max_samples: int, max_views: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many groups of each rank are eligible, and how many anchors they give; the one host synchronisation.
+
+    With more groups than samples, the anchors are those of all groups.
 
     Args:
         size: `[G]` int64, pixels of each group.
@@ -150,9 +165,19 @@ def _totals(size: Tensor, eligible: Tensor, max_samples: int, max_views: int) ->
         max_samples: most anchors in all.
         max_views: most anchors per group.
     """
-    count = eligible.sum()
+    groups = gather_batch(eligible.sum()[None])
     # The anchors per group, still on the device. With more groups than samples each of those chosen gives one.
-    views = (max_samples // count.clamp(min=1)).clamp(min=1, max=max_views)
-    anchors = (size.minimum(views) * eligible).sum().clamp(max=max_samples)
-    groups, total = torch.stack([count, anchors]).tolist()
-    return groups, total
+    views = (max_samples // groups.sum().clamp(min=1)).clamp(min=1, max=max_views)
+    anchors = gather_batch((size.minimum(views) * eligible).sum()[None])
+    of_groups, of_anchors = torch.stack([groups, anchors]).tolist()
+    return tuple(of_groups), tuple(of_anchors)
+
+
+def _own_groups(drawn: Tensor, groups_of_ranks: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """Which of this rank's groups are among those drawn of all ranks', and how many of each rank's are."""
+    if len(groups_of_ranks) == 1:
+        return drawn, (len(drawn),)
+    ends = torch.tensor(groups_of_ranks, device=drawn.device).cumsum(0)
+    owner = torch.searchsorted(ends, drawn, right=True)
+    counts = torch.bincount(owner, minlength=len(groups_of_ranks)).tolist()
+    return drawn[owner == own_rank()] - sum(groups_of_ranks[: own_rank()]), tuple(counts)

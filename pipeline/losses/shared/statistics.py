@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import largest_over_ranks
+
 # Rows compared pairwise: enough for a steady estimate, few enough to cost nothing beside the loss.
 MAX_ROWS = 256
 
@@ -41,8 +43,8 @@ def class_share(anchor_labels: Tensor, labels: Tensor, *, num_classes: int) -> T
     """Share of the classes present in a batch that have an anchor: detached 0-d float32; 0 when no class is present.
 
     Args:
-        anchor_labels: `[N]` int64 in [0, num_classes).
-        labels: any shape, int64; what is not in [0, num_classes) is ignored.
+        anchor_labels: `[N]` int64 in [0, num_classes), those of all ranks.
+        labels: this rank's, any shape, int64; what is not in [0, num_classes) is ignored.
         num_classes: number of classes C.
     """
     present = torch.zeros(num_classes + 1, device=labels.device)
@@ -50,4 +52,5 @@ def class_share(anchor_labels: Tensor, labels: Tensor, *, num_classes: int) -> T
     inside = (labels >= 0) & (labels < num_classes)
     present[labels.where(inside, num_classes).flatten()] = 1
     anchored[anchor_labels] = 1
+    present = largest_over_ranks(present)
     return anchored[:-1].sum() / present[:-1].sum().clamp(min=1)

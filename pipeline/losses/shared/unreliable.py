@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import gather_batch, gather_rows, own_part, own_rank, world_size
 from pipeline.losses.shared.gather import gather_pixels
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.resolution import nearest
@@ -22,7 +23,7 @@ class Unreliable:
 
     Attributes:
         unlikely: `[B,C,H,W]` bool: classes that the pixel is trusted not to be; none where its class is known.
-        most: most pixels that become negatives.
+        most: most pixels that become negatives, over all ranks.
     """
 
     unlikely: Tensor
@@ -40,16 +41,24 @@ def sample_unreliable(embeddings: Tensor, unreliable: Unreliable, generator: tor
         generator: source of the random choice, on the device of the embeddings.
 
     Returns:
-        Rows `[U,D]`, and `[U,C]` bool: the classes whose negatives they are.
+        Rows `[U,D]` of all ranks' pixels, and `[U,C]` bool: the classes whose negatives they are.
     """
     height, width = embeddings.shape[-2:]
     unlikely = nearest(unreliable.unlikely.flatten(0, 1), (height, width)).unflatten(0, unreliable.unlikely.shape[:2])  # type: ignore[no-untyped-call]
     unlikely = unlikely.flatten(2).transpose(1, 2)  # [B,h*w,C]
     eligible = unlikely.any(dim=2).flatten()
-    random = torch.rand(len(eligible), generator=generator, device=eligible.device)
-    chosen = random.where(eligible, -1).topk(min(unreliable.most, len(eligible))).indices
+    number = world_size() * len(eligible)
+    random = own_part(torch.rand(number, generator=generator, device=eligible.device))
+    chosen = gather_batch(random.where(eligible, -1)).topk(min(unreliable.most, number)).indices
+    counts = [len(chosen)]
+    if world_size() > 1:
+        chosen = chosen.sort().values
+        counts = torch.bincount(chosen // len(eligible), minlength=world_size()).tolist()
+        start = sum(counts[: own_rank()])
+        chosen = chosen[start : start + counts[own_rank()]] - own_rank() * len(eligible)
     image, pixel = chosen // (height * width), chosen % (height * width)
-    return gather_pixels(embeddings, image, pixel), unlikely[image, pixel]
+    rows = gather_rows(gather_pixels(embeddings, image, pixel), counts)
+    return rows, gather_rows(unlikely[image, pixel].long(), counts).bool()
 
 
 def info_nce_with_unreliable(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import sum_over_ranks
 from pipeline.losses.supervised.term import (
     LabelledLogits,
     SupervisedConfig,
@@ -41,12 +42,13 @@ class CrossEntropyTerm(SupervisedTerm):
             padded = torch.cat([weights, weights.new_zeros(1)])
             normaliser = padded[batch.labels.where(batch.labelled, len(weights))].sum()
         # Without a labelled pixel the sum is 0 whatever it is divided by; any other normaliser stays as it is.
+        normaliser = sum_over_ranks(normaliser)
         normaliser = normaliser.where(normaliser > 0, 1)
         total = self._sum(batch.log_probabilities, batch.labels)
         for logits in batch.logits.auxiliary:
             log_probabilities = log_probabilities_at(logits, batch.labels)
             total = total + self.supervision.auxiliary_weight * self._sum(log_probabilities, batch.labels)
-        return total / normaliser
+        return sum_over_ranks(total) / normaliser
 
     def _sum(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
         weights, ignore_index = self.supervision.class_weights, self.supervision.ignore_index

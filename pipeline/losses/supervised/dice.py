@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from pipeline.losses.shared.distributed import sum_over_ranks
 from pipeline.losses.supervised.term import LabelledLogits, SupervisedConfig, SupervisedTerm
 
 
@@ -59,9 +60,9 @@ class _SoftDice(Function):
         powers = torch.add(barred[:, None], log_probabilities, alpha=power).exp_()
         own = log_probabilities.gather(1, classes[:, None]).add_(barred[:, None]).exp_()
         nothing, flat = own.new_zeros(log_probabilities.shape[1]), classes.flatten()
-        overlap = nothing.scatter_add(0, flat, own.flatten())
-        size = nothing.scatter_add(0, flat, labelled.flatten().to(own.dtype))
-        area = powers.sum((0, 2, 3))
+        overlap = sum_over_ranks(nothing.scatter_add(0, flat, own.flatten()))
+        size = sum_over_ranks(nothing.scatter_add(0, flat, labelled.flatten().to(own.dtype)))
+        area = sum_over_ranks(powers.sum((0, 2, 3)))
         present = (size > 0).to(size.dtype)
         if generalised:
             weight = present / size.square().clamp(min=1)
@@ -86,6 +87,7 @@ class _SoftDice(Function):
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         classes, powers, own, by_overlap, by_area = ctx.saved_tensors
+        loss_gradient = sum_over_ranks(loss_gradient)  # the loss of every rank depends on these pixels
         gradient = powers * (by_area * loss_gradient)[:, None, None]
         by_own = own * (by_overlap * loss_gradient)[classes][:, None]
         return gradient.scatter_add_(1, classes[:, None], by_own), None, None, None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.shared.class_products import class_indicators
+from pipeline.losses.shared.distributed import any_over_ranks, gather_batch, own_part, sum_over_ranks
 from pipeline.losses.shared.resolution import nearest
 from pipeline.losses.supervised.term import LabelledLogits, SupervisedConfig, SupervisedTerm, log_probabilities_at
 
@@ -42,9 +43,10 @@ class Lovasz(SupervisedTerm):
         members = members.transpose(0, 1).flatten(1)  # [C,P]
         # An unlabelled pixel makes no error: it is sorted last, where errors of 0 add nothing whatever their weight.
         errors = (members - probabilities.transpose(0, 1).flatten(1)).abs() * labelled.flatten()
-        weights = jaccard_weights(errors.detach(), members)
-        present = members.amax(dim=1)
-        return ((errors * weights).sum(dim=1) * present).sum() / present.sum().clamp(min=1)
+        of_all = jaccard_weights(gather_batch(errors.detach().T).T, gather_batch(members.T).T)
+        weights = own_part(of_all.T).T
+        present = any_over_ranks(members.amax(dim=1) > 0).to(members.dtype)
+        return (sum_over_ranks((errors * weights).sum(dim=1)) * present).sum() / present.sum().clamp(min=1)
 
 
 def jaccard_weights(errors: Tensor, members: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import gather_batch
 from pipeline.losses.supervised.pixel_mean import pixel_weights, weighted_mean
 from pipeline.losses.supervised.term import LabelledLogits, SupervisedConfig, SupervisedTerm
 from serving.contract.schema import Require
@@ -50,8 +51,8 @@ class OhemCrossEntropy(SupervisedTerm):
         known = log_likelihoods.detach().masked_fill(~batch.labelled, 1)
         limit = math.log(self.config.threshold)
         hard = known <= limit
-        fewest = math.ceil(self.config.min_share * known.numel())
-        if fewest:
-            hard |= known <= known.flatten().kthvalue(fewest).values
+        if self.config.min_share:
+            of_all = gather_batch(known).flatten()
+            hard |= known <= of_all.kthvalue(math.ceil(self.config.min_share * len(of_all))).values
         weights = pixel_weights(batch, self.supervision.class_weights)
         return weighted_mean(-log_likelihoods, weights * hard)

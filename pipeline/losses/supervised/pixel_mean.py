@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import sum_over_ranks
 from pipeline.losses.supervised.term import LabelledLogits
 
 
@@ -14,11 +15,11 @@ def pixel_weights(batch: LabelledLogits, class_weights: Tensor | None) -> Tensor
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """sum(weights * values) / sum(weights), an exact, differentiable 0 where all weights are 0.
+    """sum(weights * values) / sum(weights) over all ranks, an exact, differentiable 0 where all weights are 0.
 
     Args:
         values: `[B,H,W]` float, finite.
         weights: `[B,H,W]` float, at least 0; no gradient.
     """
-    total = weights.sum()
-    return (weights * values).sum() / total.where(total > 0, 1)
+    total = sum_over_ranks(weights.sum())
+    return sum_over_ranks((weights * values).sum()) / total.where(total > 0, 1)

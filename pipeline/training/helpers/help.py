@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.reading.unlabelled import UnlabelledBatch
+from pipeline.losses.shared.distributed import sum_over_ranks
 from pipeline.losses.shared.pseudo_labels import pseudo_label_loss
 from pipeline.losses.shared.resolution import NO_CLASS
 from pipeline.losses.shared.unreliable import Unreliable
@@ -61,8 +62,8 @@ class HelpedStep:
         with torch.autocast(self.labels.device.type, enabled=False):
             if self.helpers.mean_teacher is not None and self.view is not None:
                 loss = pseudo_label_loss(output.logits.main[len(self.labels) :], self.view.target)
-                inside = self.view.target.inside.sum().clamp(min=1)
-                sure = (self.view.target.classes != NO_CLASS).sum() / inside
+                inside = sum_over_ranks(self.view.target.inside.sum()).clamp(min=1)
+                sure = sum_over_ranks((self.view.target.classes != NO_CLASS).sum()) / inside
                 total = total + self.helpers.mean_teacher.config.weight * loss
                 statistics = {"pseudo_label": loss.detach(), "confident_share": sure}
             if self.helpers.distillation is not None and self.taught is not None:

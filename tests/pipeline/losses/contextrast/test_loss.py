@@ -160,12 +160,12 @@ def test_positives_are_capped_per_class_and_layer_and_drawn_from_the_generator()
     assert run(output, labels, positives_per_class=5).loss != run(output, labels, positives_per_class=5, seed=1).loss
     assert run(output, labels, positives_per_class=5).loss == run(output, labels, positives_per_class=5).loss
     group = torch.tensor([0, 3, 3, -1, 0, 3, 3, 7, -1] * 50)
-    chosen = sample_per_group(group, 60, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    chosen = sample_per_group(group, 60, torch.randint(2**30, group.shape, generator=generator))
     assert torch.bincount(group[chosen], minlength=8).tolist() == [60, 0, 0, 60, 0, 0, 0, 50]
     counts = torch.zeros(len(group))
-    generator = torch.Generator().manual_seed(0)
     for _ in range(400):
-        counts += sample_per_group(group, 50, generator)
+        counts += sample_per_group(group, 50, torch.randint(2**30, group.shape, generator=generator))
     assert (counts[group == 0] - 200).abs().max() < 5 * 10  # probability 1/2, deviation 10
     assert (counts[group == 3] - 100).abs().max() < 5 * 8.7  # probability 1/4
 
