@@ -130,7 +130,8 @@ def _draws(lengths: Sequence[int], generator: torch.Generator) -> Tensor:
     """A random number for each of this rank's pixels, layer by layer: `[P]` int64, its part of those of all ranks."""
     ranks = world_size()
     random = torch.randint(2**_RANDOM_BITS, (ranks * sum(lengths),), generator=generator, device=generator.device)
-    return torch.cat([own_part(part) for part in random.split([ranks * length for length in lengths])])
+    of_layers = torch.split(random, [ranks * length for length in lengths])
+    return torch.cat([own_part(part) for part in of_layers])
 
 
 def _boundary_of_all(layers: Sequence[Layer], fraction: float) -> Tensor:
