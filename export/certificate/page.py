@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, interval, large, number, percent, signed
+from export.pages.formatting import DASH, interval, large, number, percent, signed, signed_interval
+
+ONE_SEED = (
+    "**One training each**: the interval in brackets is over images. It says how far the difference would move on "
+    "other images, for these very weights, and nothing about another training; several seeds tell what the method "
+    "brings."
+)
 
 
 def certificate_page(certificate: Mapping[str, Any]) -> list[Block]:
@@ -30,7 +36,7 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
         structure = {"pass": "identical", "fail": "different"}.get(entry["structure"]["verdict"], "inconclusive")
         difference = accuracy.get("difference")
         change = DASH if difference is None else signed(100 * difference, 2)
-        bounds = interval(accuracy.get("ci95"), 2, 100)
+        bounds = signed_interval(accuracy.get("ci95"), 2, 100)
         rows.append(
             [
                 f"`{name}`",
@@ -57,6 +63,8 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
     reasons = [f"`{name}`: {reason}" for name, entry in methods.items() for reason in entry["reasons"]]
     if reasons:
         blocks.append(Bullets(reasons))
+    if any(len(entry["accuracy"].get("seeds") or ()) == 1 for entry in methods.values()):
+        blocks.append(Paragraph(ONE_SEED))
     if short:
         return blocks
     margin = certificate["margin"]

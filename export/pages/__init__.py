@@ -1,1 +1,1 @@
-"""Pages as blocks of text and tables, rendered to Markdown and HTML, and how numbers are written."""
+"""Pages as blocks of text and tables, rendered to Markdown, and how numbers are written."""

@@ -9,8 +9,11 @@ DASH = "\N{EN DASH}"
 
 
 def number(value: float | None, digits: int) -> str:
-    """With `digits` decimals."""
-    return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    """With `digits` decimals; a value that rounds to 0 has no sign."""
+    if value is None or math.isnan(value):
+        return DASH
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
 
 
 def signed(value: float | None, digits: int) -> str:
@@ -63,7 +66,19 @@ def interval(bounds: Sequence[float] | None, digits: int, scale: float = 1.0) ->
     """`low to high`."""
     if bounds is None or any(bound is None or math.isnan(bound) for bound in bounds):
         return DASH
-    return f"{scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f}"
+    return f"{number(scale * bounds[0], digits)} to {number(scale * bounds[1], digits)}"
+
+
+def signed_interval(bounds: Sequence[float] | None, digits: int, scale: float = 1.0) -> str:
+    """`low to high` of a difference, both with their signs.
+
+    Example:
+        >>> signed_interval([-0.0056, 0.012], 2, 100)
+        '-0.56 to +1.20'
+    """
+    if bounds is None or any(bound is None or math.isnan(bound) for bound in bounds):
+        return DASH
+    return f"{signed(scale * bounds[0], digits)} to {signed(scale * bounds[1], digits)}"
 
 
 def duration(seconds: float | None) -> str:

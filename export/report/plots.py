@@ -1,8 +1,7 @@
-"""The report's plots, as PNG bytes, made from report.json alone."""
+"""The report's plots, made from report.json alone."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,26 +21,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#6b7785"
 # Quantity of the curves -> what its axis says, and the factor to that unit.
 _CURVE_LABELS = {"cross_entropy": ("cross entropy", 1.0), "validation_miou": ("validation mIoU, %", 100.0)}
-_DPI = 160
 _ROW_INCHES = 0.46
 _PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
 
 
-def plots(report: Report) -> dict[str, bytes]:
-    """Name under `reports/` -> PNG of every plot that the report has data for."""
+def plots(report: Report) -> dict[str, Figure]:
+    """Name under `reports/` -> every plot that the report has data for."""
     makers: dict[str, Callable[[Report], Figure | None]] = {
         "plots/certificate.png": certificate_plot,
         "plots/latency.png": latency_plot,
         "plots/tradeoff.png": tradeoff_plot,
+        "plots/size.png": size_plot,
         "plots/classes.png": classes_plot,
         "plots/training.png": training_plot,
     }
-    result = {}
-    for name, make in makers.items():
-        figure = make(report)
-        if figure is not None:
-            result[name] = _png(figure)
-    return result
+    made = {name: make(report) for name, make in makers.items()}
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 def certificate_plot(report: Report) -> Figure | None:
@@ -57,7 +52,7 @@ def certificate_plot(report: Report) -> Figure | None:
     axes.axvspan(-margin, margin, color="#dfe9f3", zorder=0)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
     for row, (name, entry) in enumerate(shown.items()):
-        colour = GREY if name == "control" else _colour(report, name)
+        colour = GREY if name == "control" else method_colour(report, name)
         dots = [100 * (ratio - 1) for ratio in entry["pair_ratios"]]
         axes.scatter(dots, [row + 0.16] * len(dots), s=14, color=colour, alpha=0.45, linewidths=0, zorder=2)
         centre = 100 * (entry["ratio"] - 1)
@@ -75,7 +70,7 @@ def certificate_plot(report: Report) -> Figure | None:
         Line2D([], [], marker="o", color=GREY, alpha=0.45, linewidth=0, markersize=4, label="one session pair"),
         Patch(color="#dfe9f3", label=f"margin ±{margin:g} %"),
     ]
-    _legend_above(axes, handles)
+    legend_above(axes, handles)
     return figure
 
 
@@ -86,7 +81,7 @@ def latency_plot(report: Report) -> Figure | None:
         return None
     figure, axes = _rows(len(rows))
     for place, row in enumerate(rows):
-        colour, latency = _colour(report, row["method"]), row["latency_ms"]
+        colour, latency = method_colour(report, row["method"]), row["latency_ms"]
         values = {name: latency[name]["value"] for name in ("p50", "p90", "p99") if latency.get(name)}
         axes.plot([values["p50"], max(values.values())], [place] * 2, color=colour, linewidth=1.2, alpha=0.6)
         axes.plot([latency["p50"]["low"], latency["p50"]["high"]], [place] * 2, color=colour, linewidth=7, alpha=0.35)
@@ -94,7 +89,7 @@ def latency_plot(report: Report) -> Figure | None:
             if name in values:
                 axes.plot([values[name]], [place], marker, color=colour, markersize=6, markeredgewidth=1.5)
     labels = {"p50": "p50, with its 95 % interval", "p90": "p90", "p99": "p99"}
-    _legend_above(
+    legend_above(
         axes,
         [
             Line2D(
@@ -110,38 +105,52 @@ def latency_plot(report: Report) -> Figure | None:
 
 
 def tradeoff_plot(report: Report) -> Figure | None:
-    """The mIoU against median latency, one point per row that has both."""
-    rows = [
-        row
-        for row in report["targets"]
-        if row["status"] == "ok" and row["miou"] is not None and row["latency_ms"]["p50"] is not None
-    ]
+    """Accuracy against median latency, one point per engine."""
+    rows = [row for row in _working(report) if row["latency_ms"]["p50"] is not None]
+    return _accuracy_against(
+        report, rows, [row["latency_ms"]["p50"] for row in rows], "median latency of one image, ms"
+    )
+
+
+def size_plot(report: Report) -> Figure | None:
+    """Accuracy against the size of the engine's file, one point per engine."""
+    rows = [row for row in _working(report) if row["engine_bytes"] is not None]
+    return _accuracy_against(report, rows, [row["engine_bytes"] / 1e6 for row in rows], "size of the engine, MB")
+
+
+def _working(report: Report) -> list[Mapping[str, Any]]:
+    return [row for row in report["targets"] if row["status"] == "ok" and row["miou"] is not None]
+
+
+def _accuracy_against(
+    report: Report, rows: Sequence[Mapping[str, Any]], values: Sequence[float], label: str
+) -> Figure | None:
     if len(rows) < 2:
         return None
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
     markers = {target: "osD^vPX*"[index % 8] for index, target in enumerate(dict.fromkeys(r["target"] for r in rows))}
-    for row in rows:
+    for row, value in zip(rows, values, strict=True):
         axes.plot(
-            [row["latency_ms"]["p50"]],
+            [value],
             [100 * row["miou"]],
             markers[row["target"]],
-            color=_colour(report, row["method"]),
+            color=method_colour(report, row["method"]),
             markersize=9,
             markeredgecolor="white",
             alpha=0.9,
         )
     methods = dict.fromkeys(row["method"] for row in rows)
-    handles: list[Artist] = [Patch(color=_colour(report, method), label=method) for method in methods]
+    handles: list[Artist] = [Patch(color=method_colour(report, method), label=method) for method in methods]
     handles += [
         Line2D([], [], marker=marker, color=GREY, linewidth=0, label=target) for target, marker in markers.items()
     ]
     axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_xlim(left=0, right=1.15 * max(row["latency_ms"]["p50"] for row in rows))
+    axes.set_xlim(left=0, right=1.15 * max(values))
     axes.margins(y=0.25)
-    axes.set_xlabel("median latency of one image, ms")
+    axes.set_xlabel(label)
     axes.set_ylabel("mIoU, %")
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -162,11 +171,11 @@ def classes_plot(report: Report) -> Figure | None:
     for index, (name, values) in enumerate(series.items()):
         places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(values))]
         widths = [100 * (value or 0.0) for value in values]
-        axes.barh(places, widths, height=0.9 * height, color=_colour(report, name))
+        axes.barh(places, widths, height=0.9 * height, color=method_colour(report, name))
     axes.set_yticks(range(len(first)), [row["class"] for row in first])
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
-    _legend_above(axes, [Patch(color=_colour(report, name), label=name) for name in series])
+    legend_above(axes, [Patch(color=method_colour(report, name), label=name) for name in series])
     return figure
 
 
@@ -184,13 +193,13 @@ def training_plot(report: Report) -> Figure | None:
             steps, values = zip(*points, strict=True)
             shown = [factor * value for value in values]
             # Branches of one method share its colour; each of them is a line.
-            axes.plot(steps, shown, marker=".", color=_colour(report, branch.rpartition("-s")[0]), linewidth=1.4)
+            axes.plot(steps, shown, marker=".", color=method_colour(report, branch.rpartition("-s")[0]), linewidth=1.4)
         axes.set_xlabel("iteration")
         axes.set_ylabel(label)
-        _tidy(axes)
+        tidy(axes)
     methods = dict.fromkeys(branch.rpartition("-s")[0] for branch in branches)
     figure.legend(
-        handles=[Patch(color=_colour(report, method), label=method) for method in methods],
+        handles=[Patch(color=method_colour(report, method), label=method) for method in methods],
         loc="outside upper center",
         ncols=min(4, len(methods)),
         frameon=False,
@@ -203,26 +212,29 @@ def _rows(count: int, inches: float = _ROW_INCHES) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 1.1 + inches * count), layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylim(count - 0.4, -0.6)
-    _tidy(axes, "x")
+    tidy(axes, "x")
     axes.tick_params(axis="y", length=0)
     return figure, axes
 
 
-def _tidy(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
+def tidy(axes: Axes, grid: Literal["x", "both"] = "both") -> None:
+    """A light grid, and no frame but the axes."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(axis=grid, color="#e6eaee", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+def legend_above(axes: Axes, handles: Sequence[Artist]) -> None:
+    """The legend in rows above the plot."""
     columns = min(4, len(handles))
     axes.legend(
         handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, fontsize=8
     )
 
 
-def _colour(report: Report, method: str) -> str:
+def method_colour(report: Report, method: str) -> str:
+    """The colour of a method, the same in every plot of a report."""
     methods = list(dict.fromkeys([report["baseline"], *(row["method"] for row in report["targets"])]))
     return COLOURS[methods.index(method) % len(COLOURS)] if method in methods else GREY
 
@@ -235,9 +247,3 @@ def _ratio_label(name: str, entry: Mapping[str, Any]) -> str:
 def _row_label(report: Report, row: Mapping[str, Any]) -> str:
     several = len({other["seed"] for other in report["targets"]}) > 1
     return f"{row['method']}{' seed ' + str(row['seed']) if several else ''}\n{row['target']}"
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return buffer.getvalue()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 
-from export.pages.document import to_html, to_markdown
+from export.pages.document import to_markdown
+from export.report.charts import charts
+from export.report.encoding import png, svg
+from export.report.evidence.gathering import gather_evidence
+from export.report.gate import judge
 from export.report.inputs import load_report_inputs
 from export.report.page import report_page
 from export.report.plots import plots
 from export.report.report import build_report
+from export.report.web.page import html_page
+from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.branches import methods_of
-from pipeline.layout.paths import REPORT_PATH
+from pipeline.layout.paths import PREPARED_DIR, REPORT_PATH
 from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
@@ -32,11 +38,25 @@ def main() -> int:
     )
     write_json(REPORT_PATH, build_report(inputs))
     report = read_json(REPORT_PATH, made_by="report")  # pages show what the file says
-    images = plots(report)
-    blocks = report_page(report, tuple(images))
-    contents = {REPORT_PATH.parent / name: image for name, image in images.items()}
-    contents[REPORT_PATH.with_suffix(".md")] = to_markdown(blocks).encode()
-    contents[REPORT_PATH.with_suffix(".html")] = to_html(blocks, "Contrail report", images).encode()
+    evidence = gather_evidence(
+        report,
+        load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
+        split=params.evaluate.split,
+        branches=params.branches,
+        targets=params.targets,
+        target=params.certify.target,
+        checkpoint=params.train.checkpoint,
+    )
+    figures = plots(report)
+    all_figures = figures | charts(report, evidence)
+    contents = {}
+    for name, figure in all_figures.items():
+        contents[REPORT_PATH.parent / name] = png(figure)
+        contents[(REPORT_PATH.parent / name).with_suffix(".svg")] = svg(figure, name)
+    contents[REPORT_PATH.with_suffix(".md")] = to_markdown(report_page(report, tuple(figures))).encode()
+    contents[REPORT_PATH.with_suffix(".html")] = html_page(
+        report, evidence, judge(report, params.gate), all_figures
+    ).encode()
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)

@@ -130,8 +130,12 @@ def test_everything_is_written_and_a_good_run_passes(workplace, capsys):
     assert "gate: passed" in capsys.readouterr().out
     for name in ("benchmark.json", "benchmark_samples.npz", "certificate.json", "certificate.md", "report.md"):
         assert (workplace / "reports" / name).stat().st_size > 0
-    assert (workplace / "reports" / "plots" / "certificate.png").exists()
-    assert "data:image/png;base64," in (workplace / "reports" / "report.html").read_text()
+    for name in ("certificate.png", "certificate.svg", "latency_ecdf.svg", "control_ecdf.png"):
+        assert (workplace / "reports" / "plots" / name).stat().st_size > 1000, name
+    page = (workplace / "reports" / "report.html").read_text()
+    assert "Nothing fails" in page and "of one training each (seed 0): it says nothing about another training" in page
+    assert "No images: the images that were evaluated are not those of data/prepared" in page
+    assert "embeddings of pixel_contrast: artifacts/pixel_contrast-s0/stripped" in page, "what is missing is said"
     assert [row["status"] for row in report["targets"]] == ["ok", "ok"]
     assert set(TARGET_KEYS) <= set(report["targets"][0])
     assert report["targets"][0]["latency_ms"]["p99"] > 0
@@ -148,6 +152,19 @@ def test_everything_is_written_and_a_good_run_passes(workplace, capsys):
         "warnings": prepared["warnings"],
         "notes": [],
     }
+
+
+def test_masks_that_are_not_those_that_were_counted_are_told(workplace):
+    content = json.loads(Path("data/prepared/dataset.json").read_text())
+    names = tuple(entry["name"] for entry in content["splits"]["val"])
+    for method in METHODS:
+        path = Path(f"reports/verify/{method}-s0/ort_fp32.npz")
+        found = Evaluation.load(path)
+        Evaluation(found.confusions, found.boundary, names, found.sequences, found.protocol).save(path)
+    run_stages()
+    page = (workplace / "reports" / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len(names) == 3
+    assert "the engines do not give the masks that were counted" in page
 
 
 def test_what_prepare_warned_of_reaches_the_report_and_closes_the_gate(workplace, capsys):

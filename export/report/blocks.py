@@ -1,0 +1,298 @@
+"""The parts of a report as blocks: engines, training, classes, checks, benchmark and machine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from export.machine.hardware import device_summary
+from export.pages.document import Block, Bullets, Heading, Paragraph, Table
+from export.pages.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent, shortened
+
+Report = Mapping[str, Any]
+
+
+def origin(report: Report) -> str:
+    """What was measured on which data, by which commit."""
+    dataset = report["dataset"]
+    parts = []
+    if dataset:
+        images = f"{dataset['images']} " if dataset["images"] else ""
+        parts.append(
+            f"Accuracy on {images}{dataset['split']} images of `{dataset['name']}`, at the resolution of the labels."
+        )
+    source = " ".join(
+        part
+        for part in (
+            f"commit `{report['commit'][:12]}`" if report["commit"] else "",
+            f"of {report['created']}" if report["created"] else "",
+        )
+        if part
+    )
+    parts.append(f"Profile `{report['profile']}`{', ' + source if source else ''}.")
+    return " ".join(parts)
+
+
+def data_blocks(report: Report) -> list[Block]:
+    """What prepare said of the data, where it said anything."""
+    said = [
+        *(f"**warning**, {warning}" for warning in report["dataset"].get("warnings") or []),
+        *(report["dataset"].get("notes") or []),
+    ]
+    return [Heading(2, "Data"), Bullets(said)] if said else []
+
+
+QUICK = (
+    "**quick**: latencies come from brief measurements, and a certificate may end undecided. `profile: release` in "
+    "params.yaml measures at least 10 s and 100 queries per engine and goes on until the certificate is decided."
+)
+
+
+def targets_blocks(report: Report) -> list[Block]:
+    """One row per engine, and in words what does not work."""
+    header = ["method", "target", "precision", "status", "mIoU, %", "drop, points", "agreement, %"]
+    header += ["p50, ms", "p90, ms", "p99, ms", "MB"]
+    several = len({row["seed"] for row in report["targets"]}) > 1
+    rows = []
+    for row in report["targets"]:
+        latency = row["latency_ms"]
+        method = f"`{row['method']}`" + (f" seed {row['seed']}" if several else "")
+        rows.append(
+            [
+                method,
+                f"`{row['target']}`",
+                row["precision"] or DASH,
+                row["status"],
+                percent(row["miou"], 2),
+                number(row["miou_drop_points"], 3),
+                percent(row["agreement"], 3),
+                milliseconds(latency["p50"]),
+                milliseconds(latency["p90"]),
+                milliseconds(latency["p99"]),
+                megabytes(row["engine_bytes"]),
+            ]
+        )
+    reasons = [
+        f"`{row['method']}`, `{row['target']}`: {row['status']}, {shortened(row['reason'] or DASH)}"
+        for row in report["targets"]
+        if row["status"] != "ok"
+    ]
+    return [Table(header, rows, left=4), *([Bullets(reasons)] if reasons else [])]
+
+
+def training_table(report: Report) -> Table:
+    """One row per training."""
+    rows = [
+        [
+            f"`{row['method']}`",
+            str(row["seed"]),
+            percent(row["miou"], 2),
+            DASH if row["contrast_steps"] is None else str(row["contrast_steps"]),
+            number(row["mean_anchors"], 0),
+            duration(row["seconds"]),
+        ]
+        for row in report["training"]
+    ]
+    return Table(["method", "seed", "val mIoU, %", "contrast steps", "mean anchors", "time"], rows)
+
+
+def training_time_blocks(report: Report) -> list[Block]:
+    """Where the time of the trainings went, of those that ran on this machine."""
+    timed = [row for row in report["training"] if "time" in row]
+    if not timed:
+        return []
+    totals = {name: sum(_share(row, name) for row in timed) for name in timed[0]["time"]["seconds_per_part"]}
+    parts = sorted((name for name, total in totals.items() if total), key=lambda name: -totals[name])
+    rows = [
+        [
+            f"`{row['method']}`",
+            str(row["seed"]),
+            number(row["time"]["images_per_second"], 1),
+            megabytes(row["time"]["peak_memory_bytes"]),
+            *(percent(_share(row, part)) for part in parts),
+        ]
+        for row in timed
+    ]
+    header = ["method", "seed", "images/s", "peak memory, MB", *(f"{part.replace('_', ' ')}, %" for part in parts)]
+    devices = sorted({f"{t['device']} in {t['precision']}, {t['threads']} threads" for t in (r["time"] for r in timed)})
+    said = (
+        f"Where the time of the trainings went, on {'; '.join(devices)}. Images per second leave out validation and "
+        "checkpoints; the memory is the largest of the device, or of the process on a CPU."
+    )
+    return [Paragraph(said), Table(header, rows)]
+
+
+def _share(row: Mapping[str, Any], part: str) -> float:
+    seconds: Mapping[str, float] = row["time"]["seconds_per_part"]
+    return seconds.get(part, 0.0) / (sum(seconds.values()) or 1.0)
+
+
+def classes_blocks(report: Report) -> list[Block]:
+    """IoU per class on the certified target."""
+    methods = {
+        name: entry["accuracy"]["per_class"]
+        for name, entry in (report["certificate"].get("methods") or {}).items()
+        if "per_class" in entry["accuracy"]
+    }
+    if not methods:
+        return []
+    baseline = next(iter(methods.values()))
+    rows = [
+        [row["class"], percent(row["baseline_iou"]), *(percent(rows[index]["iou"]) for rows in methods.values())]
+        for index, row in enumerate(baseline)
+    ]
+    boundary = [entry["accuracy"] for name, entry in report["certificate"]["methods"].items() if name in methods]
+    rows.append(
+        [
+            "**mean**",
+            percent(boundary[0]["baseline_miou"]),
+            *(percent(accuracy["miou"]) for accuracy in boundary),
+        ]
+    )
+    rows.append(
+        [
+            "**mean boundary IoU**",
+            percent(boundary[0]["baseline_boundary_iou"]),
+            *(percent(accuracy["boundary_iou"]) for accuracy in boundary),
+        ]
+    )
+    header = ["class", f"`{report['baseline']}`, IoU %", *(f"`{name}`, IoU %" for name in methods)]
+    return [Heading(2, "Classes"), Table(header, rows)]
+
+
+def checks_blocks(report: Report, asked: Collection[str] = ()) -> list[Block]:
+    """One row per engine, one column per check, and in words what did not pass.
+
+    Args:
+        report: report.json.
+        asked: checks that the page explains below `check-NAME`.
+    """
+    checks = report["checks"]
+    if not checks:
+        return []
+    names = list(dict.fromkeys(check["name"] for check in checks))
+    engines: dict[tuple[str, int, str], dict[str, str]] = {}
+    for check in checks:
+        engines.setdefault((check["method"], check["seed"], check["target"]), {})[check["name"]] = check["status"]
+    several = len({seed for _, seed, _ in engines}) > 1
+    rows = [
+        [
+            f"`{method}`" + (f" seed {seed}" if several else ""),
+            f"`{target}`",
+            *(found.get(name, DASH) for name in names),
+        ]
+        for (method, seed, target), found in engines.items()
+    ]
+    counts: dict[str, int] = {}
+    for check in checks:
+        counts[check["status"]] = counts.get(check["status"], 0) + 1
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+    def named(name: str) -> str:
+        return f"[{name}](#check-{name})" if name in asked else name
+
+    words = [
+        f"`{check['method']}`, `{check['target']}`, {named(check['name'])}: {check['status']}, "
+        f"{shortened(check['detail'])}"
+        for check in checks
+        if check["status"] != "pass"
+    ]
+    return [
+        Heading(2, "Checks"),
+        Paragraph(f"{len(checks)} checks: {text}."),
+        Table(["method", "target", *names], rows, left=2 + len(names)),
+        *([Bullets(words)] if words else []),
+    ]
+
+
+def benchmark_blocks(report: Report) -> list[Block]:
+    """How every engine was measured, and what its parts take."""
+    rows: list[list[str]] = []
+    sizes: list[int] = []
+    for row in report["benchmark"].get("targets", []):
+        if row["status"] != "ok":
+            continue
+        rates = {entry["batch_size"]: entry["images_per_second"] for entry in row["throughput"]}
+        sizes = sizes or list(rates)
+        split, p50 = row["split_ms"], row["latency_ms"]["p50"]
+        shape = "x".join(map(str, row["input_shape"][1:3])) if row["input_shape"][-1] == 3 else str(row["input_shape"])
+        rows.append(
+            [
+                f"`{row['method']}`" + ("" if row["stable"] else ", warm-up not stable"),
+                f"`{row['target']}`" + ("" if row["complete"] else ", cut short"),
+                shape,
+                str(row["queries"]),
+                str(len(row["sessions"])),
+                DASH if p50 is None else interval([p50["low"], p50["high"]], 2),
+                *(milliseconds(split.get(part)) for part in ("preprocess", "engine", "postprocess")),
+                *(number(rates[size]["value"] if rates[size] else None, 1) for size in sizes),
+            ]
+        )
+    if not rows:
+        return []
+    header = [
+        "method",
+        "target",
+        "input",
+        "queries",
+        "sessions",
+        "p50 interval, ms",
+        "pre, ms",
+        "engine, ms",
+        "post, ms",
+    ]
+    header += [f"images/s, batch {size}" for size in sizes]
+    text = (
+        "Fresh sessions of all engines take turns; intervals are clustered by session; no sample is left out. "
+        "Pre, engine and post are the parts of `Predictor.predict` on a decoded image."
+    )
+    return [Heading(2, "Benchmark"), Paragraph(text), Table(header, rows, left=3)]
+
+
+def _gpus(state: Mapping[str, Any]) -> list[str]:
+    """What the GPUs were doing meanwhile, a line each; above all what slowed them down."""
+    lines = []
+    if state.get("throttled"):
+        lines.append("THROTTLED: " + "; ".join(state["throttled"]) + ": these latencies are not the GPU's best")
+    for gpu in state.get("gpus_during", []):
+        low, middle, high = gpu["sm_mhz"] or (None, None, None)
+        told = [f"{low:g} to {high:g} MHz, mostly {middle:g}"] if middle is not None else ["never busy"]
+        highest = {"°C": gpu["celsius"], "W": gpu["watts"]}
+        told += [f"up to {value:g} {unit}" for unit, value in highest.items() if value is not None]
+        told.append(f"busy in {gpu['busy_samples']} of {gpu['samples']} samples")
+        lines.append(f"GPU {gpu['index']} meanwhile: {', '.join(told)}")
+    if state.get("gpu_processes"):
+        listed = ", ".join(f"{each['name']} ({each['pid']})" for each in state["gpu_processes"])
+        lines.append(f"Other processes on a GPU when it began: {listed}")
+    return lines
+
+
+def machine_blocks(report: Report) -> list[Block]:
+    """What it was measured on, and what went on there meanwhile."""
+    software = report["device"]["software"]
+    packages = ", ".join(f"{name} {version}" for name, version in software["packages"].items())
+    items = [device_summary(report["device"]), f"{software['system']}, Python {software['python']}, {packages}"]
+    benchmark = report["benchmark"]
+    for test in benchmark.get("self_test", []):
+        verdict = "passed" if test["passed"] else "FAILED"
+        items.append(
+            f"Self-test of the stopwatch {verdict}: {test['expected_ms']:g} ms measured as "
+            f"{test['measured_ms']:.4f} ms ({100 * test['deviation']:+.2f} %, allowed {100 * test['tolerance']:g} %)"
+        )
+    state = benchmark.get("machine")
+    if state:
+        looks = [state["before"], state["after"]]
+        shown = {
+            "load": [look["load_1m"] for look in looks],
+            "clock, MHz": [look["cpu_mhz"] for look in looks],
+            "temperature, °C": [look["cpu_celsius"] for look in looks],
+            "governor": [look["governor"] for look in looks],
+        }
+        told = [f"{name} {first} to {last}" for name, (first, last) in shown.items() if first is not None]
+        hidden = [name.partition(",")[0] for name, (first, _) in shown.items() if first is None]
+        told += [f"not readable here: {', '.join(hidden)}"] if hidden else []
+        told += [f"{state['preemptions']} preemptions"] if state.get("preemptions") is not None else []
+        told += [f"{state['steal_seconds']:g} s stolen by the hypervisor"] if state.get("steal_seconds") else []
+        items.append("During the benchmark: " + "; ".join(told))
+        items += _gpus(state)
+    return [Bullets(items)]

@@ -1,0 +1,1 @@
+"""report.html: one file that needs nothing else, for eyes, keyboard, phone and paper."""
