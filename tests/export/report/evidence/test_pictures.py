@@ -14,6 +14,10 @@ from serving.contract.errors import UserError
 from serving.engines.predictor import Predictor, Segmentation
 
 
+def mask_of(engine):
+    return lambda image: engine(image).mask
+
+
 @pytest.fixture(scope="module")
 def engines(exported, prepared):
     """A baseline that says one class, and the exported engine; each with its evaluation."""
@@ -27,10 +31,7 @@ def engines(exported, prepared):
         def real(image):
             return predictor.segment([image])[0]
 
-        evaluations = tuple(
-            evaluate(lambda image, engine=engine: engine(image).mask, split, prepared.num_classes, 255)
-            for engine in (plain, real)
-        )
+        evaluations = tuple(evaluate(mask_of(engine), split, prepared.num_classes, 255) for engine in (plain, real))
         yield (plain, real), evaluations
 
 

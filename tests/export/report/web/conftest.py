@@ -27,6 +27,11 @@ from tests.export.report.test_report import inputs
 HOSTILE = "<script>alert(1)</script>|`x`"
 
 
+def mask_of(engine):
+    """An engine's mask alone."""
+    return lambda image: engine(image).mask
+
+
 @pytest.fixture(scope="session")
 def evidence(exported, stripped, prepared, tmp_path_factory) -> Evidence:
     """All parts of it, of the small network against a baseline that says one class."""
@@ -40,10 +45,7 @@ def evidence(exported, stripped, prepared, tmp_path_factory) -> Evidence:
         def plain(image):
             return Segmentation(np.zeros(image.shape[:2], np.uint8))
 
-        evaluations = [
-            evaluate(lambda image, engine=engine: engine(image).mask, split, prepared.num_classes, 255)
-            for engine in (plain, real)
-        ]
+        evaluations = [evaluate(mask_of(engine), split, prepared.num_classes, 255) for engine in (plain, real)]
         pictures = draw_pictures(prepared, split, (evaluations[0], evaluations[1]), (plain, real))
     baseline, other = evaluations
     accuracy = PairedAccuracy(
