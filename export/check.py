@@ -18,6 +18,7 @@ from rich.text import Text
 from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.reference import Reference
+from export.checks.locating.location import locate
 from export.checks.verification import run_checks
 from export.report.config import GateConfig
 from pipeline.compute.devices import select_device
@@ -57,6 +58,8 @@ def main() -> int:
     parser.add_argument("--root", metavar="DIR", help="folder of the dataset's own files, where they lie elsewhere; "
                         "default: prepare.root of params.yaml")  # fmt: skip
     add_runtime_arguments(parser)
+    parser.add_argument("--locate", action="store_true", help="where a check of values fails, name the first tensor of "
+                        "the graph that leaves its tolerance, and the layer that makes it")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     arguments = parser.parse_args()
     if not arguments.engine.is_file():
@@ -78,6 +81,7 @@ def main() -> int:
         boundary_ratio=settings.evaluate.boundary_ratio,
     ) as context:
         results = run_checks(context)
+        location = locate(context, results) if arguments.locate else None
     if arguments.json:
         found = {
             "engine": arguments.engine.as_posix(),
@@ -85,9 +89,15 @@ def main() -> int:
             "passed": not any(result.status == "fail" for result in results),
             "checks": [dataclasses.asdict(result) for result in results],
         }
+        if location is not None:
+            found["located"] = dataclasses.asdict(location.located) if location.located else None
+            if location.located is None:
+                found["reason"] = location.reason
         sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, default=str) + "\n")
     else:
         _show(results)
+        if location is not None:
+            Console().print(Text(location.in_words()))
     return 1 if any(result.status == "fail" for result in results) else 0
 
 

@@ -14,6 +14,7 @@ from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
 from export.checks.examination.deviation import worst_error
 from export.checks.examination.reference import Reference
+from export.checks.locating.location import locate
 from export.checks.running.agreement import disagreement
 from export.checks.static.precision import measured_precision
 from export.targets.config import TargetConfig
@@ -148,6 +149,7 @@ def verify_branch(
                 continue
             checks = run_checks(context, progress=_prefixed(progress, target.name))
             row, evaluation = _row(context, checks, expected)
+            row |= _located(context, checks)
         rows.append(head | row)
         if evaluation is not None:
             evaluations[target.name] = evaluation
@@ -217,6 +219,17 @@ def _row(
         "miou_drop_points": 100 * drop.difference,
         "miou_drop_ci95": [100 * drop.low, 100 * drop.high],
     }, evaluation
+
+
+def _located(context: CheckContext, checks: Sequence[CheckResult]) -> dict[str, Any]:
+    """Where an engine whose logits or masks fail goes wrong first; nothing of others. Its reason then says so too."""
+    if not any(check.status == "fail" and check.name in ("logits", "masks") for check in checks):
+        return {}
+    location = locate(context, checks)
+    return {
+        "located": None if location.located is None else dataclasses.asdict(location.located),
+        "located_reason": location.reason,
+    }
 
 
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:

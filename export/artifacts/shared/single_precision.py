@@ -25,6 +25,13 @@ def build_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
     Raises:
         UserError: a batch normalisation could not be folded into a convolution.
     """
+    model = named_model(segmentor, output)
+    anonymise(model)
+    return model
+
+
+def named_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
+    """As `build_model`; its nodes still tell by their metadata which module of the network each comes from."""
     model = run_passes(
         trace(DeployGraph(segmentor, output)),
         fold_input_scale,
@@ -33,7 +40,6 @@ def build_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
         unshare_weights,
         RemoveUnusedNodesPass(),
     )
-    anonymise(model)
     unfolded = [node.name for node in model.graph.node if node.op_type == "BatchNormalization"]
     if unfolded:
         raise UserError(

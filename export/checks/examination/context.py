@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from export.checks.examination.deviation import BatchDeviation, Float32, UInt8, 
 from export.checks.examination.images import Batch, ShapeRange, image_batches
 from export.checks.examination.reference import Reference
 from export.graph.deploy import LOGITS_NAME
-from export.graph.inner_logits import expose_logits
+from export.graph.inner_logits import expose_logits, expose_tensors
 from pipeline.data.datasets.shared.prepared import PreparedSplit
 from pipeline.evaluation.evaluation import Evaluation, evaluate
 from serving.contract.errors import UserError
@@ -29,7 +29,7 @@ from serving.contract.files import write_atomically
 from serving.contract.manifest import Manifest, read_sidecar
 from serving.engines.predictor import Predictor
 from serving.engines.runtimes import RUNTIMES
-from serving.engines.runtimes.runtime import Runtime
+from serving.engines.runtimes.runtime import Array, Runtime
 
 Status = Literal["pass", "fail", "skipped", "inconclusive"]
 
@@ -213,6 +213,15 @@ class CheckContext:
         """Masks `[B,h,w]` and logits `[B,C,h,w]` float32 of images, both by the exposed copy."""
         outputs = self.exposed_engine.infer(images)
         return outputs[self.manifest.mask_output.name], outputs[LOGITS_NAME].astype("float32")
+
+    def tensors(self, names: Iterable[str], images: UInt8) -> dict[str, Array]:
+        """Inner tensors of the shipped graph in its shipped runtime, by a copy that is open for this call only."""
+        with tempfile.TemporaryDirectory(prefix="contrail-check-") as folder:
+            path = Path(folder, self.engine_path.name)
+            write_atomically(path, expose_tensors(self.model, names).SerializeToString())
+            runtime = RUNTIMES.resolve(self.runtime)
+            with runtime.open(path, self.manifest, self.options, check_hash=False) as opened:
+                return opened.infer(images)
 
     def deviation(self, batch: Batch) -> BatchDeviation:
         """The shipped file beside PyTorch on one batch: its masks, and the copy's logits where they can be seen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from export.checks.examination.context import CheckContext, CheckResult
-from export.checks.examination.images import padded_scenes, shapes_that_hurt
+from export.checks.examination.images import Batch, padded_scenes, shapes_that_hurt
 from export.checks.examination.synthetic import synthetic_result
 
 
@@ -12,13 +12,17 @@ def check(context: CheckContext) -> CheckResult:
 
     An engine with bounds of its own, such as a TensorRT plan, runs the nearest of these that it takes.
     """
-    stride = context.manifest.input.stride
-    shapes = shapes_that_hurt(stride, context.shapes)
-    batches = [
-        padded_scenes(f"{batch}x{height}x{width}", batch, height, width, stride, context.config.seed)
-        for batch, height, width in shapes
-    ]
-    what = f"{len(shapes)} shapes from 1x1x1 to {context.config.max_side} pixels a side"
+    found = batches(context)
+    what = f"{len(found)} shapes from 1x1x1 to {context.config.max_side} pixels a side"
     if context.shapes.bounded:
-        what = f"{len(shapes)} shapes within {context.shapes}, which the engine takes"
-    return synthetic_result(context, batches, what)
+        what = f"{len(found)} shapes within {context.shapes}, which the engine takes"
+    return synthetic_result(context, found, what)
+
+
+def batches(context: CheckContext) -> list[Batch]:
+    """One batch of scenes of every shape."""
+    stride = context.manifest.input.stride
+    return [
+        padded_scenes(f"{batch}x{height}x{width}", batch, height, width, stride, context.config.seed)
+        for batch, height, width in shapes_that_hurt(stride, context.shapes)
+    ]
