@@ -183,13 +183,24 @@ def _judge_measurement(report: Report, row: Mapping[str, Any], subject: str) -> 
 
 
 def _judge_checks(report: Report, config: GateConfig) -> Iterator[Finding]:
+    located = {_subject(row): words for row in report["targets"] if (words := _located(row))}
     for check in report["checks"]:
         subject = _subject(check)
         found = str(check.get("detail") or check.get("measured"))
         if check["status"] == "fail":
+            if check["name"] in ("logits", "masks") and subject in located:
+                found = f"{located[subject]}; {found}"
             yield Finding("FAIL", subject, f"check {check['name']}", found)
         elif check["status"] == "inconclusive":
             yield Finding("INCONCLUSIVE", subject, f"check {check['name']}", found, fatal=not _lenient(report, config))
+
+
+def _located(row: Mapping[str, Any]) -> str | None:
+    """Where an engine goes wrong first, in words; None where nobody looked."""
+    if (place := row.get("located")) is not None:
+        error = "not finite" if place["error"] is None else f"off by {place['error']:.2e}"
+        return f"first wrong at {place['layer']} (tensor {place['tensor']!r}, {error})"
+    return f"not located: {row['located_reason']}" if row.get("located_reason") else None
 
 
 def _judge_certificate(report: Report, config: GateConfig) -> Iterator[Finding]:

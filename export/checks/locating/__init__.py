@@ -1,1 +1,1 @@
-"""Where a wrong engine goes wrong: the first tensor that leaves its tolerance, and a minimal model that shows it."""
+"""Where a wrong engine goes wrong: the first tensor that leaves its tolerance."""

@@ -237,3 +237,26 @@ def test_a_throttled_gpu_and_others_on_it_are_noted(report):
         ("INCONCLUSIVE", False, "GPU 0: power cap in 40 % of 90 samples"),
         ("INCONCLUSIVE", False, "train (7)"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"located": {"tensor": "t", "layer": "backbone.stem", "error": 0.05}, "located_reason": None},
+            "first wrong at backbone.stem (tensor 't', off by 5.00e-02); ",
+        ),
+        (
+            {"located": {"tensor": "t", "layer": "backbone.stem", "error": None}, "located_reason": None},
+            "first wrong at backbone.stem (tensor 't', not finite); ",
+        ),
+        ({"located": None, "located_reason": "stale file"}, "not located: stale file; "),
+    ],
+    ids=["a_number", "not_finite", "nowhere"],
+)
+def test_a_failed_check_of_values_says_where_it_goes_wrong(report, keys, words):
+    row = target(report)
+    row.update(keys)
+    failed = {"name": "logits", "status": "fail", "detail": "too far", "measured": 1.0}
+    report["checks"].append({key: row[key] for key in ("method", "seed", "target")} | failed)
+    assert f"{words}too far" in [finding.found for finding in fatal(report)]
