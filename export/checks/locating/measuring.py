@@ -111,7 +111,7 @@ def relative_error(found: NDArray[np.generic], expected: NDArray[np.generic]) ->
     if found.size != expected.size:
         return float("inf")
     difference = found.reshape(expected.shape).astype(np.float64)
-    difference -= expected
+    difference -= expected.astype(np.float64)
     np.abs(difference, out=difference)
     largest = float(np.max(difference))  # NaN where one is none
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
