@@ -120,7 +120,7 @@ def of_run(params: Params, prepared: Prepared, study: str, method: str, seed: in
         iterations=count,
         seed=stream_seed("gradients", seed),
         start_iteration=0,
-        workers=params.train.workers,
+        workers=params.train.workers or 0,
     )
     return measure(
         trainee,

@@ -1,19 +1,23 @@
 """Steps of the papers' networks: images per second, memory and time by part; the contrast's extra, and each switch.
 
+"as is" steps on batches that lie in ordinary memory, labels as int64; "fed" on those that a training gets: on CUDA
+labels as uint8, pinned, copied on a side stream one step ahead.
 Also which operations of a step have no deterministic implementation: with `warn_only` torch names them all.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.losses.supervised.term import Supervision
@@ -25,6 +29,7 @@ from pipeline.training.config import OptimizerConfig, TrainConfig
 from pipeline.training.faults.finite import FiniteWatch
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.feeding import feed
 from pipeline.training.performance.speed import SpeedConfig, backends
 from pipeline.training.performance.timing import Stopwatch, clock_of, peak_memory_bytes
 from pipeline.training.state import TrainingProgress, TrainingState
@@ -45,6 +50,21 @@ SWITCHES = {
     "all": SpeedConfig(True, True, True),
 }
 CONTRASTS = ("pixel_contrast", "contextrast")
+
+
+class _Repeated:
+    """One batch over and over, as `TrainingBatches` gives batches."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._images, self._labels = images, labels
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.repeat((self._images, self._labels))
+
+    def compact(self, *, pinned: bool = False) -> Generator[Batch]:
+        images, labels = self._images, self._labels.to(torch.uint8)
+        while True:
+            yield (images.pin_memory(), labels.pin_memory()) if pinned else (images, labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +98,9 @@ class Rig:
         blocks = torch.randint(0, CLASSES, (self.images, height // 32, width // 32), generator=generator)
         return pixels, blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)
 
-    def step(self, model: ModelConfig, method: MethodConfig, speed: SpeedConfig) -> tuple[Any, Stopwatch]:
+    def step(
+        self, model: ModelConfig, method: MethodConfig, speed: SpeedConfig, *, fed: bool = False
+    ) -> tuple[Any, Stopwatch]:
         """A call that takes a step, and the stopwatch that it marks."""
         config = TrainConfig(
             iterations=10_000,
@@ -104,16 +126,20 @@ class Rig:
         )
         half = TrainingProgress(iteration=config.iterations // 2)  # past every warm-up, so that the contrast counts
         state = TrainingState(build_optimizer(trainee, config.optimizer, fused=speed.fused_optimizer), half)
-        batch = self.batch()
-        return lambda: step([batch], state), watch
+        batches: Iterator[Batch] = itertools.repeat(self.batch())
+        if fed:
+            batches = iter(feed(_Repeated(*self.batch()), self.device))
+        return lambda: step([next(batches)], state), watch
 
-    def measure(self, model: ModelConfig, method: MethodConfig, speed: SpeedConfig) -> dict[str, Any]:
+    def measure(
+        self, model: ModelConfig, method: MethodConfig, speed: SpeedConfig, *, fed: bool = False
+    ) -> dict[str, Any]:
         """Images per second, milliseconds by part (medians over the steps) and peak memory."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         with backends(speed, deterministic=False):
-            step, watch = self.step(model, method, speed)
+            step, watch = self.step(model, method, speed, fed=fed)
             parts: list[Mapping[str, float]] = []
             seconds = []
             for _ in range(self.warm_up + self.steps):
@@ -151,6 +177,7 @@ def measure(device: Literal["cpu", "cuda"], *, toy: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, model in (TOY_NETWORKS if toy else NETWORKS).items():
         rows = {said: rig.measure(model, methods["cross_entropy"], speed) for said, speed in SWITCHES.items()}
+        rows["fed"] = rig.measure(model, methods["cross_entropy"], SpeedConfig(), fed=True)
         for method in CONTRASTS:
             rows[method] = rig.measure(model, methods[method], SpeedConfig())
             slower = rows["as is"]["images_per_second"] / rows[method]["images_per_second"]

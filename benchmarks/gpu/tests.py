@@ -11,7 +11,12 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("tests/pipeline/losses", "tests/pipeline/compute", "tests/serving/engines/runtimes")
+PLACES = (
+    "tests/pipeline/losses",
+    "tests/pipeline/compute",
+    "tests/pipeline/training/performance",
+    "tests/serving/engines/runtimes",
+)
 TOY_PLACES = ("tests/pipeline/compute",)
 
 

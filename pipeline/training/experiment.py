@@ -20,7 +20,7 @@ from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.unlabelled import StrongView, UnlabelledBatches
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.evaluation import evaluate
+from pipeline.evaluation.evaluation import evaluate_miou
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.layout.branches import branch_name
 from pipeline.losses.supervised.loss import SupervisedLoss
@@ -40,6 +40,7 @@ from pipeline.training.helpers.mean_teacher import MeanTeacher
 from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.feeding import feed, workers_for
 from pipeline.training.performance.speed import backends
 from pipeline.training.performance.timing import TimeReport, device_name, precision_name, time_report
 from pipeline.training.recorder import TrainingRecorder
@@ -119,6 +120,7 @@ def train_branch(
     config, seed, name = setup.train, setup.seed, branch_name(setup.name, setup.seed)
     use_threads(config.threads)
     device = select_device(config.device)
+    workers = workers_for(config.workers, device)
     training, validation = prepared.split("train"), prepared.split("val")
     num_classes = len(prepared.class_names)
     term = build_loss_term(
@@ -164,7 +166,7 @@ def train_branch(
             restore(resumed, files.checkpoints, trainee=trainee, term=resumable, state=state)
             say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
         if helpers is not None and helpers.mean_teacher is not None:
-            helpers.unlabelled = iter(_unlabelled_batches(setup, prepared, state.progress.iteration))
+            helpers.unlabelled = iter(_unlabelled_batches(setup, prepared, state.progress.iteration, workers))
         require_writable(files.folder)  # where the weights go at the end alone
         (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
         batches = TrainingBatches(
@@ -174,7 +176,7 @@ def train_branch(
             iterations=config.iterations * config.accumulate,
             seed=stream_seed("batches", seed),
             start_iteration=state.progress.iteration * config.accumulate,
-            workers=config.workers,
+            workers=workers,
             skip_budget=config.skip_budget,
             say=say,
         )
@@ -192,8 +194,9 @@ def train_branch(
 
         def validate(candidate: Segmentor) -> float:
             predict = segmentor_predictor(candidate, device, resize=setup.evaluate.resize)
-            counted = evaluate(predict, validation, num_classes, prepared.ignore_index, progress=stop_validating)
-            return counted.miou
+            return evaluate_miou(
+                predict, validation, num_classes, prepared.ignore_index, threads=workers, progress=stop_validating
+            )
 
         def names(iteration: int) -> list[str]:
             parts = range(iteration * config.accumulate, (iteration + 1) * config.accumulate)
@@ -218,7 +221,7 @@ def train_branch(
             result = train(
                 trainee,
                 Objective(setup.method, term, SupervisedLoss(setup.method.supervised, supervision), helpers),
-                TrainingData(batches, validate, steps_per_epoch, statistics, names),
+                TrainingData(feed(batches, device), validate, steps_per_epoch, statistics, names),
                 config,
                 seed=seed,
                 device=device,
@@ -257,7 +260,7 @@ def build_helpers(setup: TrainingSetup, trainee: Trainee, class_names: tuple[str
     return helpers if helpers.mean_teacher is not None or helpers.distillation is not None else None
 
 
-def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int) -> UnlabelledBatches:
+def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int, workers: int) -> UnlabelledBatches:
     """The unlabelled images, one batch per labelled one, from iteration `start` on.
 
     Raises:
@@ -278,7 +281,7 @@ def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int) ->
         iterations=config.iterations * config.accumulate,
         seed=stream_seed("unlabelled batches", setup.seed),
         start_iteration=start * config.accumulate,
-        workers=config.workers,
+        workers=workers,
     )
 
 

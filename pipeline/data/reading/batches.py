@@ -87,13 +87,27 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`."""
-        with closing(self._here() if self._workers == 0 else self._from_workers()) as batches:  # ends the workers
+        with closing(self.compact()) as batches:
+            for images, labels in batches:
+                yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
+
+    def compact(self, *, pinned: bool = False) -> Generator[tuple[Tensor, Tensor]]:
+        """Yield `(images uint8 [B,3,h,w], labels uint8 [B,h,w])`.
+
+        Args:
+            pinned: in page-locked memory, from which CUDA copies without the host waiting. With workers a thread of
+                this process moves them there.
+        """
+        source = self._here() if self._workers == 0 else self._from_workers(pinned=pinned)
+        with closing(source) as batches:  # ends the workers
             for batch in batches:
                 if isinstance(batch, str):
                     raise UserError(batch)
                 images, labels, skipped = batch
                 self._note(skipped)
-                yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
+                if pinned and self._workers == 0:
+                    images, labels = images.pin_memory(), labels.pin_memory()
+                yield images, labels
 
     def _note(self, skipped: dict[str, str]) -> None:
         for name, problem in skipped.items():
@@ -116,7 +130,7 @@ class TrainingBatches:
         for iteration in self._iterations:
             yield self._source[iteration]
 
-    def _from_workers(self) -> Generator[_Item]:
+    def _from_workers(self, *, pinned: bool) -> Generator[_Item]:
         try:
             with warnings.catch_warnings():  # more workers than cores are the user's choice
                 warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -128,6 +142,7 @@ class TrainingBatches:
                     multiprocessing_context="fork",  # so that the cache is shared
                     worker_init_fn=_start_worker,
                     generator=torch.Generator(),  # else the loader would draw from the global one
+                    pin_memory=pinned,
                 )
                 batches = iter(loader)
             yield from batches

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.errors import UserError
+
 
 class ReadablePairs(Protocol):
     """What batches are made of: a `PreparedSplit`, or what looks like one."""
@@ -41,6 +43,9 @@ class DecodedCache:
     Args:
         split: the pairs.
         capacity_bytes: bound on the decoded size; a pair of H x W pixels takes 4 H W bytes.
+
+    Raises:
+        UserError: the system does not give so much memory.
     """
 
     def __init__(self, split: ReadablePairs, capacity_bytes: int) -> None:
@@ -52,7 +57,13 @@ class DecodedCache:
             if end + 4 * height * width <= capacity_bytes:
                 self._offsets[index] = end
                 end += 4 * height * width
-        self._buffer = np.frombuffer(mmap.mmap(-1, max(1, end)), dtype=np.uint8)
+        try:
+            self._buffer = np.frombuffer(mmap.mmap(-1, max(1, end)), dtype=np.uint8)
+        except OSError as error:
+            raise UserError(
+                f"train.augment.cache_decoded_bytes: the {len(self._offsets)} pairs that fit into {capacity_bytes:,} "
+                f"bytes take {end:,} of memory, which this machine does not give ({error.strerror or error}); lower it"
+            ) from error
         self._filled = np.frombuffer(mmap.mmap(-1, max(1, len(split))), dtype=np.bool_)
         # Guards the flags only: a pair is written before its flag is set, and two processes that decode the same pair
         # write the same bytes.

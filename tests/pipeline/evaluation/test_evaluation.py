@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit, load
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.config import EvaluateConfig, InferenceProtocol
-from pipeline.evaluation.evaluation import Evaluation, evaluate, miou_difference
+from pipeline.evaluation.evaluation import Evaluation, evaluate, evaluate_miou, miou_difference
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.evaluation.metrics import boundary_counts, boundary_width, confusion_matrix, mean_iou
 from pipeline.models.network.config import ModelConfig
@@ -284,3 +285,23 @@ def test_config_lists_every_problem() -> None:
     assert len(str(caught.value).splitlines()) == 4
     with pytest.raises(ValueError, match="at least one"):
         EvaluateConfig(scales=())
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_validation_comes_to_the_miou_of_an_evaluation(split: PreparedSplit, threads: int) -> None:
+    done: list[tuple[int, int]] = []
+    found = evaluate_miou(by_brightness, split, 3, VOID, threads=threads, progress=lambda *counts: done.append(counts))
+    assert found == evaluate(by_brightness, split, 3, VOID).miou
+    assert done == [(number, len(split)) for number in range(1, len(split) + 1)]
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_validation_that_is_broken_off_leaves_no_thread(split: PreparedSplit, threads: int) -> None:
+    before = threading.active_count()
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_miou(by_brightness, split, 3, VOID, threads=threads, progress=stop)
+    assert threading.active_count() == before

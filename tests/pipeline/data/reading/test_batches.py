@@ -18,6 +18,7 @@ from pipeline.data.datasets.shared import prepared
 from pipeline.data.datasets.shared.prepared import Entry, PreparedSplit, files_sha256
 from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
+from pipeline.data.reading.decoded_cache import DecodedCache
 from serving.contract.errors import UserError
 
 CONFIG = AugmentConfig(crop=(16, 24))
@@ -135,6 +136,29 @@ def test_the_cache_keeps_to_its_bound(make_split: MakeSplit) -> None:
     (split.root / "images/3.png").unlink()
     with pytest.raises(UserError, match=r"images/3\.png"):
         list(batches)
+
+
+def test_a_cache_larger_than_the_memory_is_one_clear_message() -> None:
+    class Huge:
+        def __len__(self) -> int:
+            return 1
+
+        def size(self, index: int) -> tuple[int, int]:
+            return 2**25, 2**25
+
+    with pytest.raises(
+        UserError, match=r"train\.augment\.cache_decoded_bytes: the 1 pairs .* memory, which this machine"
+    ):
+        DecodedCache(Huge(), 2**60)
+
+
+def test_compact_batches_are_those_with_labels_of_a_byte(make_split: MakeSplit) -> None:
+    split = make_split()
+    for workers in (0, 2):
+        made = TrainingBatches(split, CONFIG, batch_size=3, iterations=7, seed=1, workers=workers)
+        compact = list(made.compact())
+        assert {labels.dtype for _, labels in compact} == {torch.uint8}
+        assert equal([(images, labels.long()) for images, labels in compact], collect(split))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
