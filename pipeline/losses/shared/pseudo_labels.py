@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.losses.shared.distributed import sum_over_ranks
+from pipeline.losses.shared.likelihood import negative_log_likelihood
 from pipeline.losses.shared.resolution import NO_CLASS, log_probabilities_at
 
 
@@ -85,7 +85,6 @@ def pseudo_label_loss(logits: Tensor, target: PseudoLabels) -> Tensor:
     """
     if not len(logits):
         return logits.sum()
-    total = F.nll_loss(
-        log_probabilities_at(logits, target.classes), target.classes, ignore_index=NO_CLASS, reduction="sum"
-    )
+    log_probabilities = log_probabilities_at(logits, target.classes)
+    total = negative_log_likelihood(log_probabilities, target.classes, ignore_index=NO_CLASS)
     return sum_over_ranks(total) / sum_over_ranks(target.inside.sum()).clamp(min=1)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.losses.shared.distributed import sum_over_ranks
+from pipeline.losses.shared.likelihood import negative_log_likelihood
 from pipeline.losses.supervised.term import (
     LabelledLogits,
     SupervisedConfig,
@@ -52,7 +52,7 @@ class CrossEntropyTerm(SupervisedTerm):
 
     def _sum(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
         weights, ignore_index = self.supervision.class_weights, self.supervision.ignore_index
-        return F.nll_loss(log_probabilities, labels, weight=weights, ignore_index=ignore_index, reduction="sum")
+        return negative_log_likelihood(log_probabilities, labels, weight=weights, ignore_index=ignore_index)
 
 
 def segmentation_loss(
