@@ -37,6 +37,8 @@ def measure(device: Literal["cpu", "cuda"], *, toy: bool) -> dict[str, Any]:
             "not slow",
             "-p",
             "no:cacheprovider",
+            "-p",
+            "no:benchmark",  # where pytest-benchmark is installed it warns of xdist, and warnings are errors
             *(["-n", "8"] if importlib.util.find_spec("xdist") and not toy else []),
             f"--junitxml={report}",
         ]
