@@ -11,6 +11,9 @@ NOT_RUN = {
         "make lock": "network",
         "make lock UPGRADE=1": "network",
     },
+    "docs/results/README.md": {
+        "benchmarks/gpu.sh --output gpu.json": "GPU",
+    },
     "docs/serving.md": {
         "make wheel-serving": "network",
     },
