@@ -30,7 +30,8 @@ def test_every_step_runs_at_toy_size(repository, tmp_path):
     same = {"repeats": True, "resumes": True, "repeats_deterministic": True}
     assert results["methods"] == dict.fromkeys(("cross_entropy", "pixel_contrast_bank"), same)
     rows = results["speed"]["toy"]
-    assert set(rows) == {"as is", "cudnn_benchmark", "fused_optimizer", "tf32", "all", "pixel_contrast", "contextrast"}
+    switches = {"as is", "cudnn_benchmark", "fused_optimizer", "tf32", "all"}
+    assert set(rows) == switches | {"fed", "pixel_contrast", "contextrast"}
     assert rows["pixel_contrast"]["milliseconds"]["contrast"] > 0 and "contrast" not in rows["as is"]["milliseconds"]
     rounding = results["precision"]["rounding"]
     assert rounding["fp32"] < rounding["tf32"] < rounding["bf16"] and rounding["fp32"] < rounding["fp16"]
