@@ -20,7 +20,7 @@ from serving.contract.errors import UnavailableError, UserError
 from serving.contract.limits import BF16, FP16, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
-from serving.engines.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
+from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HINT = {"fp16": "f16", "bf16": "bf16"}
@@ -63,7 +63,8 @@ class OpenVinoOptions:
 
     def __post_init__(self) -> None:
         require = Require()
-        require(self.threads is None or self.threads >= 1, f"threads: expected at least 1, got {self.threads}")
+        most = f"threads: expected 1 to {MOST_THREADS}, got {self.threads}"
+        require(self.threads is None or 1 <= self.threads <= MOST_THREADS, most)
         require(self.streams is None or self.streams >= 1, f"streams: expected at least 1, got {self.streams}")
         require(self.streams is None or self.mode == "throughput", "streams: only with mode: throughput")
         require(bool(self.device), "device: expected CPU, GPU or NPU, got an empty text")

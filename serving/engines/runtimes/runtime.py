@@ -18,6 +18,8 @@ from serving.contract.timings import LastTimings
 from serving.engines.foreign.onnx_file import require_single_file
 
 Array = NDArray[Any]
+
+MOST_THREADS = 1024  # libraries take any number, start that many, and with thousands are seen no more
 Options = TypeVar("Options")
 
 

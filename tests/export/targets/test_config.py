@@ -36,7 +36,7 @@ def test_every_mistake_in_a_target_is_named():
         TargetConfig, {"artifact": "onnx_fp32", "runtime": "onnxruntim"}
     )
     found = problems_of(TargetConfig, {"artifact": "a", "options": {"threads": 0}})
-    assert "threads: expected at least 1, got 0" in found
+    assert "threads: expected 1 to 1024, got 0" in found
     assert "did you mean 'threads'?" in problems_of(TargetConfig, {"artifact": "a", "options": {"thread": 1}})
     assert "artifact: missing" in problems_of(TargetConfig, {})
 

@@ -28,7 +28,7 @@ from serving.engines.runtimes.onnxruntime.kernels import (
     read_profile,
 )
 from serving.engines.runtimes.onnxruntime.sessions import BoundSession, SessionsByShape
-from serving.engines.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
+from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -77,7 +77,8 @@ class OnnxRuntimeOptions:
 
     def __post_init__(self) -> None:
         require = Require()
-        require(self.threads is None or self.threads >= 1, f"threads: expected at least 1, got {self.threads}")
+        most = f"threads: expected 1 to {MOST_THREADS}, got {self.threads}"
+        require(self.threads is None or 1 <= self.threads <= MOST_THREADS, most)
         require(self.device_id >= 0, f"device_id: expected at least 0, got {self.device_id}")
         for name in _CUDA_SWITCHES:
             asked = getattr(self, name)

@@ -76,7 +76,8 @@ def test_a_precision_that_the_cpu_lacks_is_refused_not_replaced(engine):
     [
         ({"precission": "f32"}, "options of openvino.precission: unknown key; did you mean 'precision'?"),
         ({"precision": "int8"}, "expected one of f32, bf16, f16"),
-        ({"threads": 0}, "threads: expected at least 1"),
+        ({"threads": 0}, "threads: expected 1 to 1024, got 0"),
+        ({"threads": 5000}, "threads: expected 1 to 1024, got 5000"),
         ({"streams": 2}, "streams: only with mode: throughput"),
         ({"device": "AUTO"}, "lets OpenVINO choose what runs; name one device"),
         ({"device": "TPU"}, "no device TPU; this machine has"),
