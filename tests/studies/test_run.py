@@ -70,12 +70,13 @@ def test_pairs_are_recorded_in_the_form_that_anyone_can_compute_again(call, plac
     assert call("tiny") == call("tiny", "--plan"), "nothing is left to do"
 
 
-def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypatch):
+def interrupted_in_the_second_run(call, monkeypatch, said_of):
+    """Call the experiment until its second training starts; what is said of every training, of later calls as well."""
     trained = []
     real = train_branch
 
     def interrupted(setup, *arguments, **options):
-        trained.append((setup.name, setup.seed))
+        trained.append(said_of(setup))
         if len(trained) == 2:
             raise KeyboardInterrupt
         return real(setup, *arguments, **options)
@@ -83,6 +84,11 @@ def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypat
     monkeypatch.setattr(runs, "train_branch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         call("tiny")
+    return trained
+
+
+def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypatch):
+    trained = interrupted_in_the_second_run(call, monkeypatch, lambda setup: (setup.name, setup.seed))
     assert not RECORD.exists(), "half a pair is none"
     call("tiny", "--pairs", "1")
     assert trained == [("cross_entropy", 100), ("contrast", 100), ("contrast", 100)]
@@ -96,18 +102,7 @@ def test_what_was_interrupted_goes_on_and_repeats_nothing(call, place, monkeypat
 
 def test_the_arms_of_a_pair_are_trained_on_one_device(call, place, monkeypatch):
     """A run that an earlier call made on another device is made anew, and the record names the device of all arms."""
-    trained = []
-    real = train_branch
-
-    def interrupted(setup, *arguments, **options):
-        trained.append((setup.name, setup.train.precision))
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        return real(setup, *arguments, **options)
-
-    monkeypatch.setattr(runs, "train_branch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        call("tiny")
+    trained = interrupted_in_the_second_run(call, monkeypatch, lambda setup: (setup.name, setup.train.precision))
     (outcome,) = Path("runs").glob("**/outcome.json")
     outcome.write_text(outcome.read_text().replace('"CPU"', '"a GPU"'))
     call("tiny", "--pairs", "1")
