@@ -19,6 +19,7 @@ from export.checks.examination.config import VerifyConfig
 from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.reference import Reference
 from export.checks.locating.location import locate
+from export.checks.locating.minimising import minimise
 from export.checks.verification import run_checks
 from export.report.config import GateConfig
 from pipeline.compute.devices import select_device
@@ -60,10 +61,14 @@ def main() -> int:
     add_runtime_arguments(parser)
     parser.add_argument("--locate", action="store_true", help="where a check of values fails, name the first tensor of "
                         "the graph that leaves its tolerance, and the layer that makes it")  # fmt: skip
+    parser.add_argument("--minimise", type=Path, metavar="FILE.onnx", help="locate, and where the runtime does not "
+                        "compute what the file says, write the smallest part that shows it, for others")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     arguments = parser.parse_args()
     if not arguments.engine.is_file():
         raise UserError(f"{arguments.engine}: no such file; expected an engine, such as artifacts/.../model.onnx")
+    if arguments.minimise and (arguments.minimise.suffix != ".onnx" or arguments.minimise.exists()):
+        raise UserError(f"--minimise {arguments.minimise}: expected the name of a new file that ends in .onnx")
     options = runtime_options(arguments)
     settings = _settings()
     manifest = _manifest(arguments.engine)
@@ -81,7 +86,8 @@ def main() -> int:
         boundary_ratio=settings.evaluate.boundary_ratio,
     ) as context:
         results = run_checks(context)
-        location = locate(context, results) if arguments.locate else None
+        location = locate(context, results) if arguments.locate or arguments.minimise else None
+        minimised = minimise(context, location, arguments.minimise) if location and arguments.minimise else None
     if arguments.json:
         found = {
             "engine": arguments.engine.as_posix(),
@@ -93,11 +99,17 @@ def main() -> int:
             found["located"] = dataclasses.asdict(location.located) if location.located else None
             if location.located is None:
                 found["reason"] = location.reason
+        if minimised is not None:
+            found["minimised"] = dataclasses.asdict(minimised.minimised) if minimised.minimised else None
+            if minimised.minimised is None:
+                found["not_minimised"] = minimised.reason
         sys.stdout.write(json.dumps(found, indent=2, allow_nan=False, default=str) + "\n")
     else:
         _show(results)
         if location is not None:
             Console().print(Text(location.in_words()))
+        if minimised is not None:
+            Console().print(Text(minimised.in_words()))
     return 1 if any(result.status == "fail" for result in results) else 0
 
 

@@ -55,10 +55,12 @@ class Location:
     Attributes:
         located: the first diverging tensor, or None.
         reason: why there is none, or None.
+        batch: the images on which it diverges; None where it is none or only the masks do.
     """
 
     located: Located | None
     reason: str | None = None
+    batch: Batch | None = None
 
     def in_words(self) -> str:
         """One sentence for the terminal and the gate."""
@@ -157,7 +159,8 @@ def _first(context: CheckContext, batch: Batch, allowed: float) -> Location:
         return Location(None, f"{other_order}, and no layer computes anything wrong: from {pair.found!r} on")
     if (reason := _colours_swapped(context, pair, measure)) is not None:
         return Location(None, reason)
-    return Location(Located(pair.found, pair.layer, error.error if math.isfinite(error.error) else None))
+    located = Located(pair.found, pair.layer, error.error if math.isfinite(error.error) else None)
+    return Location(located, batch=batch)
 
 
 def _other_order(found: NDArray[np.generic], expected: NDArray[np.generic], tolerance: float) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 
 import onnx
@@ -130,3 +132,19 @@ def test_the_command_and_the_stage_name_the_layer(
         boundary_ratio=0.02,
     ).report["targets"]
     assert row["located"]["layer"] == LAYERS[damages.weights_of_one_layer_up] and row["located_reason"] is None
+
+
+@pytest.mark.slow
+def test_looking_takes_little_more_memory_than_the_checks(engine, stripped, prepared_folder, dataset_root, tmp_path):
+    damages.damage(engine, damages.weights_of_one_layer_up)
+    command = [sys.executable, "-m", "export.check", str(engine), "--reference", str(stripped)]
+    command += ["--data", str(prepared_folder), "--root", str(dataset_root), "--json"]
+    peaks = {}
+    for more in ([], ["--locate"]):
+        with (tmp_path / "out").open("wb") as out, subprocess.Popen([*command, *more], stdout=out) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 1
+        peaks[bool(more)] = usage.ru_maxrss
+    assert json.loads((tmp_path / "out").read_text())["located"] is not None
+    assert peaks[True] <= 1.5 * peaks[False]
