@@ -25,6 +25,8 @@ from serving.images.image_io import read_image
 
 UInt8 = NDArray[np.uint8]
 
+_LEAST_TILE = 32  # pixels a side: the least stride of the usual networks
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -71,8 +73,9 @@ class Predictor:
         manifest: what the engine is, for files from elsewhere; None reads `manifest.json` beside the file.
         check: whether the file must be the one its manifest was written for (by SHA-256, before it is deserialised);
             a manifest that is given and names no hash is taken as it is.
-        tile: (height, width) of the windows that larger images are cut into; None runs every image whole.
-        overlap: pixels that neighbouring windows share.
+        tile: (height, width) of the windows that larger images are cut into, each at least 32 and the engine's stride;
+            None runs every image whole.
+        overlap: pixels that neighbouring windows share; at most half a window.
 
     Attributes:
         engine_path, manifest: of the engine.
@@ -106,8 +109,8 @@ class Predictor:
         self._tile, self._overlap = tile, overlap
         if tile is not None and manifest.input.resize is not None:
             raise UserError(f"tile: this engine resizes every image to {list(manifest.input.resize)}; leave tiles out")
-        if tile is not None and not 0 <= overlap < min(tile):
-            raise UserError(f"overlap: expected in 0..{min(tile) - 1} (less than a tile), got {overlap}")
+        if tile is not None:
+            _require_sensible(tile, overlap, manifest.input.stride)
         # The runtime compares the hash, right before it loads the file: once.
         self.runtime = RUNTIMES.resolve(runtime or default_runtime(manifest.kind)).open(
             engine_path, manifest, options or {}, check_hash=check
@@ -281,6 +284,16 @@ class Predictor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _require_sensible(tile: tuple[int, int], overlap: int, stride: int) -> None:
+    """Raise UserError for windows that show a network next to nothing, or that compute most pixels many times."""
+    least = max(_LEAST_TILE, stride)
+    if min(tile) < least:
+        reason = f"the engine's stride is {stride}" if stride == least else "smaller windows show a network nothing"
+        raise UserError(f"tile: expected at least {least}x{least} ({reason}), got {tile[0]}x{tile[1]}")
+    if not 0 <= overlap <= min(tile) // 2:
+        raise UserError(f"overlap: expected in 0..{min(tile) // 2} (at most half a tile), got {overlap}")
 
 
 class _Stopwatch:

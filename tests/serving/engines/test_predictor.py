@@ -91,8 +91,15 @@ def test_tiles_see_the_confidence_too_and_bad_tiles_are_refused(tmp_path, build_
         (segmentation,) = tiled.segment([photo(100, 130)])
     assert segmentation.confidence is not None
     assert segmentation.confidence.shape == (100, 130) and segmentation.confidence.min() >= 84  # 255 / 3 classes
-    with pytest.raises(UserError, match=r"overlap: expected in 0\.\.63"):
-        Predictor(path, tile=(64, 64), overlap=64)
+    for overlap in (33, 63, 64, -1):
+        with pytest.raises(UserError, match=rf"overlap: expected in 0\.\.32 \(at most half a tile\), got {overlap}"):
+            Predictor(path, tile=(64, 64), overlap=overlap)
+    for tile in ((1, 1), (31, 512), (512, 31)):
+        with pytest.raises(UserError, match=rf"tile: expected at least 32x32 .*, got {tile[0]}x{tile[1]}"):
+            Predictor(path, tile=tile, overlap=0)
+    coarse = dataclasses.replace(both, input=InputSpec(stride=128))
+    with pytest.raises(UserError, match=r"tile: expected at least 128x128 \(the engine's stride is 128\), got 64x512"):
+        Predictor(build_engine(tmp_path / "c", None, coarse), tile=(64, 512), overlap=0)
     resized = dataclasses.replace(both, input=InputSpec(resize=(64, 64)))
     with pytest.raises(UserError, match="leave tiles out"):
         Predictor(build_engine(tmp_path / "r", None, resized), tile=(64, 64))
