@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats lock repro test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats rivals lock repro test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,16 @@ formats: .formats/.installed  ## create .formats, in which `contrail import` rea
 	"$(PYTHON)" -m venv .formats
 	.formats/bin/python -m pip install --quiet --no-deps --requirement $<
 	.formats/bin/python -m pip check
+	touch $@
+
+# What `python -m benchmarks.server` measures beside ours. Its requirements name everything, so that pip resolves nothing.
+rivals: .rivals/.installed  ## create .rivals, in which other servers run beside ours in benchmarks.server
+
+.rivals/.installed: benchmarks/server/requirements.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv .rivals
+	.rivals/bin/python -m pip install --quiet --no-deps --requirement $<
+	.rivals/bin/python -m pip check
 	touch $@
 
 lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make lock [UPGRADE=1]

@@ -1,8 +1,7 @@
-"""The servers that are measured: ours, and LitServe (https://github.com/Lightning-AI/LitServe) around the same engine.
+"""The servers that are measured: ours, and others around the same engine, each with as many workers of one thread.
 
-LitServe runs in an environment of its own, so that nothing of it is among our requirements:
-
-    python -m venv rival && rival/bin/pip install litserve==0.2.19 onnxruntime==1.31.1 numpy
+LitServe (https://github.com/Lightning-AI/LitServe) and BentoML (https://github.com/bentoml/BentoML) run in an
+environment of their own, so that nothing of them is among our requirements: `make rivals` (requirements.txt here).
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from serving.contract.errors import UserError
 
 # As its documentation writes an API, but for the tensor: it comes as the raw body, which is LitServe's cheapest way.
 LITSERVE = """
-import sys
+import json
+import os
 from typing import Annotated
 
 import litserve
@@ -36,7 +36,7 @@ import numpy
 import onnxruntime
 from fastapi import Depends, Request, Response
 
-engine, port, workers, height, width = sys.argv[1], *map(int, sys.argv[2:])
+engine, port, workers, height, width = json.loads(os.environ["RIVAL"])
 
 
 async def raw(request: Request) -> bytes:
@@ -64,6 +64,40 @@ if __name__ == "__main__":
     server.run(host="127.0.0.1", port=port, log_level="error", generate_client_file=False)
 """
 
+# Likewise: a file as the body is the cheapest way in (JSON and forms cost more, and pickles are refused from outside).
+BENTOML = """
+import json
+import os
+import sys
+from pathlib import Path
+
+import bentoml
+import numpy
+import onnxruntime
+
+engine, port, workers, height, width = json.loads(os.environ["RIVAL"])
+
+
+@bentoml.service(workers=workers, threads=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
+class Rival:
+    def __init__(self):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(engine, options, providers=["CPUExecutionProvider"])
+
+    @bentoml.api(route="/predict")
+    def predict(self, image: Path, /) -> bytes:
+        pixels = numpy.fromfile(image, numpy.uint8).reshape(1, height, width, 3)
+        return self.session.run(["mask"], {"image": pixels})[0].tobytes()
+
+
+if __name__ == "__main__":
+    command = [sys.executable, "-m", "bentoml", "serve", "rival:Rival", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, command)
+"""
+
+RIVALS = {"litserve": LITSERVE, "bentoml": BENTOML}
+
 
 @contextlib.contextmanager
 def served(engine: Path, *options: str) -> Iterator[tuple[str, int, psutil.Process]]:
@@ -89,11 +123,14 @@ def served(engine: Path, *options: str) -> Iterator[tuple[str, int, psutil.Proce
 
 
 @contextlib.contextmanager
-def litserve(python: Path, engine: Path, workers: int, image: np.ndarray) -> Iterator[tuple[str, int, psutil.Process]]:
-    """LitServe around an engine: host, port and process (its workers are children of that).
+def rival(
+    name: str, python: Path, engine: Path, workers: int, image: np.ndarray
+) -> Iterator[tuple[str, int, psutil.Process]]:
+    """Another server around an engine: host, port and process (its workers are children of that).
 
     Args:
-        python: of an environment that has litserve, onnxruntime and numpy.
+        name: one of `RIVALS`.
+        python: of the environment of `make rivals`.
         engine: an ONNX file that takes `image` and gives `mask`.
         workers: processes, each with a session of one thread.
         image: `[H,W,3]` uint8, of the one size that it takes; with it the server is found ready.
@@ -104,10 +141,11 @@ def litserve(python: Path, engine: Path, workers: int, image: np.ndarray) -> Ite
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "rival.py")
-        script.write_text(LITSERVE)
-        words = [str(python), str(script), str(engine.resolve()), *map(str, (port, workers, *image.shape[:2]))]
+        Path(folder, "rival.py").write_text(RIVALS[name])
+        words = [str(python.absolute()), "rival.py"]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        environment |= {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": folder}
+        environment |= {"RIVAL": json.dumps([str(engine.resolve()), port, workers, *image.shape[:2]])}
         said = Path(folder, "said")
         with (
             said.open("w") as log,
@@ -118,7 +156,7 @@ def litserve(python: Path, engine: Path, workers: int, image: np.ndarray) -> Ite
                 until = time.monotonic() + 120
                 while not _answers(port, image):
                     if process.poll() is not None or time.monotonic() > until:
-                        raise UserError(f"{python}: LitServe did not start: {said.read_text()[-1000:]}")
+                        raise UserError(f"{python}: {name} did not start: {said.read_text()[-1000:]}")
                     time.sleep(0.2)
                 yield "127.0.0.1", port, whole
             finally:

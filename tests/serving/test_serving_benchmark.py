@@ -30,6 +30,23 @@ def test_everything_is_measured(engine, monkeypatch, capsys):
         assert found[name]["median"] > 0 and len(found[name]["infer"]) == len(found[name]["bare"]) == 1
     assert found["memory"]["ratio"] > 0.5 and found["cold"]["seconds_ratio"] > 0
     assert isinstance(found["within_limits"], bool)
+    assert found["memory"]["measured_with"]["many"] == 12 and found["int8"]["measured_with"]["pairs"] == 1
+
+
+def test_a_part_is_measured_alone_and_slips_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.serving.program_start", lambda runs: {"over_ms": 1.0 * runs})
+    monkeypatch.setattr(sys, "argv", ["serving", "--engine", "e", "--parts", "program", "--cold-runs", "2", "--json"])
+    assert main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["program"] == {"over_ms": 2.0, "measured_with": {"runs": 2}} and "cold" not in found
+    for options, message in (
+        (["--parts", "memry"], "--parts: no part 'memry'; did you mean 'memory'"),
+        (["--parts", "int8"], "--int8 ENGINE"),
+        (["--pairs", "0", "--images", "-1"], "--images: expected at least 1, got -1\n--pairs: expected"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["serving", *options])
+        with pytest.raises(UserError, match=message):
+            main()
 
 
 def test_without_an_engine_it_says_what_to_do(tmp_path, monkeypatch):
