@@ -38,6 +38,7 @@ from serving.inference.tally import Tally
 # Records that may wait for that of a slower image before them, for each worker: they are small, but frames of a video
 # that wait for a worker are not.
 _AHEAD, _FRAMES_AHEAD = 8, 2
+_MOST_BATCH = 1024  # they are in memory at once
 _MOST_THREADS = 1024  # each of them is one of the operating system's: a mistyped number would stop the machine
 # So many images are worth finding out whether they run faster together.
 _MANY = 64
@@ -46,7 +47,7 @@ _MANY = 64
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(typed)
+    arguments = _parser().parse_intermixed_args(typed)  # images may stand before, between and behind options
     _check(arguments)
     program = program_name("serving.infer").split()
     described = manifest_from(arguments, arguments.engine, typed=[*program, *typed])
@@ -165,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=int, help="images of one size that run together (default: measured)")
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, help="larger images are refused")
-    parser.add_argument("--tile", metavar="HxW", help="cut larger images into windows of this size")
+    parser.add_argument("--tile", metavar="HxW", help="cut larger images into windows of this size, 32x32 at least")
     parser.add_argument("--overlap", type=int, default=64, help="pixels that windows share (default 64)")
     add_runtime_arguments(parser)
     add_arguments(parser)
@@ -181,8 +182,10 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             problems.append(f"--{name.replace('_', '-')}: expected at least 1, got {value}")
-    if arguments.threads is not None and arguments.threads > _MOST_THREADS:
-        problems.append(f"--threads: expected at most {_MOST_THREADS}, got {arguments.threads}")
+    for name, most in (("batch", _MOST_BATCH), ("threads", _MOST_THREADS)):
+        value = getattr(arguments, name)
+        if value is not None and value > most:
+            problems.append(f"--{name}: expected at most {most}, got {value}")
     if arguments.overlap < 0:
         problems.append(f"--overlap: expected at least 0, got {arguments.overlap}")
     if problems:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -55,8 +57,12 @@ def run_command(main: Callable[[], int]) -> None:
     """Run a command's `main` and exit with its status: 2 and one message on a `UserError`, 130 on Ctrl-C.
 
     Output that the terminal's encoding does not hold is escaped; where nobody reads it any more (`| head`), the command
-    ends with status 141, as one that the closed pipe killed.
+    ends with status 141, as one that the closed pipe killed. Where there is no room for it, that is one line and
+    status 1; where a stream was closed before the command began (`>&-`), what goes there is dropped.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - for good
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -70,9 +76,32 @@ def run_command(main: Callable[[], int]) -> None:
         sys.stderr.write("interrupted\n")
         status = 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter fails as it flushes
+        _drop_output()
         status = 141
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            sys.stderr.write(f"error: standard output: cannot be written: {error.strerror}\n")
+            _drop_output()
+            status = 1
+        elif isinstance(error, FileNotFoundError) and not _is_somewhere():
+            sys.stderr.write("error: the folder that this was started in is gone; change to one that is there\n")
+            status = 2
+        else:
+            raise
     sys.exit(status)
+
+
+def _drop_output() -> None:
+    """Let nothing be written any more, or the interpreter fails as it flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_somewhere() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _shown_character(character: str) -> str:

@@ -83,6 +83,9 @@ def _read_names(path: str | None) -> list[str]:
     except OSError as error:
         raise UserError(f"{shown(where)}: cannot be read: {error.strerror or error}") from error
     content = content.removeprefix(b"\xef\xbb\xbf")  # Windows' editors begin UTF-8 so
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        # Its zero bytes would part it as `find -print0` does, and the slashes between them name the whole machine.
+        raise UserError(f"{shown(where)}: is UTF-16; expected names in UTF-8 (of PowerShell: Out-File -Encoding utf8)")
     separator = b"\0" if b"\0" in content else b"\n"
     names = [os.fsdecode(line.rstrip(b"\r")) for line in content.split(separator)]
     names = [name for name in names if name]

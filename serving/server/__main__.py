@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import ipaddress
 import logging.config
+import math
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from serving.contract.command import program_name, require_at_least
 from serving.contract.errors import UserError, run_command
 from serving.contract.manifest import read_sidecar
 from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
+from serving.engines.runtimes.runtime import MOST_THREADS
 from serving.extras import require_extra
 
 if TYPE_CHECKING:
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "CONTRAIL_TOKEN"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _LEAST_TOKEN = 16  # characters
+_MOST_BATCH = 1024  # images in memory at once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     arguments = _parser().parse_args(argv)
-    require_at_least(arguments, {"workers": 1, "max_batch": 1, "batch_delay": 0, "threads": 1})
+    _require_in_range(arguments)
     require_extra("server", ("fastapi", "fastapi_offline", "uvicorn", "httptools", "prometheus_client"))
     import uvicorn
 
@@ -120,6 +123,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-level", choices=("info", "warning", "error"), default="info")
     add_runtime_arguments(parser)
     return parser
+
+
+def _require_in_range(arguments: argparse.Namespace) -> None:
+    """Raise UserError for numbers that are out of range: first those that are too small, then all others at once."""
+    require_at_least(arguments, {"workers": 1, "max_batch": 1, "batch_delay": 0, "threads": 1, "port": 0})
+    # A port beyond is taken modulo 65536 by the system; not-a-number is less than nothing and more than nothing.
+    most = {"port": 65535, "workers": MOST_THREADS, "threads": MOST_THREADS, "max_batch": _MOST_BATCH}
+    problems = [
+        f"--{name.replace('_', '-')}: expected at most {largest}, got {value}"
+        for name, largest in most.items()
+        if (value := getattr(arguments, name)) is not None and value > largest
+    ]
+    problems += [
+        f"--{name.replace('_', '-')}: expected a number, got {value}"
+        for name in ("batch_delay", "max_body_mib", "timeout", "receive_timeout")
+        if not math.isfinite(value := getattr(arguments, name))
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:

@@ -109,13 +109,15 @@ def test_an_image_too_large_for_the_memory_is_one_line_and_the_next_one_is_done(
         (["--opacity", "2"], "--opacity: expected in 0..1"),
         (["--tile", "big"], "--tile: expected HEIGHTxWIDTH"),
         (["--threads", "100000"], "--threads: expected at most 1024, got 100000"),
+        (["--batch", "99999999999999999999"], "--batch: expected at most 1024, got 99999999999999999999"),
         (
             ["--overlap", "-1", "--batch", "0"],
             "--batch: expected at least 1, got 0\n--overlap: expected at least 0, got -1",
         ),
         (["--cutout", "red"], "--cutout red: no cutout is written; add --format cutout"),
         (["--format", "mask,"], "--format mask,: unknown format ''"),
-        (["--tile", "64x64", "--overlap", "64"], "overlap: expected in 0..63"),
+        (["--tile", "1x1", "--overlap", "0"], "tile: expected at least 32x32"),
+        (["--tile", "64x64", "--overlap", "64"], "overlap: expected in 0..32 (at most half a tile), got 64"),
         (["--runtime", "magic"], "unknown runtime 'magic'"),
         (["--provider", "tpu"], "options of onnxruntime.provider: expected one of cpu, cuda"),
         (["--option", "threads"], "--option threads: expected KEY=VALUE"),
@@ -140,6 +142,13 @@ def test_images_beyond_the_limit_of_pixels_are_refused(engine, folder, tmp_path,
     arguments = [str(folder), "--engine", str(engine), "--output", str(tmp_path / "out"), "--max-pixels", "2399"]
     assert main(arguments) == 1
     assert capsys.readouterr().err.count("60x40 pixels; at most 2399 are read") == 3
+
+
+def test_images_may_stand_before_between_and_behind_options(engine, folder, tmp_path):
+    (folder / "night" / "a.png").rename(folder / "night" / "c.png")
+    first, last = str(folder / "a.png"), str(folder / "b.png")
+    assert main([first, "--engine", str(engine), last, "--output", str(tmp_path / "out"), str(folder / "night")]) == 0
+    assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
 def test_an_output_without_a_name_is_not_the_folder_at_hand(engine, folder, tmp_path, monkeypatch):

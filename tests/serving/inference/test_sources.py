@@ -84,6 +84,13 @@ def test_a_list_that_an_editor_marked_as_utf8_is_read(root, type_in):
     assert relatives(find_images(["-"])) == ["c.jpg"]
 
 
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf16_is_no_list_of_single_letters_and_of_the_root_folder(root, type_in, coding):
+    type_in("\ufeffphotos/a.jpg\n".encode(coding))
+    with pytest.raises(UserError, match=r"standard input: is UTF-16; expected names in UTF-8"):
+        find_images(["-"])
+
+
 def test_what_cannot_be_read_or_names_nothing_is_one_line(root, type_in):
     with pytest.raises(UserError, match="an image without a name"):
         find_images(["photos", ""])

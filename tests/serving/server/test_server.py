@@ -42,6 +42,26 @@ def test_limits_of_nothing_are_refused(engine, option):
         main([str(engine), option, "0", "--port", "0"])
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--port", "99999", "--port: expected at most 65535, got 99999"),  # the system takes it for 34463
+        ("--port", "-1", "--port: expected at least 0, got -1"),
+        ("--workers", "100000", "--workers: expected at most 1024, got 100000"),
+        ("--threads", "100000", "--threads: expected at most 1024, got 100000"),
+        ("--max-batch", "1000000", "--max-batch: expected at most 1024, got 1000000"),
+        ("--max-body-mib", "nan", "--max-body-mib: expected a number, got nan"),
+        ("--max-body-mib", "inf", "--max-body-mib: expected a number, got inf"),
+        ("--batch-delay", "nan", "--batch-delay: expected a number, got nan"),
+        ("--timeout", "inf", "--timeout: expected a number, got inf"),
+    ],
+)
+def test_numbers_beyond_all_reason_are_refused_by_their_option(engine, option, value, message):
+    with pytest.raises(UserError) as caught:
+        main([str(engine), "--queue", "1", option, value])
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("token", ["short", "with a space in it, and long", "ümlaut-and-long-enough"])
 def test_a_weak_token_is_refused_and_not_shown(engine, tmp_path, token):
     (tmp_path / "token").write_text(token)
