@@ -12,7 +12,7 @@ from export.targets.engines import engine_path
 from pipeline.compute.devices import select_device
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
-from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_path
+from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_dir
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
 from serving.contract.command import program_name
@@ -21,7 +21,7 @@ from serving.contract.files import atomic_dir, write_json
 
 
 def main() -> int:
-    """Write reports/verify/<branch>/ and metrics/verify/<branch>.json. What is found is judged by the gate."""
+    """Write reports/verify/<branch>/ and metrics/verify/<branch>/. What is found is judged by the gate."""
     parser = argparse.ArgumentParser(prog=program_name("export.stages.verify"), description=__doc__)
     add_branch_arguments(parser)
     arguments = parser.parse_args()
@@ -50,7 +50,9 @@ def main() -> int:
         )
     with atomic_dir(verify_dir(method, seed)) as temporary:
         verification.save(temporary)
-    write_json(verify_metrics_path(method, seed), verification.metrics())
+    with atomic_dir(verify_metrics_dir(method, seed)) as temporary:
+        for target, values in verification.metrics().items():
+            write_json(temporary / f"{target}.json", values)
     return 0
 
 

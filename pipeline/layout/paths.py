@@ -59,9 +59,9 @@ def train_metrics_path(method: str, seed: int) -> Path:
     return METRICS_DIR / "train" / f"{branch_name(method, seed)}.json"
 
 
-def verify_metrics_path(method: str, seed: int) -> Path:
-    """Reproducible numbers of one verification, committed."""
-    return METRICS_DIR / "verify" / f"{branch_name(method, seed)}.json"
+def verify_metrics_dir(method: str, seed: int) -> Path:
+    """Reproducible numbers of one verification, committed: a file per target, which is a row of `dvc metrics show`."""
+    return METRICS_DIR / "verify" / branch_name(method, seed)
 
 
 def verify_dir(method: str, seed: int) -> Path:

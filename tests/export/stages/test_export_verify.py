@@ -11,7 +11,7 @@ import pytest
 
 from export.stages import export as export_stage
 from export.stages import verify as verify_stage
-from pipeline.layout.paths import artifact_dir, stripped_dir, verify_dir, verify_metrics_path
+from pipeline.layout.paths import artifact_dir, stripped_dir, verify_dir, verify_metrics_dir
 from serving.contract.errors import UserError
 from serving.contract.manifest import verify_sidecar
 from serving.golden.golden import Golden
@@ -64,8 +64,8 @@ def test_export_then_verify(branch, exported, monkeypatch, capsys):
     assert row["path"] == "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx"
     assert row["sha256"] == verify_sidecar(folder / "model.onnx").sha256
     assert (verify_dir("pixel_contrast", 0) / "ort_fp32.npz").exists()
-    metrics = json.loads(verify_metrics_path("pixel_contrast", 0).read_text())
-    assert metrics["ort_fp32"]["miou"] == round(row["miou"], 4)
+    (metrics,) = verify_metrics_dir("pixel_contrast", 0).iterdir()
+    assert metrics.name == "ort_fp32.json" and json.loads(metrics.read_text())["miou"] == round(row["miou"], 4)
 
     # The stage measures and leaves the judging to the gate: a bad engine is recorded, and the exit is 0.
     model = onnx.load(folder / "model.onnx")
