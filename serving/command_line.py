@@ -37,6 +37,9 @@ COMMANDS = {
     "infer": Command("serving.infer", "segment images with an exported engine"),
     "inspect": Command("serving.inspect", "say what an engine file is, and verify it against its manifest"),
     "selftest": Command("serving.selftest", "test on this machine that an engine computes what it computed in the lab"),
+    "verify-card": Command(
+        "serving.verify_card", "check a folder of engines against its model card and statement, without running any"
+    ),
     "serve": Command("serving.server.__main__", "serve engines over HTTP"),
     "check": Command("export.check", "run every check on one engine file"),
     "compare": Command("export.compare", "compare two reports"),

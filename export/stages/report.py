@@ -1,10 +1,11 @@
-"""Put everything together in report.json, report.md, report.html and plots: `python -m export.stages.report`."""
+"""Put everything together: report.{json,md,html}, plots, a card of each branch: `python -m export.stages.report`."""
 
 from __future__ import annotations
 
 import argparse
 
 from export.pages.document import to_markdown
+from export.report.cards.writing import write_cards
 from export.report.charts import charts
 from export.report.encoding import png, svg
 from export.report.evidence.gathering import gather_evidence
@@ -17,7 +18,7 @@ from export.report.web.page import html_page
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.branches import methods_of
 from pipeline.layout.paths import PREPARED_DIR, REPORT_PATH
-from pipeline.params import load_params
+from pipeline.params import PARAMS_PATH, load_params
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_path, read_json, write_json
@@ -38,9 +39,10 @@ def main() -> int:
     )
     write_json(REPORT_PATH, build_report(inputs))
     report = read_json(REPORT_PATH, made_by="report")  # pages show what the file says
+    prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
     evidence = gather_evidence(
         report,
-        load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
+        prepared,
         split=params.evaluate.split,
         branches=params.branches,
         targets=params.targets,
@@ -60,6 +62,7 @@ def main() -> int:
     for path, content in contents.items():
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
+    write_cards(report, params.branches, prepared.class_names, PARAMS_PATH)
     return 0
 
 

@@ -20,6 +20,7 @@ import pipeline.stages.prepare
 from export.report.report import TARGET_KEYS
 from pipeline.data.datasets.shared.prepared import content_sha256
 from pipeline.evaluation.evaluation import Evaluation
+from serving.card.checking import check_folder
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, Manifest, write_sidecar
 
@@ -136,6 +137,13 @@ def test_everything_is_written_and_a_good_run_passes(workplace, capsys):
     assert "Nothing fails" in page and "of one training each (seed 0): it says nothing about another training" in page
     assert "No images: the images that were evaluated are not those of data/prepared" in page
     assert "embeddings of pixel_contrast: artifacts/pixel_contrast-s0/stripped" in page, "what is missing is said"
+    for method in METHODS:
+        checked = check_folder(workplace / "artifacts" / f"{method}-s0")
+        assert checked.passed and {each.name for each in checked.files} == {
+            "MODEL_CARD.md",
+            "onnx_fp32/manifest.json",
+            "onnx_fp32/model.onnx",
+        }
     assert [row["status"] for row in report["targets"]] == ["ok", "ok"]
     assert set(TARGET_KEYS) <= set(report["targets"][0])
     assert report["targets"][0]["latency_ms"]["p99"] > 0

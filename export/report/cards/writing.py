@@ -1,0 +1,52 @@
+"""Card and statement of every branch that has engines, as files beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from export.report.cards.branch import branch_report
+from export.report.cards.card import model_card
+from export.report.cards.statement import statement
+from pipeline.layout.branches import BranchConfig
+from pipeline.layout.paths import branch_dir, stripped_dir
+from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_files
+from serving.contract.files import file_sha256, read_json, write_atomically, write_json
+
+
+def write_cards(
+    report: Mapping[str, Any], branches: Mapping[str, BranchConfig], class_names: tuple[str, ...], params_path: Path
+) -> None:
+    """Write both files into the folder of every branch that there is.
+
+    Args:
+        report: report.json.
+        branches: section of params.yaml.
+        class_names: of the dataset.
+        params_path: params.yaml.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    params_sha256 = file_sha256(params_path)
+    for each in branches.values():
+        folder = branch_dir(each.method, each.seed)
+        hashed = {name: file_sha256(folder / name) for name in shipped_files(folder)}
+        if not hashed:
+            continue
+        branch = branch_report(report, each.method, each.seed)
+        files = {name: ((folder / name).stat().st_size, sha256) for name, sha256 in hashed.items()}
+        card = model_card(branch, files, _model(each), class_names).encode()
+        write_atomically(folder / CARD_NAME, card)
+        hashed[CARD_NAME] = file_sha256(folder / CARD_NAME)
+        write_json(folder / STATEMENT_NAME, statement(branch, hashed, params_sha256))
+
+
+def _model(branch: BranchConfig) -> Mapping[str, Any]:
+    """The network that was trained; empty where the stripped segmentor is not here."""
+    path = stripped_dir(branch.method, branch.seed) / "segmentor.json"
+    if not path.exists():
+        return {}
+    model: Mapping[str, Any] = read_json(path, made_by="strip")["model"]
+    return model
