@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats rivals lock repro test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats rivals lock repro demo demo-engine test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +81,19 @@ lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make loc
 repro: install  ## run the pipeline on the dataset that params.yaml names
 	@python -m pipeline.commands.validate
 	dvc repro
+
+demo: install  ## segment three images with the trained engine of examples/demo: no training
+	python -m serving.infer examples/demo/images --engine examples/demo/model.onnx --output predictions/demo --overlay --legend
+
+# One artefact of the default run, and what it is made of: with other params.yaml, data or code it is another engine.
+DEMO := examples/demo
+demo-engine: install  ## train, export and quantise the engine of examples/demo anew
+	dvc repro export@pixel_contrast-s0-onnx_int8_u8
+	mkdir -p $(DEMO)/golden $(DEMO)/images
+	cp artifacts/pixel_contrast-s0/onnx_int8_u8/{model.onnx,manifest.json} $(DEMO)/
+	cp artifacts/pixel_contrast-s0/onnx_int8_u8/golden/golden.{json,npz} $(DEMO)/golden/
+	cp data/prepared/streets/test/images/00000{0,1,2}.png $(DEMO)/images/
+	cd $(DEMO) && sha256sum model.onnx manifest.json golden/golden.{json,npz} images/*.png > SHA256SUMS
 
 test: install  ## the quick test suite
 	OMP_NUM_THREADS=1 python -m pytest -m 'not slow' -n 2 --dist loadfile $(PYTEST)
