@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats rivals lock repro demo demo-engine test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats docs rivals lock repro demo demo-engine test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,18 @@ rivals: .rivals/.installed  ## create .rivals, in which other servers run beside
 	"$(PYTHON)" -m venv .rivals
 	.rivals/bin/python -m pip install --quiet --no-deps --requirement $<
 	.rivals/bin/python -m pip check
+	touch $@
+
+# Likewise; the site itself is built without a network.
+docs: .docs/.installed  ## build the documentation as a site, build/site/index.html
+	.docs/bin/python docs/site/stage.py build/docs
+	.docs/bin/python -m mkdocs --quiet build --strict --config-file docs/site/mkdocs.yml
+
+.docs/.installed: docs/site/requirements.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv .docs
+	.docs/bin/python -m pip install --quiet --no-deps --requirement $<
+	.docs/bin/python -m pip check
 	touch $@
 
 lock:  ## write constraints.txt anew from the ranges of pyproject.toml: make lock [UPGRADE=1]
