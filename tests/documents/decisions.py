@@ -7,6 +7,7 @@ from __future__ import annotations
 NOT_RUN = {
     "CONTRIBUTING.md": {
         ".venv/bin/pre-commit install": "network",
+        "make docs": "network",
         "make install": "network",
         "make lock": "network",
         "make lock UPGRADE=1": "network",
