@@ -143,8 +143,10 @@ def test_nothing_reruns_when_nothing_changed_or_new_rooms_came_with_their_regist
     assert project.repro() == set()
 
 
-def test_what_a_runtime_compiles_beside_a_plan_makes_nothing_stale(project: Project) -> None:
+def test_what_is_written_beside_engines_about_them_makes_nothing_stale(project: Project) -> None:
     project.append("artifacts/pixel_contrast-s0/tensorrt_fp16/model.plan.runtime-cache", "kernels")
+    project.append("artifacts/pixel_contrast-s0/MODEL_CARD.md", "a card")
+    project.append("artifacts/pixel_contrast-s0/MODEL_CARD.intoto.json", "its statement")
     assert project.repro() == set()
 
 
