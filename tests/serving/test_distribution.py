@@ -113,6 +113,8 @@ def test_it_is_used_in_a_fresh_environment(fresh, sound_engine, photo, tmp_path)
     done = run(fresh / "contrail", "selftest", sound_engine)
     assert done.returncode == 0 and ": pass" in done.stdout, done.stderr + done.stdout
     assert run(fresh / "contrail", "inspect", sound_engine).returncode == 0
+    done = run(fresh / "contrail", "verify-card", sound_engine.parent)  # a test engine has neither card nor statement
+    assert done.returncode == 2 and "MODEL_CARD.intoto.json: no such file" in done.stderr
     done = run(fresh / "contrail", "--version")
     assert done.stdout.strip() == f"contrail-serving {ALONE['version']}"
 
