@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.contract.errors import UserError
+from serving.contract.errors import UserError, did_you_mean
 from serving.contract.manifest import Manifest
 from serving.engines.predictor import Segmentation
 from serving.images.decoding import DecodedImage, decode_image
@@ -23,6 +23,7 @@ from serving.server.gate import TOLD
 from serving.server.services import Services
 
 UInt8 = NDArray[np.uint8]
+_QUERY = ("engine", "output", "opacity")
 Output = Literal["mask", "classes", "overlay", "areas", "confidence"]
 
 _IMAGE_BODY = {
@@ -77,6 +78,9 @@ def segment_router(services: Services) -> APIRouter:
     ) -> Response:
         """Segment one image."""
         start = time.perf_counter()
+        for key in request.query_params:
+            if key not in _QUERY:  # else a slip would be answered with the default
+                raise Refusal(422, f"query: unknown {key!r}{did_you_mean(key, _QUERY)}")
         name = engine if engine is not None else next(iter(services.engines))
         served = services.engine(name)
         manifest = served.manifest

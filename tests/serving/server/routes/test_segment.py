@@ -82,6 +82,7 @@ def test_a_client_learns_which_engines_there_are(server):
     [
         ("engine=onnx_fp23", 404, "did you mean 'onnx_fp32'?"),
         ("output=picture", 422, "output: "),
+        ("outptu=areas", 422, "query: unknown 'outptu'; did you mean 'output'?"),
         ("output=overlay&opacity=2", 422, "opacity: "),
         ("opacity=nan&output=overlay", 422, "opacity: "),
     ],
