@@ -12,7 +12,7 @@ from serving.contract.files import read_json
 Key = tuple[str, int, str]
 
 # What a report says of where the time of a training went (`TimeReport`).
-TIME_KEYS = ("seconds_per_part", "images_per_second", "peak_memory_bytes", "device", "precision", "threads")
+TIME_KEYS = ("seconds_per_part", "images_per_second", "peak_memory_bytes", "device", "precision", "threads", "epochs")
 CURVES = ("cross_entropy", "validation_miou")
 
 

@@ -32,7 +32,10 @@ FIGURES = {
     "plots/classes.png": "IoU per class on the certified target.",
     "plots/training.png": "Cross entropy, averaged over the iterations since the point before, and mIoU on the "
     "validation images. A line is a branch; branches of one method share a colour.",
+    "plots/training_time.png": "Where the time went while it was trained: a step is an epoch or what lies between two "
+    "reports of metrics.",
 }
+_OF_TRAININGS = ("plots/training.png", "plots/training_time.png")  # where the trainings ran on this machine
 
 
 def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Block]:
@@ -43,7 +46,9 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         figures: names of the plots that there are; None for all that a report with this content can have.
     """
     if figures is None:
-        figures = [name for name in FIGURES if report.get("curves") or name != "plots/training.png"]
+        timed = any((row.get("time") or {}).get("epochs") for row in report.get("training", ()))
+        there = dict(zip(_OF_TRAININGS, (report.get("curves"), timed), strict=True))
+        figures = [name for name in FIGURES if there.get(name, True)]
     shown = [Figure(path, FIGURES[path]) for path in figures]
     by_name = {figure.path: figure for figure in shown}
 
@@ -66,6 +71,7 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         Heading(2, "Training"),
         training_table(report),
         *training_time_blocks(report),
+        *plot("training_time"),
         *plot("training"),
         *classes_blocks(report),
         *plot("classes"),

@@ -22,6 +22,7 @@ GREY = "#6b7785"
 # Quantity of the curves -> what its axis says, and the factor to that unit.
 _CURVE_LABELS = {"cross_entropy": ("cross entropy", 1.0), "validation_miou": ("validation mIoU, %", 100.0)}
 _ROW_INCHES = 0.46
+_PART_COLOURS = (*COLOURS, "#F0E442", GREY, "#b0b8c0", "#8c564b")  # of the parts of a training's time
 _PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
 
 
@@ -34,6 +35,7 @@ def plots(report: Report) -> dict[str, Figure]:
         "plots/size.png": size_plot,
         "plots/classes.png": classes_plot,
         "plots/training.png": training_plot,
+        "plots/training_time.png": training_time_plot,
     }
     made = {name: make(report) for name, make in makers.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -206,6 +208,49 @@ def training_plot(report: Report) -> Figure | None:
         fontsize=8,
     )
     return figure
+
+
+def training_time_plot(report: Report) -> Figure | None:
+    """Seconds of each part per iteration, epoch by epoch, a panel for every training whose time is known."""
+    rows = [row for row in report.get("training", ()) if (row.get("time") or {}).get("epochs")]
+    if not rows:
+        return None
+    columns = min(3, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(7.2, 0.7 + 1.9 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    parts = [part for part in rows[0]["time"]["seconds_per_part"] if any(_took(row, part) for row in rows)]
+    for axes, row in zip(panels, rows, strict=False):
+        epochs = row["time"]["epochs"]
+        edges = [0, *(epoch["iteration"] for epoch in epochs)]
+        # A step from edge to edge: both ends of an epoch have its height.
+        places = np.repeat(edges, 2)[1:-1]
+        lengths = np.maximum(np.diff(edges), 1)
+        seconds = np.array([[epoch["seconds"].get(part, 0.0) for epoch in epochs] for part in parts])
+        heights = np.repeat(seconds / lengths, 2, axis=1)
+        axes.stackplot(places, heights, colors=[_PART_COLOURS[parts.index(part)] for part in parts])
+        axes.set_title(f"{row['method']}, seed {row['seed']}", fontsize=8)
+        axes.set_xlim(edges[0], edges[-1])
+        tidy(axes)
+    for axes in panels[len(rows) :]:
+        axes.set_visible(False)
+    figure.supxlabel("iteration", fontsize=9)
+    figure.supylabel("seconds per iteration", fontsize=9)
+    figure.legend(
+        handles=[
+            Patch(color=colour, label=part.replace("_", " "))
+            for colour, part in zip(_PART_COLOURS, parts, strict=False)
+        ],
+        loc="outside upper center",
+        ncols=min(5, len(parts)),
+        frameon=False,
+        fontsize=8,
+    )
+    return figure
+
+
+def _took(row: Mapping[str, Any], part: str) -> bool:
+    return any(epoch["seconds"].get(part) for epoch in row["time"]["epochs"])
 
 
 def _rows(count: int, inches: float = _ROW_INCHES) -> tuple[Figure, Axes]:

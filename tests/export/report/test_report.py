@@ -17,7 +17,7 @@ from export.pages.formatting import duration, interval, large, milliseconds, num
 from export.records.expected import ExpectedTarget
 from export.report.encoding import png
 from export.report.page import FIGURES, readme_page, report_page
-from export.report.plots import plots, training_plot
+from export.report.plots import plots, training_plot, training_time_plot
 from export.report.report import TARGET_KEYS, ReportInputs, build_report
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -150,7 +150,7 @@ def test_hostile_names_do_not_become_markup():
 def test_plots_are_images_of_what_there_is():
     report = build_report(inputs())
     images = {name: png(figure) for name, figure in plots(report).items()}
-    assert set(images) == set(FIGURES) - {"plots/training.png"}, "this report has no curves"
+    assert set(images) == set(FIGURES) - {"plots/training.png", "plots/training_time.png"}, "no training ran here"
     assert all(image.startswith(PNG) and len(image) > 5000 for image in images.values())
     assert {name: png(figure) for name, figure in plots(report).items()} == images
 
@@ -167,6 +167,29 @@ def test_curves_of_all_branches_share_a_plot():
     assert "plots/training.png" in plots(report)
     assert "plots/training.png" in to_markdown(report_page(report))
     assert "training.png" not in to_markdown(report_page(build_report(inputs())))
+
+
+def test_the_time_of_a_training_is_drawn_epoch_by_epoch():
+    training = inputs().training
+    parts = ("data_wait", "forward", "validation")
+    epochs = [
+        {"iteration": 10, "seconds": {"data_wait": 1.0, "forward": 2.0}},
+        {"iteration": 14, "seconds": {"forward": 2.0, "validation": 4.0}},
+    ]
+    time = {"seconds_per_part": dict.fromkeys((*parts, "upload"), 1.0), "images_per_second": 1.0, "epochs": epochs}
+    time |= {"peak_memory_bytes": 1, "device": "CPU", "precision": "fp32", "threads": 1}
+    for row in list(training.values())[:2]:
+        row["time"] = time
+    report = build_report(inputs(training=training))
+    figure = training_time_plot(report)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [len(axes.collections) for axes in shown] == [3, 3], "a layer for each part that took any time"
+    top = shown[0].collections[-1].get_paths()[0].vertices
+    assert {(0.0, 0.3), (10.0, 0.3), (10.0, 1.5), (14.0, 1.5)} <= {(x, round(y, 6)) for x, y in top.tolist()}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["data wait", "forward", "validation"]
+    assert "plots/training_time.png" in plots(report)
+    assert "plots/training_time.png" in to_markdown(report_page(report))
+    assert "training_time.png" not in to_markdown(report_page(build_report(inputs())))
 
 
 def test_report_without_any_result_still_has_pages():
