@@ -6,7 +6,9 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,26 @@ def camvid_root() -> Path:
     if not root:
         pytest.skip("CONTRAIL_CAMVID is not set: no CamVid on this machine")
     return Path(root)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, str], None]]:
+    """Mounts a file system of a size (`24m`) in memory at a path, or changes its size; skips who may not."""
+    mounted: list[Path] = []
+
+    def mount(path: Path, size: str) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        options = f"remount,size={size}" if path in mounted else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "contrail-test", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("mount") else None
+        if done is None or done.returncode:
+            pytest.skip("cannot mount a tmpfs here: run pytest as root, or by `unshare --map-root-user --mount`")
+        if path not in mounted:
+            mounted.append(path)
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture(autouse=True)
