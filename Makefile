@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats docs rivals lock repro demo demo-engine test test-all lint format recipe recipes study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats docs rivals lock repro demo demo-engine test test-all lint format recipe recipes sweep study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -128,6 +128,10 @@ recipe: install  ## merge recipes/NAME.yaml into params.yaml: make recipe NAME=c
 
 recipes: install  ## list the recipes
 	@python -m export.commands.recipe list
+
+sweep: install  ## train methods with several seeds, or go on with it: make sweep METHODS="cross_entropy pixel_contrast" SEEDS="0 1 2"
+	@python -m export.commands.sweep --methods $(if $(METHODS),$(METHODS),$(error METHODS is missing: make sweep METHODS="cross_entropy pixel_contrast" SEEDS="0 1 2")) \
+	  --seeds $(if $(SEEDS),$(SEEDS),$(error SEEDS is missing: make sweep METHODS="cross_entropy pixel_contrast" SEEDS="0 1 2"))
 
 study: install  ## run the experiment studies/NAME.yaml, or go on with it: make study NAME=e3 [PAIRS=2]
 	OMP_NUM_THREADS=1 python -m studies.run $(if $(NAME),$(NAME),$(error NAME is missing: make study NAME=..., see docs/results/protocol.md)) $(if $(PAIRS),--pairs $(PAIRS))

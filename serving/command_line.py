@@ -51,6 +51,7 @@ COMMANDS = {
     "describe": Command("pipeline.commands.describe", "what trains and what ships, and what each costs"),
     "evaluate": Command("pipeline.commands.evaluate", "evaluate a trained branch by the full protocol"),
     "recipe": Command("export.commands.recipe", "list the recipes, or merge one into params.yaml"),
+    "sweep": Command("export.commands.sweep", "train methods with several seeds, as one experiment of DVC"),
     "validate": Command("pipeline.commands.validate", "say everything that is wrong with params.yaml"),
     "readme": Command("export.commands.readme", "write README's results block from a report"),
     "study": Command("studies.study", "train and compare methods over several seeds"),

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from export.targets.config import CompileConfig, ExportConfig, needed_compiles, needed_exports
-from pipeline.layout.branches import methods_of, seeds_of
+from pipeline.layout.branches import BranchConfig, methods_of, seeds_of
 from serving.contract.errors import did_you_mean
 from serving.contract.schema import Problems
 
@@ -127,6 +127,6 @@ def _check_products(sections: Mapping[str, Any], problems: Problems) -> None:
                 problems.add(section, f"a target needs the line `{key}: {shown(entry)}`")
 
 
-def shown(entry: ExportConfig | CompileConfig) -> str:
+def shown(entry: BranchConfig | ExportConfig | CompileConfig) -> str:
     """An entry as it is written in params.yaml."""
     return "{" + ", ".join(f"{name}: {value}" for name, value in vars(entry).items()) + "}"
