@@ -1,4 +1,7 @@
-"""`python -m benchmarks.training [--json]`: seconds of a training step on the CPU, by precision; what checkpoints cost.
+"""`python -m benchmarks.training [--json]`: training steps on the CPU by precision; what contrast and checkpoints cost.
+
+What a contrast adds to the baseline's step, projection heads included, is counted in CPU time over whole steps that
+take turns, of the default network and of HRNetV2-W18s, on generated streets of the same size.
 
 A checkpoint of the default network with AdamW's state and the best weights is written, and read back into a trainee, as
 a training does. The cost is that of one every 50 iterations over the time of 50 steps of the same batch and size, in
@@ -19,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.losses.contrast_step import BASELINE, NETWORKS, contrast_costs, street_batches
 from pipeline.compute.devices import keep_large_depthwise_in_float32, use_threads
 from pipeline.losses.pixel_contrast.loss import PixelContrastConfig
 from pipeline.models.network.config import ModelConfig
@@ -109,11 +113,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    seconds = measure(tuple(arguments.size), arguments.batch_size, arguments.threads, arguments.rounds)
+    size = tuple(arguments.size)
+    seconds = measure(size, arguments.batch_size, arguments.threads, arguments.rounds)
     checkpoint = checkpoint_costs(arguments.rounds)
     checkpoint["share_of_50_steps"] = checkpoint["write_seconds"] / (50 * min(seconds.values()))
+    batches = street_batches(size, arguments.batch_size, 4)
+    contrast = {name: contrast_costs(model, *batches, rounds=arguments.rounds) for name, model in NETWORKS.items()}
     if arguments.json:
-        values = {"threads": arguments.threads, "seconds": seconds, "checkpoint": checkpoint}
+        values = {"threads": arguments.threads, "seconds": seconds, "checkpoint": checkpoint, "contrast": contrast}
         sys.stdout.write(json.dumps(values, indent=2) + "\n")
     else:
         for name, value in seconds.items():
@@ -122,6 +129,9 @@ def main() -> int:
             f"checkpoint of {checkpoint['bytes'] / 1e6:.0f} MB: written in {checkpoint['write_seconds']:.3f} s, "
             f"{checkpoint['share_of_50_steps']:.2%} of 50 steps; read in {checkpoint['read_seconds']:.3f} s\n"
         )
+        for name, methods in contrast.items():
+            shown = [f"{method} {cost['ratio'] - 1:+.1%}" for method, cost in methods.items() if method != BASELINE]
+            sys.stdout.write(f"over the baseline's step, {name}: {', '.join(shown)}\n")
     return 0
 
 
