@@ -37,8 +37,9 @@ def seeds_blocks(report: Report) -> list[Block]:
         header = ["method", "trainings", "mIoU, %", f"`{report['baseline']}`, mIoU %", "difference, points"]
         header += ["95 % over seeds (paired t)", "95 % over images"]
         blocks.append(Table(header, rows))
-        if any(len(accuracy["seeds"]) == 1 for accuracy in known.values()):
-            blocks.append(Paragraph(_ONE_SEED))
+        once = [f"`{name}`" for name, accuracy in known.items() if len(accuracy["seeds"]) == 1]
+        if once:
+            blocks.append(Paragraph(_ONE_SEED if len(once) == len(known) else f"Of {', '.join(once)}: {_ONE_SEED}"))
     return [*blocks, *([Bullets(unknown)] if unknown else [])]
 
 
