@@ -24,6 +24,11 @@ NETWORKS: Mapping[str, ModelConfig] = {
     "deeplabv3": ModelConfig("resnet18", False, "deeplabv3", output_stride=16),
     "hrnet": ModelConfig("hrnet_w18_small_v2", False, "hrnet"),
     "ocr": ModelConfig("hrnet_w18_small_v2", False, "ocr"),
+    "hgnetv2": ModelConfig("hgnetv2_b0", False, "light"),
+    "mobilenetv4": ModelConfig("mobilenetv4_conv_small", False, "light"),
+    "repvit": ModelConfig("repvit_m1", False, "light"),
+    "efficientvit": ModelConfig("efficientvit_b0", False, "light"),
+    "segformer": ModelConfig("pvt_v2_b0", False, "segformer"),
 }
 
 

@@ -26,10 +26,10 @@ PROBED = ((1, 1, 1), (3, 3, 11), (2, 8, 2))  # likewise, where the generalised g
 # size. Padding, slicing and reshaping are absent on purpose: their amounts may have been computed from the traced size.
 SIZE_FREE = frozenset(
     {
-        "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Exp", "Gelu", "GlobalAveragePool",
-        "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "Neg", "PRelu", "Reciprocal",
-        "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Resize", "Round", "Sigmoid", "Softmax", "Sqrt", "Sub",
-        "Tanh", "Transpose",
+        "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Erf", "Exp", "Gelu",
+        "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "Neg", "PRelu",
+        "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Resize", "Round", "Sigmoid", "Softmax", "Sqrt",
+        "Sub", "Tanh", "Transpose",
     }
 )  # fmt: skip
 

@@ -31,7 +31,9 @@ from pipeline.models.network.weights import SegmentorInfo
 from pipeline.models.training_heads.trainee import build_trainee, strip
 
 # The smallest first: a head is tried on the first backbone that it goes with.
-SIZES = ("mobilenetv3_small_100", "hrnet_w18_small_v2", "resnet50", "mobilenetv2_100")
+SIZES = ("mobilenetv3_small_100", "hrnet_w18_small_v2", "pvt_v2_b0", "resnet50", "mobilenetv2_100")
+# Of these families every backbone is tried with the head that it is made for.
+FURTHER = ("hgnetv2_b0", "hgnetv2_b1", "mobilenetv4_conv_small", "repvit_m1", "efficientvit_b0", "pvt_v2_b1")
 CLASSES = 6
 
 
@@ -56,10 +58,15 @@ def settled(config: ModelConfig) -> Segmentor:
     return segmentor.eval()
 
 
+def networks() -> list[ModelConfig]:
+    heads = {backbone: "segformer" if backbone.startswith("pvt") else "light" for backbone in FURTHER}
+    further = [ModelConfig(backbone=backbone, pretrained=False, head=head) for backbone, head in heads.items()]
+    return [*map(smallest_network, HEADS), *further]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("head", list(HEADS))
-def test_every_head_passes_every_check(head: str, tmp_path: Path) -> None:
-    config = smallest_network(head)
+@pytest.mark.parametrize("config", networks(), ids=lambda config: f"{config.backbone}-{config.head}")
+def test_every_network_passes_every_check(config: ModelConfig, tmp_path: Path) -> None:
     segmentor = settled(config)
     names = tuple(f"class {index}" for index in range(CLASSES))
     info = SegmentorInfo(config, CLASSES, names, tuple((index, 0, 0) for index in range(CLASSES)), 255)

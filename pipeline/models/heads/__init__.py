@@ -17,5 +17,6 @@ HEADS: Registry[type[Head]] = Registry(
         "deeplabv3": "pipeline.models.heads.deeplabv3:DeepLabV3Head",
         "hrnet": "pipeline.models.heads.hrnet:HRNetHead",
         "ocr": "pipeline.models.heads.ocr:OCRHead",
+        "segformer": "pipeline.models.heads.segformer:SegFormerHead",
     },
 )

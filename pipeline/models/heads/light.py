@@ -50,7 +50,7 @@ class LightHead(Head):
     """
 
     Config: ClassVar[type[LightHeadConfig]] = LightHeadConfig
-    families: ClassVar[frozenset[Family]] = frozenset({Family.MOBILE, Family.RESNET})
+    families: ClassVar[frozenset[Family]] = frozenset({Family.MOBILE, Family.RESNET, Family.PYRAMID})
 
     def __init__(
         self, config: LightHeadConfig, *, channels: Sequence[int], strides: Sequence[int], num_classes: int

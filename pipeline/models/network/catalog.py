@@ -13,6 +13,8 @@ class Family(Enum):
     MOBILE = "mobile"  # inverted residuals, made for CPUs and phones
     RESNET = "resnet"  # a pyramid that dilation can keep at stride 8
     HRNET = "hrnet"  # four parallel branches
+    PYRAMID = "pyramid"  # four stages of convolutions (and linear attention) whose strides cannot be changed
+    TRANSFORMER = "transformer"  # four stages of softmax attention and layer normalisation, likewise
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ TF_EFFICIENTNET_LITE2 = BackboneSpec(
 MOBILENETV2_100 = BackboneSpec("mobilenetv2_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_LARGE_100 = BackboneSpec("mobilenetv3_large_100", Family.MOBILE, dense_output_stride=16)
 MOBILENETV3_SMALL_100 = BackboneSpec("mobilenetv3_small_100", Family.MOBILE, dense_output_stride=16)
+MOBILENETV4_CONV_SMALL = BackboneSpec("mobilenetv4_conv_small", Family.MOBILE, dense_output_stride=16)
 RESNET18 = BackboneSpec("resnet18", Family.RESNET)
 RESNET50 = BackboneSpec("resnet50", Family.RESNET)
 RESNET101 = BackboneSpec("resnet101", Family.RESNET)
@@ -61,3 +64,16 @@ _BRANCHES = {"feature_location": ""}
 HRNET_W18_SMALL_V2 = BackboneSpec("hrnet_w18_small_v2", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)
 HRNET_W18 = BackboneSpec("hrnet_w18", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)
 HRNET_W48 = BackboneSpec("hrnet_w48", Family.HRNET, output_strides=(32,), arguments=_BRANCHES)
+
+
+def _fixed(timm_name: str, family: Family) -> BackboneSpec:
+    """A backbone whose four stages have the strides 4, 8, 16 and 32 and no others."""
+    return BackboneSpec(timm_name, family, output_strides=(32,), dense_output_stride=32, out_indices=(0, 1, 2, 3))
+
+
+HGNETV2_B0 = _fixed("hgnetv2_b0", Family.PYRAMID)
+HGNETV2_B1 = _fixed("hgnetv2_b1", Family.PYRAMID)
+REPVIT_M1 = _fixed("repvit_m1", Family.PYRAMID)
+EFFICIENTVIT_B0 = _fixed("efficientvit_b0", Family.PYRAMID)
+PVT_V2_B0 = _fixed("pvt_v2_b0", Family.TRANSFORMER)
+PVT_V2_B1 = _fixed("pvt_v2_b1", Family.TRANSFORMER)

@@ -13,7 +13,7 @@ from pipeline.models.network import BACKBONES
 from pipeline.models.network.config import ModelConfig
 
 # Built, run and differentiated within a second or two on one core; every other network is slow to test.
-QUICK_BACKBONES = {"tf_efficientnet_lite0", "mobilenetv3_small_100", "hrnet_w18_small_v2"}
+QUICK_BACKBONES = {"tf_efficientnet_lite0", "mobilenetv3_small_100", "hrnet_w18_small_v2", "pvt_v2_b0"}
 
 
 def networks() -> Iterator[tuple[str, str]]:

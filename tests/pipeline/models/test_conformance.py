@@ -32,7 +32,7 @@ def random_images(segmentor: Segmentor, batch: int, rows: int, columns: int, see
 
 
 def settle(module: nn.Module, images: Tensor) -> None:
-    """Give every batch normalisation weights, and statistics that fit: fresh ones would hide mistakes in both."""
+    """Give every normalisation weights, and statistics that fit: fresh ones would hide mistakes in both."""
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     generator = torch.Generator().manual_seed(1)
     for norm in norms:
@@ -40,6 +40,11 @@ def settle(module: nn.Module, images: Tensor) -> None:
         with torch.no_grad():
             norm.weight.copy_(0.5 + torch.rand(norm.weight.shape, generator=generator))
             norm.bias.copy_(0.2 * torch.randn(norm.bias.shape, generator=generator))
+    for layer in module.modules():
+        if isinstance(layer, nn.LayerNorm):
+            with torch.no_grad():
+                layer.weight.copy_(0.5 + torch.rand(layer.weight.shape, generator=generator))
+                layer.bias.copy_(0.2 * torch.randn(layer.bias.shape, generator=generator))
     module.train()
     with torch.no_grad():
         module(images)
@@ -165,7 +170,10 @@ class TestTraining:
         unreached = [
             name
             for name, parameter in trainee.named_parameters()
-            if parameter.grad is None or not torch.isfinite(parameter.grad).all() or not parameter.grad.any()
+            if parameter.grad is None
+            or not torch.isfinite(parameter.grad).all()
+            # HGNetV2 adds constants that the next batch normalisation takes out again: their gradients are rounding.
+            or not (parameter.grad.any() or name.endswith(".lab.bias"))
         ]
         assert unreached == []
 
@@ -226,7 +234,9 @@ class TestExport:
         model = export_onnx(strip(make_trainee(segmentor, Taps.STAGES), random_images(segmentor, 2, 1, 2)), path)
         kinds = {node.op_type for node in model.graph.node}
         assert "BatchNormalization" not in kinds  # each is folded into its convolution
-        assert not kinds & {"If", "Loop", "Scan", "GridSample", "AveragePool", "GlobalAveragePool", "Pad"}
+        assert not kinds & {"If", "Loop", "Scan", "GridSample", "AveragePool", "GlobalAveragePool"}
+        # Each is folded into its convolution but where a pooling reads it too, or where it adds a column of ones.
+        assert ("Pad" in kinds) == segmentor.config.backbone.startswith(("hgnetv2", "efficientvit"))
         sizes = [axis.dim_param for axis in model.graph.input[0].type.tensor_type.shape.dim]
         assert sizes == ["B", "", "H", "W"]
 
