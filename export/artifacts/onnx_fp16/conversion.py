@@ -6,7 +6,7 @@ in single precision (in half their small variances would vanish first). Both fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableSequence, Sequence
+from collections.abc import Collection, Mapping, MutableSequence, Sequence
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
@@ -40,8 +40,8 @@ def to_float16(model: ModelProto, shape: tuple[int, ...]) -> ModelProto:
     converted.CopyFrom(model)
     graph = converted.graph
     types = infer_types(model, shape)
-    single = _single_nodes(graph.node)
     constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == FLOAT}
+    single = _single_nodes(graph.node) | _normalised_sums(graph.node, constants)
     made_in = {
         name: FLOAT if index in single else FLOAT16 for index, node in enumerate(graph.node) for name in node.output
     }
@@ -114,6 +114,26 @@ def _single_nodes(nodes: Sequence[NodeProto]) -> set[int]:
         if needed & set(nodes[index].output) and LOGITS_NAME not in nodes[index].output:
             single.add(index)
             needed.update(nodes[index].input)
+    return single
+
+
+def _normalised_sums(nodes: Sequence[NodeProto], constants: Collection[str]) -> set[int]:
+    """Positions of the nodes of linear attention that stay in float32: its products, and their division by their sum.
+
+    Each product sums over all positions of an image before the division by a sum over as many (Cai et al. 2023,
+    "EfficientViT", equation 2): at the sizes that segmentation works at, it leaves the range of half precision. timm
+    computes it in float32 as well. Told by the division: of one computed tensor by another.
+    """
+    single: set[int] = set()
+    sums: set[str] = set()
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        computed = not any(name in constants for name in node.input)
+        summed = not sums.isdisjoint(node.output)
+        divides, multiplies = (computed and node.op_type == operator for operator in ("Div", "MatMul"))
+        if divides or (summed and (multiplies or node.op_type in ("Add", "Slice"))):
+            single.add(index)
+            sums.update(node.input)
     return single
 
 

@@ -174,3 +174,33 @@ def test_attention_scores_keep_single_precision():
     assert types["scores"].dtype == types["scaled"].dtype == types["logits"].dtype == TensorProto.FLOAT
     image = np.full((1, 16, 256, 3), 255, np.uint8)
     assert session(model).run(None, {"image": image})[0].shape == (1, 16, 16)
+
+
+def test_sums_of_linear_attention_keep_single_precision():
+    """They run over every position before the division: here 16 times 255 squared, beyond half precision."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (uint8[1,16,256,3] image) => (uint8[1,16,255] mask)
+        <float tiny = {1e-5}, int64[1] zero = {0}, int64[1] last = {255}, int64[1] end = {256}, int64[1] axis = {2},
+         int64[1] colours = {3}>
+        {
+            x = Cast<to=1>(image)
+            y = ReduceMean<keepdims=0>(x, colours)
+            q = Relu(y)
+            k = Transpose<perm=[0, 2, 1]>(q)
+            kv = MatMul(k, q)
+            sums = MatMul(q, kv)
+            above = Slice(sums, zero, last, axis)
+            below = Slice(sums, last, end, axis)
+            safe = Add(below, tiny)
+            quotient = Div(above, safe)
+            logits = Relu(quotient)
+            mask = Cast<to=2>(logits)
+        }"""
+    )
+    half = to_float16(model, (1, 16, 256, 3))
+    types = infer_types(half, (1, 16, 256, 3))
+    assert {types[name].dtype for name in ("q", "k", "logits")} == {TensorProto.FLOAT16}
+    assert {types[name].dtype for name in ("kv", "sums", "safe", "quotient")} == {TensorProto.FLOAT}
+    image = np.full((1, 16, 256, 3), 255, np.uint8)
+    assert (session(half).run(None, {"image": image})[0] == 1).all()
