@@ -146,10 +146,13 @@ def _groups(nodes: Sequence[NodeProto], constants: Collection[str]) -> dict[str,
     graph with every layer in floating point would still lose accuracy. What follows several layers goes with the last.
 
     Sums and products with a constant stay as they are: they fuse in floating point, and TensorRT takes no quantised
-    scalar (DeepLabV3 spreads its pooled features with one, OCR scales its attention).
+    scalar (DeepLabV3 spreads its pooled features with one, OCR scales its attention). Products of two activations are
+    no layers and stay as well, those of attention: before a softmax their rounding is exponentiated, and the sums of
+    linear attention have a range that one scale does not cover. So do layer normalisation, softmax and the inside of a
+    GELU.
     """
-    tail = _tail(nodes)
-    layers = [node.name for node in nodes if node.op_type in LAYERS and node.name not in tail]
+    tail = _tail(nodes) | _gelu_products(nodes)
+    layers = [node.name for node in nodes if is_layer(node, constants) and node.name not in tail]
     positions = {name: position for position, name in enumerate(layers)}
     groups = {name: [name] for name in layers}
     latest: dict[str, int] = {}  # tensor -> position of the last layer that it depends on
@@ -163,6 +166,26 @@ def _groups(nodes: Sequence[NodeProto], constants: Collection[str]) -> dict[str,
                 groups[layers[position]].append(node.name)
         latest.update(dict.fromkeys(node.output, position))
     return groups
+
+
+def is_layer(node: NodeProto, constants: Collection[str]) -> bool:
+    """Whether a node is one of `LAYERS` with a weight."""
+    return node.op_type in LAYERS and any(name in constants for name in node.input[:2])
+
+
+def _gelu_products(nodes: Sequence[NodeProto]) -> set[str]:
+    """Nodes that multiply x by 1 + erf(x / sqrt(2)): in floating point they fuse with the rest of the GELU."""
+    makers = {name: node for node in nodes for name in node.output}
+
+    def made_by(name: str, operator: str) -> Sequence[str]:
+        node = makers.get(name)
+        return node.input if node is not None and node.op_type == operator else ()
+
+    return {
+        node.name
+        for node in nodes
+        if node.op_type == "Mul" and any(made_by(inner, "Erf") for name in node.input for inner in made_by(name, "Add"))
+    }
 
 
 def _tail(nodes: Sequence[NodeProto]) -> set[str]:

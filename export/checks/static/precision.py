@@ -17,6 +17,7 @@ from export.graph.costs import infer_types
 from export.targets.limits import precision_limits
 
 _ONNX_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_UNPACKING = ("Cast", "DequantizeLinear")  # what stands between a stored weight and its layer
 _ONNX_NAMES = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
@@ -85,13 +86,20 @@ def _of_the_file(context: CheckContext) -> tuple[dict[str, int], str]:
 def graph_layers(model: ModelProto, stride: int) -> dict[str, int]:
     """Layers with weights by precision: that of their activation, or what it was quantised to where the weight was too.
 
-    A layer is quantised where both activation and weight come from a DequantizeLinear.
+    A layer is quantised where both activation and weight come from a DequantizeLinear. A product of two activations, as
+    in attention, has no weight and is no layer: exporters keep it in a higher precision on purpose.
     """
     types = infer_types(model, (1, 2 * stride, 3 * stride, 3))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    weights = constants | {
+        node.output[0] for node in model.graph.node if node.op_type in _UNPACKING and node.input[0] in constants
+    }
     dequantised = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     counts: Counter[str] = Counter()
     for node in model.graph.node:
         if node.op_type not in _ONNX_LAYERS:
+            continue
+        if weights.isdisjoint(node.input[:2]):
             continue
         activation, weight = node.input[:2]
         quantised = activation in dequantised and weight in dequantised

@@ -90,3 +90,21 @@ def test_products_with_a_constant_are_left_alone():
         helper.make_node("Conv", ["gated", "weight"], ["logits"], "classifier"),
     ]
     assert _groups(nodes, {"weight", "scale"}) == {"layer": ["layer", "with a tensor"], "classifier": ["classifier"]}
+
+
+def test_the_products_of_attention_and_the_inside_of_a_gelu_are_left_alone():
+    nodes = [
+        helper.make_node("LayerNormalization", ["image", "gamma", "beta"], ["normal"], "normalisation"),
+        helper.make_node("MatMul", ["normal", "weight"], ["query"], "projection"),
+        helper.make_node("MatMul", ["query", "normal"], ["scores"], "scores"),
+        helper.make_node("Softmax", ["scores"], ["shares"], "softmax"),
+        helper.make_node("MatMul", ["shares", "query"], ["mixed"], "mixing"),
+        helper.make_node("Div", ["mixed", "root"], ["scaled"], "division"),
+        helper.make_node("Erf", ["scaled"], ["error"], "error function"),
+        helper.make_node("Add", ["error", "one"], ["above"], "sum"),
+        helper.make_node("Mul", ["mixed", "above"], ["gelu"], "product"),
+        helper.make_node("Add", ["gelu", "image"], ["residual"], "residual"),
+        helper.make_node("MatMul", ["residual", "weight"], ["logits"], "classifier"),
+    ]
+    constants = {"gamma", "beta", "weight", "root", "one"}
+    assert _groups(nodes, constants) == {"projection": ["projection", "residual"], "classifier": ["classifier"]}

@@ -170,3 +170,17 @@ def test_layers_are_counted_by_the_type_of_their_activation(half, quantised, exp
     for path, precision in ((half, "fp16"), (quantised, "int8"), (exported, "fp32")):
         counts = graph_layers(onnx.load(path), 32)
         assert counts[precision] >= 0.9 * sum(counts.values()), (precision, counts)
+
+
+def test_products_of_two_activations_are_no_layers():
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 18]>
+        g (float[b,h,w,3] image) => (float[b,h,w,3] logits) <float[3,3] weight = {1, 0, 0, 0, 1, 0, 0, 0, 1}>
+        {
+            features = MatMul(image, weight)
+            turned = Transpose<perm=[0, 1, 3, 2]>(features)
+            scores = MatMul(features, turned)
+            logits = MatMul(scores, features)
+        }"""
+    )
+    assert graph_layers(model, 32) == {"fp32": 1}
