@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.layers import Conv2dSame
 from torch import nn
 
@@ -126,6 +127,33 @@ def test_hub_weights_without_network_are_one_clear_error(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
     assert "model.pretrained: the ImageNet weights of mobilenetv2_100 could not be fetched" in done.stderr
     assert "set `pretrained: false`" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientvit_b0", "pvt_v2_b0"])
+def test_weights_in_the_hubs_cache_need_no_network(name: str, tmp_path: Path) -> None:
+    """What the pages say of a machine without network: the file is laid where the hub's client keeps it."""
+    torch.manual_seed(0)
+    whole = timm.create_model(name)
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+    revision = "0" * 40
+    (folder / "snapshots" / revision).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(revision)
+    save_file(whole.state_dict(), folder / "snapshots" / revision / "model.safetensors")
+    convolutions = [each for key, each in whole.state_dict().items() if each.ndim == 4 and not key.startswith("head")]
+    expected = float(sum(tensor.double().sum() for tensor in convolutions))
+    code = (
+        "from pipeline.models.network import BACKBONES\n"
+        "from pipeline.models.network.backbone import Backbone\n"
+        f"encoder = Backbone(BACKBONES.resolve('{name}'), output_stride=32, pretrained=True).encoder\n"
+        "print(float(sum(tensor.double().sum() for tensor in encoder.state_dict().values() if tensor.ndim == 4)))\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(expected, rel=1e-9), "every convolution is the file's"
 
 
 def test_without_pretrained_no_weights_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
