@@ -222,6 +222,8 @@ def _add_profile(builder: Any, config: Any, name: str, shapes: Profile) -> None:
 def network_precisions(network: Any, *, tf32: bool) -> dict[str, int]:
     """Layers with weights by the precision they compute in: precision -> number. Plans keep to it: they are typed.
 
+    Products of two activations, as in attention, have none.
+
     Args:
         network: parsed.
         tf32: whether the builder may use TensorFloat-32 for layers in single precision.
@@ -237,11 +239,21 @@ def network_precisions(network: Any, *, tf32: bool) -> dict[str, int]:
         if layer.type.name not in _LAYERS:
             continue
         inputs = [layer.get_input(position) for position in range(layer.num_inputs)]
+        if layer.type.name == "MATRIX_MULTIPLY" and not any(_is_weight(each, producers) for each in inputs):
+            continue
         feeding = [producers.get(each.name) for each in inputs[:2] if each is not None]
         quantised = bool(feeding) and all(each is not None and each.type.name == "DEQUANTIZE" for each in feeding)
         name = "int8" if quantised else _NAMES.get(inputs[0].dtype.name, inputs[0].dtype.name.lower())
         counts["tf32" if tf32 and name == "fp32" else name] += 1
     return dict(sorted(counts.items()))
+
+
+def _is_weight(tensor: Any, producers: Mapping[str, Any]) -> bool:
+    """Whether a tensor of the network is a constant, as it is stored or unpacked."""
+    layer = producers.get(tensor.name)
+    while layer is not None and layer.type.name in ("CAST", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHUFFLE"):
+        layer = producers.get(layer.get_input(0).name)
+    return layer is not None and layer.type.name == "CONSTANT"
 
 
 def _inspection(library: Any, log: Any, plan: bytes, layers: Mapping[str, int]) -> dict[str, object]:

@@ -26,7 +26,8 @@ _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HINT = {"fp16": "f16", "bf16": "bf16"}
 # Precisions as OpenVINO names them -> as manifests do.
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
-_LAYERS_WITH_WEIGHTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+# Its "MatMul" is a product of two activations: with a weight it is called "FullyConnected".
+_LAYERS_WITH_WEIGHTS = ("Convolution", "Deconvolution", "FullyConnected")
 
 # Run by a child process: open a file and nothing else.
 _PROBE = """

@@ -38,6 +38,8 @@ class Kernel:
         provider: execution provider that ran it.
         precision: of its first input, as manifests name it; ONNX Runtime's own name for other types.
         computes: whether it works on images or features, as opposed to shapes.
+        of_activations: whether everything that it reads was computed, as in the products of attention. A weight that
+            was packed when the session opened is no input any more.
     """
 
     name: str
@@ -45,11 +47,12 @@ class Kernel:
     provider: str
     precision: str
     computes: bool
+    of_activations: bool = False
 
     @property
     def has_weights(self) -> bool:
         """Whether it is one of the layers where the time goes."""
-        return any(kind in self.operator for kind in _WITH_WEIGHTS)
+        return any(kind in self.operator for kind in _WITH_WEIGHTS) and not self.of_activations
 
 
 def read_profile(path: Path) -> list[Kernel]:
@@ -74,6 +77,7 @@ def _kernel(name: str, args: dict[str, Any]) -> Kernel:
         operator=operator,
         provider=args["provider"],
         precision=_PRECISIONS.get(first, first),
+        of_activations="MatMul" in operator and len(inputs) > 1 and int(args.get("parameter_size", -1)) == 0,
         computes=operator not in _OF_SHAPES and max(sizes, default=0) > _ELEMENTS_OF_A_SHAPE,
     )
 

@@ -9,8 +9,10 @@ from serving.engines.runtimes.onnxruntime.kernels import computed_elsewhere, lay
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
-def event(name, operator, provider, inputs, outputs, *, suffix="_kernel_time", category="Node"):
+def event(name, operator, provider, inputs, outputs, *, suffix="_kernel_time", category="Node", parameters=None):
     arguments = {"op_name": operator, "provider": provider}
+    if parameters is not None:
+        arguments["parameter_size"] = str(parameters)
     arguments |= {"input_type_shape": inputs, "output_type_shape": outputs}
     return {"cat": category, "name": name + suffix, "args": arguments, "dur": 5, "ts": 1}
 
@@ -41,6 +43,16 @@ def test_kernels_are_read_in_their_order_and_nothing_else(profile):
     assert [kernel.name for kernel in kernels] == ["first", "second", "third", "fourth", "fifth"]
     assert layers_by_precision(kernels) == {"fp16": 1, "int8": 1, "fp32": 1}
     assert computed_elsewhere(kernels, CUDA) == []
+
+
+def test_products_of_two_activations_are_no_layers(profile):
+    """Where the library tells: a packed weight is no input any more, another counts as a parameter."""
+    kernels = profile(
+        event("packed", "MatMul", CPU, [FEATURES], [FEATURES], parameters=0),
+        event("weight", "MatMul", CUDA, [FEATURES, FEATURES], [FEATURES], parameters=4096),
+        event("scores", "FusedMatMul", CPU, [FEATURES, FEATURES], [FEATURES], parameters=0),
+    )
+    assert layers_by_precision(kernels) == {"fp16": 2}
 
 
 @pytest.mark.parametrize(
