@@ -8,18 +8,16 @@ import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from serving.contract.errors import UnavailableError, UserError
 from serving.contract.limits import TF32, PrecisionLimits
 from serving.contract.manifest import Manifest
-from serving.contract.schema import Require
 from serving.engines.runtimes.onnxruntime.kernels import (
     Kernel,
     assigned_nodes,
@@ -27,73 +25,23 @@ from serving.engines.runtimes.onnxruntime.kernels import (
     layers_by_precision,
     read_profile,
 )
+from serving.engines.runtimes.onnxruntime.options import (
+    OnnxRuntimeOptions,
+    provider_options,
+    session_settings,
+    silent,
+)
+from serving.engines.runtimes.onnxruntime.plugins import find_plugin
 from serving.engines.runtimes.onnxruntime.sessions import BoundSession, SessionsByShape
-from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
+from serving.engines.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_OPTIMIZATION = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
-# Options that are on or off -> as the CUDA provider calls them.
-_CUDA_SWITCHES = {"tf32": "use_tf32", "prefer_nhwc": "prefer_nhwc", "fuse_conv_bias": "fuse_conv_bias"}
 SHAPE_BUCKETS = 4
 _CUDNN = "libcudnn.so.9"
-_WARNINGS, _SILENT = 2, 4  # severities of ONNX Runtime's logger; the first is its default
-
-
-@dataclass(frozen=True)
-class OnnxRuntimeOptions:
-    """Options of ONNX Runtime.
-
-    Attributes:
-        provider: execution provider; what runs instead is an error, never a fallback.
-        threads: within one operator; None leaves it to ONNX Runtime (one per core).
-        spinning: whether threads spin while they wait: lower latency on an idle machine, far worse on a busy one.
-        optimization: graph optimisation level.
-        device_id: GPU, counted from 0.
-        tf32: on a GPU, let layers in single precision round the factors of their products to TensorFloat-32; what is
-            computed is then called `tf32`. ONNX Runtime's own default, and never ours.
-        prefer_nhwc: on a GPU, run convolutions with the channels last.
-        fuse_conv_bias: on a GPU, let cuDNN add a convolution's bias.
-        shape_buckets: sessions on a GPU, one for each input shape that comes again (`SessionsByShape`); each takes the
-            engine's memory once more. None means 4, and 1 on the CPU.
-        io_binding: keep input and output buffers on the device between calls; None means on a GPU only.
-        provider_options: handed to the provider as they are (names as in ONNX Runtime's documentation).
-    """
-
-    provider: Literal["cpu", "cuda"] = "cpu"
-    threads: int | None = None
-    spinning: bool = True
-    optimization: Literal["none", "basic", "extended", "all"] = "all"
-    device_id: int = 0
-    tf32: bool = False
-    prefer_nhwc: bool = False
-    fuse_conv_bias: bool = False
-    shape_buckets: int | None = None
-    io_binding: bool | None = None
-    provider_options: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require = Require()
-        most = f"threads: expected 1 to {MOST_THREADS}, got {self.threads}"
-        require(self.threads is None or 1 <= self.threads <= MOST_THREADS, most)
-        require(self.device_id >= 0, f"device_id: expected at least 0, got {self.device_id}")
-        for name in _CUDA_SWITCHES:
-            asked = getattr(self, name)
-            require(not asked or self.provider == "cuda", f"{name}: only with provider: cuda, got {self.provider}")
-            own = _CUDA_SWITCHES[name]
-            require(own not in self.provider_options, f"provider_options.{own}: write `{name}: true`, or nothing")
-        buckets = self.shape_buckets
-        require(buckets is None or buckets >= 1, f"shape_buckets: expected at least 1, got {buckets}")
-        require(buckets in (None, 1) or self.is_bound, "shape_buckets: only with io_binding")
-        require.done()
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether buffers stay on the device between calls."""
-        return self.io_binding if self.io_binding is not None else self.provider != "cpu"
 
 
 class OnnxRuntime(Runtime):
@@ -103,7 +51,10 @@ class OnnxRuntime(Runtime):
     kinds: ClassVar[frozenset[str]] = frozenset({"onnx"})
     Options: ClassVar[type[OnnxRuntimeOptions]] = OnnxRuntimeOptions
     precisions: ClassVar[Mapping[str, PrecisionLimits]] = {"tf32": TF32}
-    packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnxruntime-gpu")
+    packages: ClassVar[tuple[str, ...]] = (
+        *("onnxruntime", "onnxruntime-gpu"),
+        *("onnxruntime-ep-openvino", "onnxruntime-ep-nv-tensorrt-rtx"),
+    )
 
     def __init__(
         self,
@@ -111,6 +62,7 @@ class OnnxRuntime(Runtime):
         options: OnnxRuntimeOptions,
         open_session: Callable[..., onnxruntime.InferenceSession],
         sample_shape: tuple[int, ...],
+        provider: str,
     ) -> None:
         """See `open`.
 
@@ -119,12 +71,14 @@ class OnnxRuntime(Runtime):
             options: it was opened with.
             open_session: opens it once more, writing profiles where a prefix of files for them is given.
             sample_shape: of a small input.
+            provider: execution provider that was asked for, as ONNX Runtime calls it.
         """
         super().__init__()
         self._session: Any = session
         self._options = options
         self._open_session = open_session
         self._sample_shape = sample_shape
+        self._provider = provider
         self._input_name: str = session.get_inputs()[0].name
         self._output_names: list[str] = [output.name for output in session.get_outputs()]
         batch = session.get_inputs()[0].shape[:1]
@@ -141,8 +95,9 @@ class OnnxRuntime(Runtime):
         if parsed.tf32 and manifest.precision != "fp32":
             raise UserError(f"{engine_path}: tf32: only for engines in fp32, this one is in {manifest.precision}")
         ort, errors = _import()
-        provider = _PROVIDERS[parsed.provider]
-        if provider not in ort.get_available_providers():
+        plugin = find_plugin(ort, errors, parsed) if parsed.provider == "plugin" else None
+        provider = plugin.provider if plugin is not None else _PROVIDERS[parsed.provider]
+        if plugin is None and provider not in ort.get_available_providers():
             raise UnavailableError(
                 f"runtime onnxruntime: {provider} is not in the installed ONNX Runtime {ort.__version__}: "
                 f"pip uninstall --yes onnxruntime && {_gpu_command(ort)} (the two overwrite each other)"
@@ -151,11 +106,13 @@ class OnnxRuntime(Runtime):
 
         def open_session(profiles: str | None = None) -> Any:
             try:
-                with _silent(ort) if parsed.provider == "cuda" else contextlib.nullcontext():
+                if plugin is not None:
+                    return plugin.open_session(engine_path, manifest.sha256, parsed, profiles)
+                with silent(ort) if parsed.provider == "cuda" else contextlib.nullcontext():
                     return ort.InferenceSession(
                         str(engine_path),
-                        _settings(ort, parsed, profiles),
-                        providers=[(provider, _provider_options(parsed))],
+                        session_settings(ort, parsed, profiles),
+                        providers=[(provider, provider_options(parsed))],
                         enable_fallback=0,  # its Python layer would try again on the CPU, when opening and at every run
                     )
             except errors as error:
@@ -165,6 +122,8 @@ class OnnxRuntime(Runtime):
 
         session = open_session()
         running = session.get_providers()
+        if plugin is not None and running[0] != provider:
+            raise UnavailableError(f"runtime onnxruntime: asked for {provider}, it would run on {running[0]}")
         if running[0] != provider:
             raise UnavailableError(f"{_not_on(ort, provider, missing)} (it would run on {running[0]})")
         inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -174,7 +133,7 @@ class OnnxRuntime(Runtime):
             {each.name: _found(each) for each in inputs},
             {each.name: _found(each) for each in outputs},
         )
-        return cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest))
+        return cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest), provider)
 
     @classmethod
     def options_for(cls, calls: int, threads: int) -> dict[str, object]:
@@ -217,14 +176,16 @@ class OnnxRuntime(Runtime):
                 raise UserError(f"ONNX Runtime, on an input of shape {shape}: {one_line(error)}") from error
             return read_profile(Path(session.end_profiling()))
 
-    def layer_precisions(self) -> tuple[dict[str, int], str]:
+    def layer_precisions(self) -> tuple[dict[str, int], str] | None:
         layers = layers_by_precision(self._kernels)
         if self._options.tf32:
             layers = {"tf32" if name == "fp32" else name: count for name, count in layers.items()}
+        if not layers and self._options.provider == "plugin":
+            return None  # it runs the graph as one node, which tells of nothing inside
         return layers, "executed kernels of ONNX Runtime"
 
     def computed_elsewhere(self) -> list[str]:
-        return computed_elsewhere(self._kernels, _PROVIDERS[self._options.provider])
+        return computed_elsewhere(self._kernels, self._provider)
 
     def what_runs(self) -> dict[str, object]:
         ort, _ = _import()
@@ -238,7 +199,7 @@ class OnnxRuntime(Runtime):
             "optimization": self._options.optimization,
             "io_binding": self._bound is not None,
             "sessions": 1 if self._bound is None else len(self._bound),
-        } | (assigned_nodes(assigned(), _PROVIDERS[self._options.provider]) if assigned is not None else {})
+        } | (assigned_nodes(assigned(), self._provider) if assigned is not None else {})
 
     def told_precision(self) -> str | None:
         return "tf32" if self._options.tf32 else None
@@ -278,16 +239,6 @@ def _preload(ort: Any) -> str:
     return "; ".join(lines) or " ".join(said.getvalue().split())
 
 
-@contextlib.contextmanager
-def _silent(ort: Any) -> Iterator[None]:
-    """A provider that does not start says so on stderr as well."""
-    ort.set_default_logger_severity(_SILENT)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(_WARNINGS)
-
-
 def _gpu_command(ort: Any) -> str:
     """Installs ONNX Runtime for NVIDIA GPUs with the CUDA and cuDNN that it is built for."""
     return f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'"
@@ -306,30 +257,6 @@ def _not_on(ort: Any, provider: str, missing: str) -> str:
         return f"{asked}: {missing}: {_gpu_command(ort)}"
     cuda = getattr(ort, "cuda_version", "") or "its CUDA"
     return f"{asked}, although its libraries are there: see by nvidia-smi whether the driver's CUDA is {cuda} or newer"
-
-
-def _settings(ort: Any, options: OnnxRuntimeOptions, profiles: str | None) -> Any:
-    """The session's own options; with a profile of each run under the prefix `profiles`."""
-    settings = ort.SessionOptions()
-    settings.log_severity_level = _SILENT  # what fails arrives as an exception; warnings would mix into our own output
-    settings.graph_optimization_level = getattr(
-        ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[options.optimization]}"
-    )
-    settings.intra_op_num_threads = options.threads or 0
-    settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
-    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if profiles is not None:
-        settings.enable_profiling = True
-        settings.profile_file_prefix = profiles
-    return settings
-
-
-def _provider_options(options: OnnxRuntimeOptions) -> dict[str, str]:
-    given = {key: str(value) for key, value in options.provider_options.items()}
-    if options.provider != "cpu":
-        given.setdefault("device_id", str(options.device_id))
-        given |= {own: str(int(getattr(options, name))) for name, own in _CUDA_SWITCHES.items()}
-    return given
 
 
 def _sample_shape(shape: Sequence[int | str | None], manifest: Manifest) -> tuple[int, ...]:
