@@ -10,6 +10,7 @@ from pipeline.models.costs import count_parameters, multiply_adds
 from pipeline.models.heads.deeplabv3 import DeepLabV3Head, DeepLabV3HeadConfig, ImagePooling
 from pipeline.models.heads.light import LightHead, LightHeadConfig
 from pipeline.models.heads.ocr import ObjectAttention, OCRHead, OCRHeadConfig, object_regions
+from pipeline.models.heads.segformer import SegFormerHead, SegFormerHeadConfig
 from pipeline.models.network.branches import concatenate_branches
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.head import Taps
@@ -154,6 +155,19 @@ class TestOCR:
         output = trainee(torch.empty(2, 3, 64, 64, device="meta"), embed=False)
         assert [logits.shape for logits in output.logits.auxiliary] == [(2, 5, 16, 16)]
         assert "auxiliary" not in trainee.training_heads
+
+
+class TestSegFormer:
+    def test_it_has_the_published_parameters(self) -> None:
+        """Xie et al. 2021, table 1: a decoder of 0.4 M for MiT-B0, whose channels PVTv2-B0 has; 0.6 M for MiT-B1."""
+        heads = [meta_trainee(backbone, "segformer", 150).segmentor.head for backbone in ("pvt_v2_b0", "pvt_v2_b1")]
+        assert [count_parameters(head) for head in heads] == [433_302, 564_374]
+
+    def test_the_deepest_stage_comes_first_into_the_fusion(self) -> None:
+        head = SegFormerHead(SegFormerHeadConfig(width=8), channels=(2, 3), strides=(4, 8), num_classes=3).eval()
+        shallow, deep = torch.randn(1, 2, 4, 6), torch.randn(1, 3, 2, 3)
+        stacked = torch.cat([upsample(head.projections[1](deep), (4, 6)), head.projections[0](shallow)], dim=1)
+        assert torch.equal(head([shallow, deep]).input, head.fusion(stacked))
 
 
 class TestLight:

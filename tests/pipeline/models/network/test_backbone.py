@@ -16,6 +16,7 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 import pipeline.models.network.backbone as backbone_module
+from pipeline.models.costs import count_parameters
 from pipeline.models.network import BACKBONES
 from pipeline.models.network.backbone import Backbone, StaticSameConv2d, load_packaged_weights, packaged_weights_path
 from pipeline.models.network.catalog import MOBILENETV2_100, TF_EFFICIENTNET_LITE0, TF_EFFICIENTNET_LITE2, BackboneSpec
@@ -223,6 +224,25 @@ def test_means_and_deviations_are_in_pixel_units(pretrained: Backbone) -> None:
         other = Backbone(MOBILENETV2_100, output_stride=32, pretrained=False)
     assert other.mean == pytest.approx((123.675, 116.28, 103.53))
     assert other.std == pytest.approx((58.395, 57.12, 57.375))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        # timm's repository, results/benchmark-infer-amp-nchw-pt240-cu124-rtx4090.csv, `param_count`.
+        ("hgnetv2_b0", 6.0),
+        ("hgnetv2_b1", 6.34),
+        ("mobilenetv4_conv_small", 3.77),
+        ("repvit_m1", 5.49),
+        ("efficientvit_b0", 3.41),
+        ("pvt_v2_b0", 3.67),
+        ("pvt_v2_b1", 14.01),
+    ],
+)
+def test_the_hubs_classifiers_have_the_published_parameters(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        whole = timm.create_model(BACKBONES.resolve(name).timm_name)
+    assert round(count_parameters(whole) / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if BACKBONES.resolve(name).weights_package is None])
