@@ -29,7 +29,8 @@ def test_predict_in_python(tmp_path):
     done = run("predict.py", IMAGE, tmp_path / "overlay.jpg")
     assert done.returncode == 0, done.stderr
     assert " road" in done.stdout.splitlines()[0] or " building" in done.stdout.splitlines()[0]
-    assert Image.open(tmp_path / "overlay.jpg").size == (256, 192)
+    with Image.open(tmp_path / "overlay.jpg") as picture:
+        assert picture.size == (256, 192)
     done = run("predict.py", tmp_path / "gone.png", tmp_path / "overlay.jpg")
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
 
