@@ -17,7 +17,7 @@ TENSORRT_INDEX := $(if $(filter tensorrt,$(EXTRAS)),--extra-index-url https://py
 # Another wheel index for torch and torchvision, such as PyTorch's own CPU wheels: the same versions, built without CUDA.
 TORCH_INDEX ?=
 # What the lock covers: everything but the extra `tensorrt`, which is on NVIDIA's own index.
-LOCKED := $(foreach extra,cpu gpu tensorrt-rtx server triton dev,--extra $(extra))
+LOCKED := $(foreach extra,cpu gpu tensorrt-rtx server triton bulk dev,--extra $(extra))
 UV := uv==0.13.9
 # Further arguments of pytest: make test PYTEST='--cov'
 PYTEST ?=
@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats docs rivals lock repro demo demo-engine test test-all lint format recipe recipes sweep study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats bulk docs rivals lock repro demo demo-engine test test-all lint format recipe recipes sweep study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,16 @@ formats: .formats/.installed  ## create .formats, in which `contrail import` rea
 	"$(PYTHON)" -m venv .formats
 	.formats/bin/python -m pip install --quiet --no-deps --requirement $<
 	.formats/bin/python -m pip check
+	touch $@
+
+# 700 MB, beside ONNX Runtime and nothing of the training side.
+bulk: .bulk/.installed  ## create .bulk, in which `contrail bulk` runs on Ray Data
+
+.bulk/.installed: pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	"$(PYTHON)" -m venv .bulk
+	.bulk/bin/python -m pip install --quiet --constraint constraints.txt 'ray[data]' onnxruntime numpy pillow
+	.bulk/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 # What `python -m benchmarks.server` measures beside ours. Its requirements name everything, so that pip resolves nothing.

@@ -41,6 +41,7 @@ COMMANDS = {
         "serving.verify_card", "check a folder of engines against its model card and statement, without running any"
     ),
     "serve": Command("serving.server.__main__", "serve engines over HTTP"),
+    "bulk": Command("serving.bulk.__main__", "segment the images below a URI on many machines, with Ray Data"),
     "check": Command("export.check", "run every check on one engine file"),
     "compare": Command("export.compare", "compare two reports"),
     "describe-data": Command(

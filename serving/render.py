@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from serving.images.image_io import png_text
 
 UInt8 = NDArray[np.uint8]
 Palette = Sequence[tuple[int, int, int]]
@@ -77,19 +80,20 @@ def cutout(image: UInt8, mask: UInt8, classes: Sequence[int]) -> UInt8:
     return np.concatenate([image, opaque[mask][:, :, None]], axis=2)
 
 
-def encode_mask(mask: UInt8, palette: Palette) -> bytes:
+def encode_mask(mask: UInt8, palette: Palette, *, mark: str = "") -> bytes:
     """A mask as the bytes of an index PNG: the pixel values are the classes, the palette shows them.
 
     Args:
         mask: `[H,W]` uint8 class indices; indices beyond the palette (the ignore index) show black.
         palette: RGB per class.
+        mark: kept in the file as the text `Software`; none where it is empty.
     """
     image = Image.fromarray(mask)
     image.putpalette(_table(palette).tobytes())  # all 256: with fewer, Pillow packs pixels into less than 8 bits
-    return encode_image(image, "PNG", compress_level=3)
+    return encode_image(image, "PNG", compress_level=3, pnginfo=png_text(mark) if mark else None)
 
 
-def encode_image(image: Image.Image, name: str, **options: int) -> bytes:
+def encode_image(image: Image.Image, name: str, **options: Any) -> bytes:
     """The bytes of an image's file.
 
     Args:

@@ -116,11 +116,12 @@ def _write(path: Path, image: Image.Image, name: str, mark: str) -> None:
         image.save(buffer, quality=90, comment=mark.encode() or None)
     else:
         # Masks are a third larger than at Pillow's level 6, in half the time.
-        image.save(buffer, compress_level=3, pnginfo=_png_text(mark) if mark else None)
+        image.save(buffer, compress_level=3, pnginfo=png_text(mark) if mark else None)
     write_atomically(path, buffer.getvalue())
 
 
-def _png_text(mark: str) -> Any:
+def png_text(mark: str) -> Any:
+    """The text `Software` for a PNG of Pillow's."""
     from PIL.PngImagePlugin import PngInfo  # only now: loading the encoder costs every import otherwise
 
     text = PngInfo()

@@ -27,6 +27,9 @@ NOT_RUN = {
         "make rivals": "network",
     },
     "docs/serving.md": {
+        "make bulk": "network",
+        ".bulk/bin/contrail bulk --engine artifacts/pixel_contrast-s0/onnx_fp32/model.onnx --input photos "
+        "--output masks": "network",
         "make wheel-serving": "network",
     },
     "README.md": {

@@ -31,6 +31,8 @@ def test_both_distributions_have_one_version_and_agree_on_what_they_need():
     for key in ("version", "requires-python", "license", "classifiers", "scripts"):
         assert ALONE[key] == WHOLE[key], key
     assert set(ALONE["dependencies"]) <= set(WHOLE["dependencies"])
+    extras = {"onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "server", "video", "bulk"}
+    assert extras <= set(ALONE["optional-dependencies"])
     ranges = {each for extra in WHOLE["optional-dependencies"].values() for each in extra}
     for requirement in (each for extra in ALONE["optional-dependencies"].values() for each in extra):
         assert requirement.replace("[cuda,cudnn]", "") in ranges, requirement

@@ -1,0 +1,1 @@
+"""Segments what lies below a URI on one machine or many, with Ray Data (extra `bulk`)."""
