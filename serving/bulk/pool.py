@@ -82,6 +82,10 @@ def segmented(
     context.max_errored_blocks = -1  # one image that kills its workers does not end the run
     # As many pieces as there are batches: what a worker that dies had in hand is all that is done again.
     blocks = max(-(-len(versions) // batch), 1)
+    # What waits for a worker that dies has its tries counted as well: images by themselves wait for none.
+    pool = ray.data.ActorPoolStrategy(
+        min_size=1, max_size=min(count, blocks), max_tasks_in_flight_per_actor=1 if batch == 1 else None
+    )
     rows = [{"name": name, "version": version} for name, version in versions.items()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # no named parameter limits the tries in the versions that the extra allows
@@ -89,7 +93,7 @@ def segmented(
             Worker,
             fn_constructor_args=(task,),
             batch_size=batch,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(count, blocks)),
+            compute=pool,
             num_cpus=0 if gpu else 1,
             num_gpus=1 if gpu else 0,
             max_task_retries=_TRIES - 1,
