@@ -42,7 +42,8 @@ HOUSE: dict[str, tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
         "#e5edf8",
         ("ships alone: numpy, Pillow", "and one engine library"),
         (
-            ("infer", "inspect", "selftest", "verify_card", "server"),
+            ("infer", "inspect", "selftest"),
+            ("verify_card", "server", "bulk"),
             ("inference", "golden", "card"),
             ("engines", "render"),
             ("images",),
