@@ -186,7 +186,11 @@ def test_a_run_that_is_ended_leaves_no_process_and_goes_on(engine, photo, tmp_pa
         finally:
             process.kill()
     assert process.returncode == 143 and "images are not done; the same command goes on" in errors, errors
-    assert "Traceback" not in errors and not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+    assert "Traceback" not in errors
+    until = time.monotonic() + 60  # what was told to end does so in a moment
+    while (left := [pid for pid in below if Path(f"/proc/{pid}").exists()]) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not left
     done = bulk(engine, source, target)
     assert done.returncode == 0 and "200 of 200 images" in done.stdout, done.stderr
     assert ", 0 of them done before" not in done.stderr
