@@ -30,8 +30,7 @@ import torch
 from rich.progress import Progress
 
 from benchmarks.networks import NETWORKS
-from benchmarks.trainees import NUM_CLASSES, build, random_images
-from benchmarks.whole import export_whole
+from benchmarks.trainees import NUM_CLASSES, build, export_whole, random_images
 from export.artifacts.onnx_fp32.export import export
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
