@@ -27,7 +27,7 @@ from export.machine.hardware import device_summary
 from export.pages.terminal import terminal
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, run_command
-from serving.engines.runtimes.openvino import import_openvino
+from serving.engines.runtimes.openvino import import_openvino, shared_core
 
 SCALE = 8
 SHIPPED = "shipped"
@@ -191,7 +191,7 @@ def _onnxruntime(model: ModelProto) -> Infer:
 
 
 def _openvino(model: ModelProto) -> Infer:
-    core = import_openvino().Core()
+    core = shared_core(import_openvino())
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     request = compiled.create_infer_request()

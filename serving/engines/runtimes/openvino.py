@@ -99,7 +99,7 @@ class OpenVino(Runtime):
     def _load(cls, engine_path: Path, manifest: Manifest, options: Mapping[str, object], *, vouched: bool) -> Self:
         parsed = parse_options(OpenVinoOptions, options, cls.name)
         openvino = import_openvino()
-        core = _core(openvino)
+        core = shared_core(openvino)
         device = parsed.device.upper()
         if device.partition(".")[0] not in {each.partition(".")[0] for each in core.available_devices}:
             raise UnavailableError(
@@ -262,7 +262,7 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _core(openvino: Any) -> Any:
+def shared_core(openvino: Any) -> Any:
     """OpenVINO's core, one for the whole process and never closed.
 
     Its CPU plugin gives the thread that loads it a stack for signal handlers, and takes it away when it is unloaded. Of

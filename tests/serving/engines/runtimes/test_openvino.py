@@ -12,7 +12,7 @@ import pytest
 
 from serving.contract.errors import UserError
 from serving.engines.predictor import Predictor
-from serving.engines.runtimes.openvino import import_openvino, layers_by_precision
+from serving.engines.runtimes.openvino import import_openvino, layers_by_precision, shared_core
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -55,7 +55,7 @@ def test_an_fp32_file_runs_in_fp32_unless_bf16_is_asked_for(engine):
     with opened(engine, threads=1) as predictor:
         assert predictor.runtime.what_runs()["precision"] == "f32"
         assert set(predictor.runtime.executed_precisions()["Convolution"]) == {"f32"}
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in shared_core(openvino).get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has no bf16")
     with opened(engine, threads=1, precision="bf16") as predictor:
         assert predictor.runtime.what_runs()["precision"] == "bf16"
@@ -63,7 +63,7 @@ def test_an_fp32_file_runs_in_fp32_unless_bf16_is_asked_for(engine):
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused_not_replaced(engine):
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = shared_core(openvino).get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     lacking = [name for name, capability in (("bf16", "BF16"), ("f16", "FP16")) if capability not in capabilities]
     if not lacking:
         pytest.skip("this CPU has bf16 and f16")
