@@ -87,7 +87,7 @@ def test_nodes_that_compute_on_another_provider_fail_the_check(exported, examine
             for kernel in kernels
         ]
         monkeypatch.setattr(context.engine, "_kernels", placed)
-        monkeypatch.setattr(context.engine, "_options", dataclasses.replace(context.engine._options, provider="cuda"))
+        monkeypatch.setattr(context.engine, "_provider", "CUDAExecutionProvider")
         result = check(context)
         assert result.status == "fail" and result.unit == "nodes elsewhere" and result.measured >= 1
         assert "nodes compute elsewhere than asked for: Upsample (" in result.detail
