@@ -168,7 +168,7 @@ def hostile(address: tuple[str, int], name: str, wire: Wire, number: int) -> tup
             connection.sendall(f"{head}{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body[:1000])
             return kind, True, ""  # it is gone: there is nobody to answer
         answer = b""
-        # A server that closes what it has not read to its end resets the connection: its answer came before, or is missing.
+        # A server that closes what it has not read to its end resets the connection: its answer came before, or never.
         with contextlib.suppress(ConnectionResetError):
             while more := connection.recv(65536):
                 answer += more
