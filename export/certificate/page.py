@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, interval, large, number, percent, signed, signed_interval
+from export.pages.formatting import DASH, interval, large, number, percent, seeds_named, signed, signed_interval
 
 ONE_SEED = (
     "**One training each**: the interval in brackets is over images. It says how far the difference would move on "
@@ -63,8 +63,7 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
     reasons = [f"`{name}`: {reason}" for name, entry in methods.items() for reason in entry["reasons"]]
     if reasons:
         blocks.append(Bullets(reasons))
-    if any(len(entry["accuracy"].get("seeds") or ()) == 1 for entry in methods.values()):
-        blocks.append(Paragraph(ONE_SEED))
+    blocks += trained_once(certificate, ONE_SEED)
     if short:
         return blocks
     margin = certificate["margin"]
@@ -79,6 +78,25 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
     return blocks
 
 
+def trained_once(certificate: Mapping[str, Any], said: str) -> list[Block]:
+    """What is to be said of methods with one training; their names go before it where others have several.
+
+    Args:
+        certificate: certificate.json.
+        said: begins with "One training each".
+
+    Returns:
+        One paragraph, or none where no method has a single training.
+    """
+    methods = certificate.get("methods") or {}
+    trainings = {name: len(entry["accuracy"].get("seeds") or ()) for name, entry in methods.items()}
+    once = [f"`{name}`" for name, count in trainings.items() if count == 1]
+    if not once:
+        return []
+    others = any(count > 1 for count in trainings.values())
+    return [Paragraph(f"Of {', '.join(once)}: {said}" if others else said)]
+
+
 def _looks(certificate: Mapping[str, Any]) -> str:
     pairs = certificate["control"]["pairs"]
     text = f"Measured were {pairs} fresh session pairs per comparison."
@@ -91,9 +109,15 @@ def _looks(certificate: Mapping[str, Any]) -> str:
 
 
 def _baseline_accuracy(methods: Mapping[str, Any]) -> list[str]:
-    values = [entry["accuracy"].get("baseline_miou") for entry in methods.values()]
-    known = [value for value in values if value is not None]
-    return [percent(known[0], 2) if known else DASH, DASH]
+    """The baseline's mIoU; with the seeds that it is of where methods have different ones."""
+    known: dict[tuple[int, ...], float] = {}
+    for entry in methods.values():
+        seeds, value = entry["accuracy"].get("seeds"), entry["accuracy"].get("baseline_miou")
+        if seeds and value is not None:
+            known.setdefault(tuple(each["seed"] for each in seeds), value)
+    if len(known) > 1:
+        return [", ".join(f"{percent(value, 2)} ({seeds_named(seeds)})" for seeds, value in known.items()), DASH]
+    return [percent(next(iter(known.values())), 2) if known else DASH, DASH]
 
 
 def _structure_table(certificate: Mapping[str, Any]) -> Table:

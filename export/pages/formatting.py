@@ -47,6 +47,18 @@ def percent(share: float | None, digits: int = 1) -> str:
     return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
 
 
+def seeds_named(seeds: Sequence[int]) -> str:
+    """Seeds in words.
+
+    Example:
+        >>> seeds_named([0]), seeds_named([0, 1, 2]), seeds_named([0, 4])
+        ('seed 0', 'seeds 0 to 2', 'seeds 0, 4')
+    """
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
 def large(count: float | None) -> str:
     """A count with K, M or G.
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.layout.branches import BranchConfig
-from pipeline.layout.paths import curves_dir, train_metrics_path, train_timing_path, verify_path
-from serving.contract.files import read_json
+from pipeline.layout.paths import curves_dir, last_weights_path, train_metrics_path, train_timing_path, verify_path
+from serving.contract.files import file_sha256, read_json
 
 Key = tuple[str, int, str]
 
 # What a report says of where the time of a training went (`TimeReport`).
 TIME_KEYS = ("seconds_per_part", "images_per_second", "peak_memory_bytes", "device", "precision", "threads", "epochs")
+_UNNAMED = "a training whose weights it does not name (an older version wrote it)"
 CURVES = ("cross_entropy", "validation_miou")
 
 
@@ -26,12 +27,21 @@ def load_verified(branches: Mapping[str, BranchConfig]) -> dict[Key, dict[str, A
 
 
 def load_training(branches: Mapping[str, BranchConfig]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Metrics and, where it was trained here, duration of every training and where its `time` went."""
+    """Metrics and, where it was trained here, duration of every training and where its `time` went.
+
+    Times of another training than the one whose weights are there are left out; `time_reason` says so.
+    """
     rows = {}
     for branch in branches.values():
         row = dict(read_json(train_metrics_path(branch.method, branch.seed), made_by="train"))
-        timing = train_timing_path(branch.method, branch.seed)
+        timing, weights = (path(branch.method, branch.seed) for path in (train_timing_path, last_weights_path))
         time = read_json(timing, made_by="train") if timing.exists() else {}
+        if time:
+            known, there = time.get("weights_sha256"), file_sha256(weights)
+            if known != there:
+                of = f"the training of the weights {known[:12]}, which are {there[:12]} here" if known else _UNNAMED
+                row["time_reason"] = f"{timing.parent} is of {of}"
+                time = {}
         row["seconds"] = time.get("seconds")
         if "seconds_per_part" in time:
             row["time"] = {key: time[key] for key in TIME_KEYS}

@@ -8,6 +8,7 @@ from typing import Any
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
 from export.pages.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent, shortened
+from export.report.series import accuracy_series, class_names
 
 Report = Mapping[str, Any]
 
@@ -52,14 +53,12 @@ def targets_blocks(report: Report) -> list[Block]:
     """One row per engine, and in words what does not work."""
     header = ["method", "target", "precision", "status", "mIoU, %", "drop, points", "agreement, %"]
     header += ["p50, ms", "p90, ms", "p99, ms", "MB"]
-    several = len({row["seed"] for row in report["targets"]}) > 1
     rows = []
     for row in report["targets"]:
         latency = row["latency_ms"]
-        method = f"`{row['method']}`" + (f" seed {row['seed']}" if several else "")
         rows.append(
             [
-                method,
+                _branch(report, row),
                 f"`{row['target']}`",
                 row["precision"] or DASH,
                 row["status"],
@@ -73,7 +72,7 @@ def targets_blocks(report: Report) -> list[Block]:
             ]
         )
     reasons = [
-        f"`{row['method']}`, `{row['target']}`: {row['status']}, {shortened(row['reason'] or DASH)}"
+        f"{_branch(report, row)}, `{row['target']}`: {row['status']}, {shortened(row['reason'] or DASH)}"
         for row in report["targets"]
         if row["status"] != "ok"
     ]
@@ -97,10 +96,16 @@ def training_table(report: Report) -> Table:
 
 
 def training_time_blocks(report: Report) -> list[Block]:
-    """Where the time of the trainings went, of those that ran on this machine."""
+    """Where the time of the trainings went, of those that ran on this machine, and what is left out of it."""
     timed = [row for row in report["training"] if "time" in row]
+    unknown: dict[str, list[str]] = {}
+    for row in report["training"]:
+        if "time_reason" in row:
+            unknown.setdefault(row["time_reason"], []).append(f"`{row['method']}` seed {row['seed']}")
+    lines = [f"No times of {', '.join(branches)}: {reason}." for reason, branches in unknown.items()]
+    left_out: list[Block] = [Bullets(lines)] if lines else []
     if not timed:
-        return []
+        return left_out
     totals = {name: sum(_share(row, name) for row in timed) for name in timed[0]["time"]["seconds_per_part"]}
     parts = sorted((name for name, total in totals.items() if total), key=lambda name: -totals[name])
     rows = [
@@ -119,7 +124,7 @@ def training_time_blocks(report: Report) -> list[Block]:
         f"Where the time of the trainings went, on {'; '.join(devices)}. Images per second leave out validation and "
         "checkpoints; the memory is the largest of the device, or of the process on a CPU."
     )
-    return [Paragraph(said), Table(header, rows)]
+    return [Paragraph(said), Table(header, rows), *left_out]
 
 
 def _share(row: Mapping[str, Any], part: str) -> float:
@@ -129,34 +134,14 @@ def _share(row: Mapping[str, Any], part: str) -> float:
 
 def classes_blocks(report: Report) -> list[Block]:
     """IoU per class on the certified target."""
-    methods = {
-        name: entry["accuracy"]["per_class"]
-        for name, entry in (report["certificate"].get("methods") or {}).items()
-        if "per_class" in entry["accuracy"]
-    }
-    if not methods:
+    series = accuracy_series(report)
+    if not series:
         return []
-    baseline = next(iter(methods.values()))
-    rows = [
-        [row["class"], percent(row["baseline_iou"]), *(percent(rows[index]["iou"]) for rows in methods.values())]
-        for index, row in enumerate(baseline)
-    ]
-    boundary = [entry["accuracy"] for name, entry in report["certificate"]["methods"].items() if name in methods]
-    rows.append(
-        [
-            "**mean**",
-            percent(boundary[0]["baseline_miou"]),
-            *(percent(accuracy["miou"]) for accuracy in boundary),
-        ]
-    )
-    rows.append(
-        [
-            "**mean boundary IoU**",
-            percent(boundary[0]["baseline_boundary_iou"]),
-            *(percent(accuracy["boundary_iou"]) for accuracy in boundary),
-        ]
-    )
-    header = ["class", f"`{report['baseline']}`, IoU %", *(f"`{name}`, IoU %" for name in methods)]
+    names = class_names(report)
+    rows = [[name, *(percent(each.iou[index]) for each in series)] for index, name in enumerate(names)]
+    rows.append(["**mean**", *(percent(each.miou) for each in series)])
+    rows.append(["**mean boundary IoU**", *(percent(each.boundary_iou) for each in series)])
+    header = ["class", *(f"`{each.method}`{each.seeds}, IoU %" for each in series)]
     return [Heading(2, "Classes"), Table(header, rows)]
 
 
@@ -171,17 +156,12 @@ def checks_blocks(report: Report, asked: Collection[str] = ()) -> list[Block]:
     if not checks:
         return []
     names = list(dict.fromkeys(check["name"] for check in checks))
-    engines: dict[tuple[str, int, str], dict[str, str]] = {}
+    engines: dict[tuple[str, str], dict[str, str]] = {}
     for check in checks:
-        engines.setdefault((check["method"], check["seed"], check["target"]), {})[check["name"]] = check["status"]
-    several = len({seed for _, seed, _ in engines}) > 1
+        engines.setdefault((_branch(report, check), check["target"]), {})[check["name"]] = check["status"]
     rows = [
-        [
-            f"`{method}`" + (f" seed {seed}" if several else ""),
-            f"`{target}`",
-            *(found.get(name, DASH) for name in names),
-        ]
-        for (method, seed, target), found in engines.items()
+        [branch, f"`{target}`", *(found.get(name, DASH) for name in names)]
+        for (branch, target), found in engines.items()
     ]
     counts: dict[str, int] = {}
     for check in checks:
@@ -192,7 +172,7 @@ def checks_blocks(report: Report, asked: Collection[str] = ()) -> list[Block]:
         return f"[{name}](#check-{name})" if name in asked else name
 
     words = [
-        f"`{check['method']}`, `{check['target']}`, {named(check['name'])}: {check['status']}, "
+        f"{_branch(report, check)}, `{check['target']}`, {named(check['name'])}: {check['status']}, "
         f"{shortened(check['detail'])}"
         for check in checks
         if check["status"] != "pass"
@@ -218,7 +198,7 @@ def benchmark_blocks(report: Report) -> list[Block]:
         shape = "x".join(map(str, row["input_shape"][1:3])) if row["input_shape"][-1] == 3 else str(row["input_shape"])
         rows.append(
             [
-                f"`{row['method']}`" + ("" if row["stable"] else ", warm-up not stable"),
+                _branch(report, row) + ("" if row["stable"] else ", warm-up not stable"),
                 f"`{row['target']}`" + ("" if row["complete"] else ", cut short"),
                 shape,
                 str(row["queries"]),
@@ -247,6 +227,12 @@ def benchmark_blocks(report: Report) -> list[Block]:
         "Pre, engine and post are the parts of `Predictor.predict` on a decoded image."
     )
     return [Heading(2, "Benchmark"), Paragraph(text), Table(header, rows, left=3)]
+
+
+def _branch(report: Report, row: Mapping[str, Any]) -> str:
+    """A row's method, with its seed where there are several."""
+    several = len({each["seed"] for each in report["targets"]}) > 1
+    return f"`{row['method']}`" + (f" seed {row['seed']}" if several else "")
 
 
 def _gpus(state: Mapping[str, Any]) -> list[str]:

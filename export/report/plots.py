@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from export.pages.formatting import signed
+from export.report.series import accuracy_series, class_names
 
 Report = Mapping[str, Any]
 
@@ -157,27 +158,24 @@ def _accuracy_against(
 
 
 def classes_plot(report: Report) -> Figure | None:
-    """IoU per class of the baseline and of every method."""
-    methods = {
-        name: entry["accuracy"]["per_class"]
-        for name, entry in (report["certificate"].get("methods") or {}).items()
-        if "per_class" in entry["accuracy"]
-    }
-    if not methods:
+    """IoU per class of the baseline and of every method; what was met with other seeds is paler."""
+    series = accuracy_series(report)
+    if not series:
         return None
-    first = next(iter(methods.values()))
-    series = {report["baseline"]: [row["baseline_iou"] for row in first]}
-    series |= {name: [row["iou"] for row in rows] for name, rows in methods.items()}
-    figure, axes = _rows(len(first), inches=max(0.3, 0.14 * len(series) + 0.1))
+    names = class_names(report)
+    figure, axes = _rows(len(names), inches=max(0.3, 0.14 * len(series) + 0.1))
     height = 0.8 / len(series)
-    for index, (name, values) in enumerate(series.items()):
-        places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(values))]
-        widths = [100 * (value or 0.0) for value in values]
-        axes.barh(places, widths, height=0.9 * height, color=method_colour(report, name))
-    axes.set_yticks(range(len(first)), [row["class"] for row in first])
+    handles = []
+    for index, each in enumerate(series):
+        places = [row + (index - (len(series) - 1) / 2) * height for row in range(len(names))]
+        widths = [100 * (value or 0.0) for value in each.iou]
+        colour, alpha = method_colour(report, each.method), max(0.3, 1 - 0.45 * each.group)
+        axes.barh(places, widths, height=0.9 * height, color=colour, alpha=alpha)
+        handles.append(Patch(color=colour, alpha=alpha, label=each.method + each.seeds))
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
-    legend_above(axes, [Patch(color=method_colour(report, name), label=name) for name in series])
+    legend_above(axes, handles)
     return figure
 
 

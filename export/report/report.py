@@ -36,7 +36,7 @@ class ReportInputs:
         certificate: certificate.json.
         device: device.json.
         training: (method, seed) -> metrics of the training, its `seconds`, which may be unknown, and where known its
-            `time` by part.
+            `time` by part, or the `time_reason` why it is left out.
         engine_bytes: path of an engine -> its size.
         dataset: name, split and number of images that the accuracy was measured on, and what prepare found odd
             (`warnings`) or was certain of (`notes`).
@@ -67,8 +67,9 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
 
     Returns:
         `targets` (rows of TARGET_KEYS), `training` (rows of method, seed, contrast_steps, mean_anchors, seconds, miou,
-        and where the `time` went if it was trained here), `certificate`, `checks` (one row per check and target),
-        `benchmark` (throughput, split, sessions, intervals), `device`, `profile` and where all of it comes from.
+        and where the `time` went if it was trained here, or the `time_reason` why that is left out), `certificate`,
+        `checks` (one row per check and target), `benchmark` (throughput, split, sessions, intervals), `device`,
+        `profile` and where all of it comes from.
     """
     measured = {(row["method"], row["seed"], row["target"]): row for row in inputs.benchmark.get("targets", [])}
     targets = []
@@ -100,7 +101,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
                 "seconds": row.get("seconds"),
                 "miou": row.get("miou"),
             }
-            | ({"time": row["time"]} if "time" in row else {})
+            | {key: row[key] for key in ("time", "time_reason") if key in row}
             for (method, seed), row in inputs.training.items()
         ],
         "certificate": dict(inputs.certificate),

@@ -39,6 +39,11 @@ def trained_dir(method: str, seed: int) -> Path:
     return branch_dir(method, seed) / "trained"
 
 
+def last_weights_path(method: str, seed: int) -> Path:
+    """The weights that a training ended with: what it is known by."""
+    return trained_dir(method, seed) / "last.safetensors"
+
+
 def curves_dir(method: str, seed: int) -> Path:
     """Training curves, as DVCLive writes them."""
     return REPORTS_DIR / "training" / branch_name(method, seed)
@@ -70,7 +75,10 @@ def verify_dir(method: str, seed: int) -> Path:
 
 
 def train_timing_path(method: str, seed: int) -> Path:
-    """How long the training took on this machine; never a cached output, since it differs from run to run."""
+    """How long the training took on this machine; never a cached output, since it differs from run to run.
+
+    Its `weights_sha256` is that of `last_weights_path`, which may be another training's by the time it is read.
+    """
     return REPORTS_DIR / "timing" / f"{branch_name(method, seed)}.json"
 
 

@@ -12,6 +12,7 @@ from pipeline.layout.paths import (
     PREPARED_DIR,
     checkpoints_dir,
     curves_dir,
+    last_weights_path,
     train_metrics_path,
     train_timing_path,
     trained_dir,
@@ -23,7 +24,7 @@ from pipeline.training.loop import TrainResult
 from pipeline.training.performance.timing import TimeReport
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
-from serving.contract.files import write_json
+from serving.contract.files import file_sha256, write_json
 
 
 def main() -> int:
@@ -46,7 +47,10 @@ def main() -> int:
                 "mean_anchors": result.mean_anchors,
             },
         )
-        write_json(train_timing_path(method, seed), {"seconds": result.seconds, **dataclasses.asdict(time)})
+        # No output of the stage: DVC may later restore the weights of another training beside it, so it names its own.
+        weights_sha256 = file_sha256(last_weights_path(method, seed))
+        timing = {"weights_sha256": weights_sha256, "seconds": result.seconds, **dataclasses.asdict(time)}
+        write_json(train_timing_path(method, seed), timing)
 
     with stop_on_sigterm() as stop:
         try:

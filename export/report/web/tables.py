@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.certificate.page import trained_once
 from export.machine.hardware import hardware_sha256
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
 from export.pages.formatting import DASH, percent, signed, signed_interval
@@ -37,9 +38,7 @@ def seeds_blocks(report: Report) -> list[Block]:
         header = ["method", "trainings", "mIoU, %", f"`{report['baseline']}`, mIoU %", "difference, points"]
         header += ["95 % over seeds (paired t)", "95 % over images"]
         blocks.append(Table(header, rows))
-        once = [f"`{name}`" for name, accuracy in known.items() if len(accuracy["seeds"]) == 1]
-        if once:
-            blocks.append(Paragraph(_ONE_SEED if len(once) == len(known) else f"Of {', '.join(once)}: {_ONE_SEED}"))
+        blocks += trained_once(report["certificate"], _ONE_SEED)
     return [*blocks, *([Bullets(unknown)] if unknown else [])]
 
 
@@ -132,7 +131,7 @@ def _seeds_row(name: str, accuracy: Mapping[str, Any]) -> list[str]:
     if len(seeds) > 1:
         found = t_interval(differences)
         over_seeds = signed_interval([found.low, found.high], 2, 100)
-        over_images = f"{signed_interval(accuracy['ci95'], 2, 100)} (with the spread over seeds)"
+        over_images = f"{signed_interval(accuracy['ci95'], 2, 100)} (and seeds)"
     return [
         f"`{name}`",
         str(len(seeds)),

@@ -6,19 +6,24 @@ diff.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from export.certificate.page import certificate_page
-from export.pages.document import to_markdown
+from export.pages.document import Table, to_markdown
 from export.pages.formatting import duration, interval, large, milliseconds, number, percent, signed, signed_interval
 from export.records.expected import ExpectedTarget
+from export.report.blocks import classes_blocks
 from export.report.encoding import png
 from export.report.page import FIGURES, readme_page, report_page
-from export.report.plots import plots, training_plot, training_time_plot
+from export.report.plots import classes_plot, plots, training_plot, training_time_plot
 from export.report.report import TARGET_KEYS, ReportInputs, build_report
+from export.report.series import accuracy_series
+from export.report.web.tables import seeds_blocks
 
 GOLDEN = Path(__file__).parent / "golden"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,6 +84,81 @@ def test_where_the_time_of_a_training_went_is_said_where_it_is_known():
     assert header in text, "the longest part first, and none that took no time"
     assert f"| `{first[0]}` | {first[1]} | 12.3 | 900.0 | 40.0 | 40.0 | 10.0 | 10.0 |" in text
     assert "on cpu in fp32, 2 threads" in text
+
+
+def test_times_of_another_training_are_left_out_and_the_pages_say_so():
+    training = inputs().training
+    (first, *_) = training
+    training[first]["time_reason"] = "reports/timing/a.json is of another training"
+    report = build_report(inputs(training=training))
+    assert ["time_reason" in row for row in report["training"]] == [True] + [False] * (len(training) - 1)
+    said = f"No times of `{first[0]}` seed {first[1]}: reports/timing/a.json is of another training."
+    assert said in to_markdown(report_page(report))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ((1, 1), "**One training each"),
+        ((1, 3), "Of `pixel_contrast`: **One training each"),
+        ((3, 1), "Of `contextrast`: **One training each"),
+        ((3, 3), None),
+        ((1, 0), "**One training each"),
+    ],
+)
+def test_one_training_is_said_of_the_methods_that_have_one(seeds, said):
+    certificate = copy.deepcopy(dict(inputs().certificate))
+    methods = certificate["methods"]
+    methods["contextrast"] = copy.deepcopy(methods["pixel_contrast"])
+    for name, count in zip(("pixel_contrast", "contextrast"), seeds, strict=True):
+        accuracy = methods[name]["accuracy"]
+        (one,) = accuracy.pop("seeds")
+        accuracy |= {"seeds": [one | {"seed": seed} for seed in range(count)]} if count else {"reason": "no labels"}
+    report = build_report(inputs(certificate=certificate))
+    (control,) = (line for line in to_markdown(certificate_page(certificate)).splitlines() if "(control)" in line)
+    assert ("81.42 (seed 0)" in control and "81.42 (seeds 0 to 2)" in control) == (sorted(seeds) == [1, 3])
+    pages = certificate_page(certificate), report_page(report), readme_page(report), seeds_blocks(report)
+    for page in pages:
+        found = [line for line in to_markdown(page).splitlines() if "One training each" in line]
+        assert len(found) == (said is not None) and all(line.startswith(said) for line in found)
+
+
+def test_the_baseline_stands_beside_methods_once_for_each_set_of_seeds():
+    certificate = copy.deepcopy(dict(inputs().certificate))
+    methods = certificate["methods"]
+    assert [(each.method, each.seeds) for each in accuracy_series(build_report(inputs()))] == [
+        ("cross_entropy", ""),
+        ("pixel_contrast", ""),
+    ]
+    methods["contextrast"] = copy.deepcopy(methods["pixel_contrast"])
+    accuracy = methods["contextrast"]["accuracy"]
+    accuracy["seeds"] = [accuracy["seeds"][0] | {"seed": seed} for seed in range(3)]
+    for row in accuracy["per_class"]:
+        row["baseline_iou"] = 0.125
+    report = build_report(inputs(certificate=certificate))
+    (page,) = (block for block in classes_blocks(report) if isinstance(block, Table))
+    assert page.header[1:] == [
+        "`cross_entropy` seed 0, IoU %",
+        "`pixel_contrast` seed 0, IoU %",
+        "`cross_entropy` seeds 0 to 2, IoU %",
+        "`contextrast` seeds 0 to 2, IoU %",
+    ]
+    assert {row[3] for row in page.rows[:-2]} == {"12.5"} and page.rows[0][1] != "12.5"
+    figure = classes_plot(report)
+    assert figure is not None
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == [f"{each.method}{each.seeds}" for each in accuracy_series(report)]
+
+
+def test_rows_name_their_seeds_where_there_are_several():
+    values = inputs()
+    benchmark = copy.deepcopy(dict(values.benchmark))
+    row = next(row for row in benchmark["targets"] if row["target"] == "ort_fp32")
+    benchmark["targets"].append(row | {"seed": 1})
+    expected = [*values.expected, dataclasses.replace(values.expected[0], seed=1)]
+    text = to_markdown(report_page(build_report(inputs(benchmark=benchmark, expected=expected))))
+    lines = text.partition("## Benchmark")[2].splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "| `ort_fp32`" in line][-1] == f"`{row['method']}` seed 1"
 
 
 def test_rows_keep_what_verify_adds():
