@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ Segment = Callable[[UInt8], Segmentation]
 """Image `[H,W,3]` uint8 RGB -> what an engine says of it."""
 
 WIDTHS = (400, 300, 220, 160, 112)  # pixels; the first with which all pictures fit the budget is taken
+CLASS_WIDTH = 240  # of the images that are drawn for a class alone
+SHOWN_SHARE = 0.001  # of an image's labelled pixels: a class with fewer is a speck, its IoU 0 wherever it is missed
 JPEG_QUALITY = 82
 
 # What a pixel of `Picture.outcome` says, and its colour (Okabe and Ito 2008: apart for colour-blind readers too).
@@ -41,10 +44,11 @@ class Picture:
 
     Attributes:
         name: of the image.
-        reason: why it is shown: `worst` or `typical`.
+        reason: why it is shown: `worst`, `typical`, or `worst of a class`.
         miou: of the method on this image alone, in [0,1].
         baseline_miou: of the baseline.
-        class_iou: class -> the method's IoU on this image, of the classes that its label shows.
+        class_iou: class -> the method's IoU on this image, of the classes that it shows (`SHOWN_SHARE`).
+        class_place: class -> its place among all images that show it: 1 where the method is worst on it.
         files: `input` (JPEG), `truth`, `baseline`, `method` and `outcome` (PNG), of one size.
     """
 
@@ -53,6 +57,7 @@ class Picture:
     miou: float
     baseline_miou: float
     class_iou: dict[str, float]
+    class_place: dict[str, int]
     files: dict[str, bytes]
 
 
@@ -61,17 +66,19 @@ class Pictures:
     """The drawn images, in the order they are shown, and what is odd about them.
 
     Attributes:
-        pictures: worst first, then typical.
-        width: of every picture in pixels, at most.
+        pictures: worst first, then typical, then those that are drawn for a class alone.
+        width: of the worst and the typical in pixels, at most.
         differing: names of images whose masks are not those that `verify` counted.
         confidences: label, mask and confidence of the method, `[H,W]` uint8 each, of every image; empty where the
-            engine gives no confidence.
+            engine gives no confidence. Of the worst and the typical images alone.
+        class_images: class -> how many of all images show it.
     """
 
     pictures: list[Picture]
     width: int
     differing: list[str]
     confidences: list[tuple[UInt8, UInt8, UInt8]]
+    class_images: dict[str, int]
 
 
 def chosen_images(mious: Sequence[float], count: int) -> list[tuple[int, str]]:
@@ -98,6 +105,40 @@ def chosen_images(mious: Sequence[float], count: int) -> list[tuple[int, str]]:
     return [(index, "worst") for index in worst] + [(index, "typical") for _, index in nearest]
 
 
+def worst_of_classes(confusions: NDArray[np.integer[Any]]) -> list[list[int]]:
+    """For every class the images that show it, the one with the lowest IoU of the class first.
+
+    Args:
+        confusions: `[N,C,C]` of every image, rows labels, columns predictions.
+
+    Example:
+        >>> worst_of_classes(np.array([[[9, 1], [0, 5]], [[2, 8], [0, 0]], [[9, 0], [5, 5]]]))
+        [[1, 2, 0], [2, 0]]
+    """
+    labelled = confusions.sum(axis=2)
+    shown = labelled >= np.maximum(1, SHOWN_SHARE * labelled.sum(axis=1, keepdims=True))
+    ious = np.where(shown, iou_per_class(confusions), np.inf)
+    orders = np.argsort(ious, axis=0, kind="stable")
+    return [orders[: shown[:, index].sum(), index].tolist() for index in range(shown.shape[1])]
+
+
+def images_of_classes(worst: Sequence[Sequence[int]], drawn: Collection[int], per_class: int, count: int) -> list[int]:
+    """Which images are drawn beside others so that the worst of every class are there.
+
+    Args:
+        worst: for every class its images, worst first.
+        drawn: the images that are there already.
+        per_class: how many of every class.
+        count: how many at most; the worst of all classes come before any second worst.
+
+    Example:
+        >>> images_of_classes([[1, 2, 0], [2, 0]], [2], per_class=2, count=8)
+        [1, 0]
+    """
+    wanted = [order[place] for place in range(per_class) for order in worst if place < len(order)]
+    return [index for index in dict.fromkeys(wanted) if index not in drawn][:count]
+
+
 def draw_pictures(
     prepared: Prepared,
     split: PreparedSplit,
@@ -105,7 +146,10 @@ def draw_pictures(
     engines: tuple[Segment, Segment],
     *,
     count: int = 12,
-    budget: int = 2_500_000,
+    budget: int = 2_200_000,
+    per_class: int = 4,
+    class_count: int = 40,
+    class_budget: int = 900_000,
 ) -> Pictures:
     """Run both engines on the chosen images and draw what they say.
 
@@ -114,8 +158,11 @@ def draw_pictures(
         split: that was evaluated.
         evaluations: of baseline and method on it.
         engines: of baseline and method.
-        count: how many images at most.
-        budget: bytes that all pictures may take; they are made smaller until they do.
+        count: how many of the worst and typical images at most.
+        budget: bytes that these may take; they are made smaller until they do.
+        per_class: how many images of every class, where the method is worst on it, are drawn beside them.
+        class_count: how many of those at most.
+        class_budget: bytes that those may take; the last are left out where they would take more.
 
     Raises:
         UserError: the evaluations are not of this split, or an image cannot be read.
@@ -125,36 +172,54 @@ def draw_pictures(
         raise UserError("the images that were evaluated are not those of data/prepared; run verify again")
     baseline, method = evaluations
     chosen = chosen_images([mean_iou(confusion) for confusion in method.confusions], count)
-    masks: list[tuple[UInt8, UInt8, UInt8, UInt8]] = []
+    worst = worst_of_classes(method.confusions)
+    extra = images_of_classes(worst, [index for index, _ in chosen], per_class, class_count)
     differing: list[str] = []
     confidences: list[tuple[UInt8, UInt8, UInt8]] = []
-    for index, _ in chosen:
+
+    def masks(index: int) -> tuple[UInt8, UInt8, UInt8, UInt8]:
+        """Image, label, and what both engines say."""
         image, label = split.read_image(index), split.read_label(index)
         segmented = [segment(image) for segment in engines]
         found = (segmented[0].mask, segmented[1].mask)
-        if segmented[1].confidence is not None:
+        if segmented[1].confidence is not None and index not in extra:
             confidences.append((label, segmented[1].mask, segmented[1].confidence))
         for mask, evaluation in zip(found, evaluations, strict=True):
             counted = confusion_matrix(label, mask, prepared.num_classes, prepared.ignore_index)
             if not np.array_equal(counted, evaluation.confusions[index]):
                 differing.append(split.name(index))
-        masks.append((image, label, *found))
+        return image, label, *found
+
+    shown = [masks(index) for index, _ in chosen]
     for width in WIDTHS:
-        files = [_files(*each, prepared, width) for each in masks]
-        if sum(len(content) for each in files for content in each.values()) <= budget:
+        files = [_files(*each, prepared, width) for each in shown]
+        if _bytes(files) <= budget:
             break
-    pictures = [
-        Picture(
-            name=split.name(index),
-            reason=reason,
-            miou=mean_iou(method.confusions[index]),
-            baseline_miou=mean_iou(baseline.confusions[index]),
-            class_iou=_class_iou(prepared.class_names, method.confusions[index]),
-            files=content,
+    for index in extra:  # drawn one by one: there may be many of them, and large
+        files.append(_files(*masks(index), prepared, CLASS_WIDTH))
+        if _bytes(files[len(chosen) :]) > class_budget:
+            files.pop()
+            break
+    places = [{index: place for place, index in enumerate(order, start=1)} for order in worst]
+    pictures = []
+    for (index, reason), content in zip(
+        [*chosen, *((index, "worst of a class") for index in extra)], files, strict=False
+    ):
+        ious = iou_per_class(method.confusions[index]).tolist()
+        known = [each for each, place in enumerate(places) if index in place]
+        pictures.append(
+            Picture(
+                name=split.name(index),
+                reason=reason,
+                miou=mean_iou(method.confusions[index]),
+                baseline_miou=mean_iou(baseline.confusions[index]),
+                class_iou={prepared.class_names[each]: ious[each] for each in known},
+                class_place={prepared.class_names[each]: places[each][index] for each in known},
+                files=content,
+            )
         )
-        for (index, reason), content in zip(chosen, files, strict=True)
-    ]
-    return Pictures(pictures, width, list(dict.fromkeys(differing)), confidences)
+    counts = {name: len(order) for name, order in zip(prepared.class_names, worst, strict=True)}
+    return Pictures(pictures, width, list(dict.fromkeys(differing)), confidences, counts)
 
 
 def outcome(label: UInt8, baseline: UInt8, method: UInt8, ignore_index: int) -> UInt8:
@@ -165,9 +230,8 @@ def outcome(label: UInt8, baseline: UInt8, method: UInt8, ignore_index: int) -> 
     return result
 
 
-def _class_iou(names: Sequence[str], confusion: NDArray[np.int32]) -> dict[str, float]:
-    values = iou_per_class(confusion)
-    return {name: float(value) for name, value in zip(names, values, strict=True) if not np.isnan(value)}
+def _bytes(pictures: Sequence[dict[str, bytes]]) -> int:
+    return sum(len(content) for each in pictures for content in each.values())
 
 
 def _files(

@@ -21,7 +21,10 @@ class _Renderer(RendererHTML):
     """Tables that scroll by themselves and by keyboard, and cells coloured by what they say."""
 
     def table_open(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: Environment) -> str:
-        label = env.get("label", "table")
+        env["tables"] = env.get("tables", 0) + 1
+        label = env["label"] + (
+            f", table {env['tables']}" if env["tables"] > 1 else ""
+        )  # regions are told by their names
         return f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table class="sortable">\n'
 
     def table_close(self, tokens: Sequence[Token], index: int, options: OptionsDict, env: Environment) -> str:

@@ -125,6 +125,7 @@ def _pictures(evidence: Evidence) -> dict[str, Any] | None:
     return {
         "rows": [_picture(picture) for picture in evidence.pictures.pictures],
         "differing": evidence.pictures.differing,
+        "class_images": json.dumps(evidence.pictures.class_images),
         "classes": [
             name
             for name in evidence.class_names
@@ -140,7 +141,10 @@ def _picture(picture: Picture) -> dict[str, Any]:
         "reason": picture.reason,
         "miou": percent(picture.miou),
         "baseline_miou": percent(picture.baseline_miou),
-        "class_iou": json.dumps({name: round(100 * value, 1) for name, value in picture.class_iou.items()}),
+        "extra": picture.reason == "worst of a class",
+        "classes": json.dumps(
+            {name: [percent(value), picture.class_place[name]] for name, value in picture.class_iou.items()}
+        ),
         "files": {
             name: f"data:image/{kinds[name]};base64,{base64.b64encode(content).decode('ascii')}"
             for name, content in picture.files.items()

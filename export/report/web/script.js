@@ -25,22 +25,34 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The images in the order of one class's IoU, those without the class hidden; or as they came.
+// The images that are worst at one class, among them some that are there for it alone; or those of the run, as they came.
 const choice = document.getElementById("class");
 if (choice) {
+  const most = 12;
   const grid = document.getElementById("grid");
-  const pictures = [...grid.children];
-  choice.addEventListener("change", () => {
+  const pictures = [...grid.children].map((element) => ({ element, classes: JSON.parse(element.dataset.classes) }));
+  const images = JSON.parse(grid.dataset.images);
+  const choose = () => {
     const name = choice.value;
-    const iou = (picture) => JSON.parse(picture.dataset.iou)[name];
-    const shown = name ? pictures.filter((picture) => iou(picture) !== undefined) : pictures;
-    for (const picture of pictures) {
-      picture.hidden = !shown.includes(picture);
-      picture.querySelector(".class-iou").textContent = name && !picture.hidden ? `${name} ${iou(picture).toFixed(1)} %` : "";
+    const showing = pictures.filter(({ classes }) => Object.hasOwn(classes, name));
+    const shown = name
+      ? showing.sort((one, other) => one.classes[name][1] - other.classes[name][1]).slice(0, most)
+      : pictures.filter(({ element }) => !element.classList.contains("extra"));
+    const others = pictures.filter((picture) => !shown.includes(picture));
+    for (const { element } of others) element.hidden = true;
+    for (const { element, classes } of shown) {
+      element.hidden = false;
+      const said = name ? `${name} ${classes[name][0]} %, place ${classes[name][1]} of ${images[name]}` : "";
+      element.querySelector(".class-iou").textContent = said;
+      element.querySelector(".reason").hidden = name !== "";
     }
-    grid.append(...(name ? [...shown].sort((one, other) => iou(one) - iou(other)) : pictures));
-    document.getElementById("class-said").textContent = name ? `${shown.length} of ${pictures.length} images show it, worst first` : "";
-  });
+    grid.append(...[...shown, ...others].map(({ element }) => element));
+    document.getElementById("class-said").textContent = name
+      ? `${images[name]} images show ${name}; below are ${shown.length} of them, the worst first.`
+      : "";
+  };
+  choice.addEventListener("change", choose);
+  choose(); // a reloaded page keeps what was chosen
 }
 
 // On paper everything is open, and pictures that were not in sight are there.

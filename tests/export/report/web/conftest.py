@@ -46,7 +46,7 @@ def evidence(exported, stripped, prepared, tmp_path_factory) -> Evidence:
             return Segmentation(np.zeros(image.shape[:2], np.uint8))
 
         evaluations = [evaluate(mask_of(engine), split, prepared.num_classes, 255) for engine in (plain, real)]
-        pictures = draw_pictures(prepared, split, (evaluations[0], evaluations[1]), (plain, real))
+        pictures = draw_pictures(prepared, split, (evaluations[0], evaluations[1]), (plain, real), count=1)
     baseline, other = evaluations
     accuracy = PairedAccuracy(
         (0,),

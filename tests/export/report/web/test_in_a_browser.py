@@ -62,15 +62,51 @@ def test_a_header_sorts_its_table_both_ways_by_keyboard(page):
     assert all(each == "\N{EN DASH}" for each in found[len(numbers) :]), "what is not known comes last either way"
 
 
-def test_images_are_sorted_by_a_class(page, evidence):
-    name = page.locator("#class option").nth(1).inner_text()
-    page.select_option("#class", name)
-    known = sorted(p.class_iou[name] for p in evidence.pictures.pictures if name in p.class_iou)
-    shown = page.locator(".picture:visible .class-iou").all_inner_texts()
-    assert shown == [f"{name} {round(100 * each, 1):.1f} %" for each in known]
+def names_shown(page):
+    return [each.split()[0] for each in page.locator(".picture:visible h3").all_inner_texts()]
+
+
+def test_a_class_shows_the_images_that_are_worst_at_it(page, evidence):
+    pictures = evidence.pictures.pictures
+    usual = [each.name for each in pictures if each.reason != "worst of a class"]
+    assert names_shown(page) == usual and len(usual) < len(pictures), "those of a class are there, and not in sight"
+    for name in page.locator("#class option").all_inner_texts()[1:]:
+        page.select_option("#class", name)
+        places = sorted((each.class_place[name], each) for each in pictures if name in each.class_place)
+        assert names_shown(page) == [each.name for _, each in places] and places[0][0] == 1, "the very worst among them"
+        images = evidence.pictures.class_images[name]
+        said = [f"{name} {100 * each.class_iou[name]:.1f} %, place {place} of {images}" for place, each in places]
+        assert page.locator(".picture:visible .class-iou").all_inner_texts() == said
+        assert (
+            f"{images} images show {name}; below are {len(places)} of them" in page.locator("#class-said").inner_text()
+        )
     page.select_option("#class", "")
-    order = page.locator(".picture:visible h3").all_inner_texts()
-    assert [each.split()[0] for each in order] == [p.name for p in evidence.pictures.pictures]
+    assert names_shown(page) == usual and page.locator("#class-said").inner_text() == ""
+
+
+def test_a_class_is_chosen_by_keyboard_on_a_phone_in_the_dark_and_goes_on_paper(page, evidence):
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme="dark")
+    page.locator("#class").focus()
+    page.keyboard.press("ArrowDown")
+    name = page.locator("#class").input_value()
+    shown = names_shown(page)
+    assert (
+        shown[0] == min((p.class_place[name], p.name) for p in evidence.pictures.pictures if name in p.class_place)[1]
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    drawn = page.locator(".picture:visible img").evaluate_all("all => all.every((image) => image.clientWidth > 100)")
+    assert drawn, "large enough to see"
+    serious = [
+        each["id"] for each in axe.Axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+    page.emulate_media(media="print")
+    assert (
+        names_shown(page) == shown
+        and page.locator("#class-said").is_visible()
+        and not page.locator("#class").is_visible()
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

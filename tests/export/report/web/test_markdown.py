@@ -17,6 +17,11 @@ def test_a_table_scrolls_by_keyboard_aligns_its_numbers_and_colours_what_cells_s
     assert "<td>b|c</td>" in html and "style=" not in html
 
 
+def test_two_tables_have_two_names():
+    html = to_html(to_markdown([Table(["a"], [["1"]]), Table(["b"], [["2"]])]), "engines")
+    assert 'aria-label="engines"' in html and 'aria-label="engines, table 2"' in html
+
+
 def test_markup_inside_is_text_and_links_to_scripts_are_none():
     html = to_html(to_markdown([Paragraph("<b>x</b> `<i>` **bold** [a](javascript:alert(1))")]), "t")
     assert "&lt;b&gt;" in html and "<code>&lt;i&gt;</code>" in html and "<strong>bold</strong>" in html
