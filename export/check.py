@@ -31,11 +31,12 @@ from pipeline.params import PARAMS_PATH, load_params
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import file_sha256
-from serving.contract.manifest import Manifest, read_sidecar
+from serving.contract.manifest import Manifest, read_sidecar, sidecar_path
 from serving.engines.runtimes import RUNTIMES, default_runtime
 from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
 from serving.engines.runtimes.runtime import parse_options
 
+_SUFFIXES = (".onnx", ".plan", ".engine")  # what is called so is an engine, even where its manifest is missing
 _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "inconclusive": "yellow"}
 
 
@@ -67,6 +68,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.engine.is_file():
         raise UserError(f"{arguments.engine}: no such file; expected an engine, such as artifacts/.../model.onnx")
+    if not sidecar_path(arguments.engine).exists() and arguments.engine.suffix.lower() not in _SUFFIXES:
+        raise UserError(
+            f"{arguments.engine}: expected an engine, such as artifacts/.../model.onnx; got a file that does not end "
+            f"in {' or '.join(_SUFFIXES)} and has no manifest beside it"
+        )
     if arguments.minimise and (arguments.minimise.suffix != ".onnx" or arguments.minimise.exists()):
         raise UserError(f"--minimise {arguments.minimise}: expected the name of a new file that ends in .onnx")
     options = runtime_options(arguments)

@@ -2,7 +2,7 @@
 
 Nothing is deserialised, unless `--open` asks for it: the file's bytes and its manifest are read. Exit status: 0 all
 that was checked holds; 1 something does not, or there is no manifest with a hash to check against; 2 there is no such
-file.
+file, runtime or option.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_ma
 from serving.engines.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
 from serving.engines.runtimes import RUNTIMES, default_runtime
 from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
-from serving.engines.runtimes.runtime import check_io
+from serving.engines.runtimes.runtime import check_io, parse_options
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,19 @@ def open_engine(result: Inspection, runtime: str | None, options: Mapping[str, o
         result: of `inspect_engine`; what contradicts its manifest is not opened, and that is a failed check.
         runtime: name in `RUNTIMES`; None takes the usual one of the file's kind.
         options: of the runtime.
+
+    Raises:
+        UserError: there is no such runtime, or it has no such options.
     """
+    usual = default_runtime("onnx" if result.manifest is None else result.manifest.kind)
+    name = runtime or usual
+    kind_of = RUNTIMES.resolve(name)
+    parse_options(kind_of.Options, options, name)
     if not result.holds or result.manifest is None:
         result.add("runtime", "not opened: what is in the file was not verified", "")
         return
-    name = runtime or default_runtime(result.manifest.kind)
     try:
-        with RUNTIMES.resolve(name).open(result.path, result.manifest, options) as engine:
+        with kind_of.open(result.path, result.manifest, options) as engine:
             result.runtime = engine.what_runs()
     except UserError as error:
         result.add("runtime", error, "")

@@ -92,7 +92,7 @@ def read_json(path: Path, *, made_by: str) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected the output of `{made_by}`: run it first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, got {error}; delete it and run `{made_by}` again") from None
+        raise UserError(f"{path}: expected JSON as `{made_by}` writes it, got {error}") from None
 
 
 def require_writable(folder: Path) -> None:

@@ -102,6 +102,9 @@ def test_a_missing_manifest_is_a_failure_and_not_a_mistake_of_usage(engine, work
 def test_mistakes_of_usage(engine, workplace, run):
     with pytest.raises(UserError, match=r"nowhere\.onnx: no such file"):
         run("nowhere.onnx")
+    (workplace / "picture.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"picture\.jpg: expected an engine.*has no manifest beside it"):
+        run("picture.jpg")
     with pytest.raises(UserError, match=r"artifacts/pixel_contrast-s0/stripped: no such folder.*--reference"):
         run(engine)
     with pytest.raises(UserError, match=r"empty/segmentor\.json: no such file"):

@@ -124,3 +124,11 @@ def test_what_is_no_report_is_refused(tmp_path, content, message):
         load_report(path)
     with pytest.raises(UserError, match="no such file"):
         load_report(tmp_path / "other.json")
+
+
+def test_nobody_is_told_to_delete_what_is_no_report(tmp_path):
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"picture\.jpg: expected JSON as `report` writes it") as error:
+        load_report(picture)
+    assert "delete" not in str(error.value).partition("picture.jpg")[2]

@@ -160,8 +160,18 @@ def test_an_engine_that_does_not_hold_is_not_opened(engine, capsys, monkeypatch)
 
 
 def test_an_engine_that_cannot_be_opened_fails(engine, capsys):
-    assert main([str(engine), "--open", "--option", "turbo=true"]) == 1
-    assert "fail     runtime: options of onnxruntime.turbo: unknown key" in capsys.readouterr().out
+    assert main([str(engine), "--open", "--runtime", "tensorrt"]) == 1
+    assert "fail     runtime: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_runtime_or_option_that_there_is_not_is_no_finding_about_the_engine(engine, changed):
+    if changed:
+        engine.write_bytes(engine.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"unknown runtime 'nope'; known: onnxruntime, openvino, tensorrt"):
+        main([str(engine), "--open", "--runtime", "nope"])
+    with pytest.raises(UserError, match=r"options of onnxruntime\.turbo: unknown key"):
+        main([str(engine), "--open", "--option", "turbo=true"])
 
 
 def test_options_of_a_runtime_need_an_open_engine(engine):
