@@ -42,13 +42,13 @@ class Step:
 
 # In this order: what is worth most first. Together less than eight minutes.
 STEPS = {
-    "hardware": Step("benchmarks.gpu.hardware", 20),
-    "methods": Step("benchmarks.gpu.methods", 90, ("timm", "safetensors", "rich")),
-    "speed": Step("benchmarks.gpu.speed", 120, ("timm",)),
+    "hardware": Step("benchmarks.gpu.hardware", 10),
+    "methods": Step("benchmarks.gpu.methods", 100, ("timm", "safetensors", "rich")),
+    "speed": Step("benchmarks.gpu.speed", 90, ("timm",)),
     "precision": Step("benchmarks.gpu.precision", 40, ("timm",)),
     "tests": Step("benchmarks.gpu.tests", 70, ("pytest", "pytest_timeout", "hypothesis")),
     "supply": Step("benchmarks.gpu.supply", 100),
-    "runtimes": Step("benchmarks.gpu.runtimes", 40, ("onnx", "onnxscript")),
+    "runtimes": Step("benchmarks.gpu.runtimes", 70, ("onnx", "onnxscript")),
 }
 TOY_FACTOR = 4  # a step's time at toy size on two busy cores
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.data.datasets.shared.prepared import Prepared, load_prepared
@@ -40,3 +44,26 @@ def tiny_prepared(tiny_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("prepared") / "data"
     prepare(PrepareConfig(dataset="folder", root=str(tiny_root)), folder)
     return load_prepared(folder, tiny_root)
+
+
+HostWaits = Callable[[], AbstractContextManager[list[str]]]
+
+
+@pytest.fixture
+def host_waits() -> HostWaits:
+    """Lists what PyTorch reports of the host waiting for CUDA in the block: a message for each wait that it sees."""
+
+    @contextmanager
+    def listed() -> Iterator[list[str]]:
+        waits: list[str] = []
+        with warnings.catch_warnings(record=True) as caught:
+            # Turning the mode on warns too, once a process: that it may not see every wait.
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield waits
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        waits += [str(each.message) for each in caught if "called a synchronizing" in str(each.message)]
+
+    return listed

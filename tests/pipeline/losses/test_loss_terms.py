@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.losses import LOSSES
 from pipeline.losses.shared.term import LossTerm, TermOutput
 from pipeline.models.network.head import Logits, Taps, TraineeOutput
+from tests.pipeline.conftest import HostWaits
 
 DIM = 8
 SIZES = ((12, 16), (6, 8), (3, 4))  # strides 4, 8 and 16 of a 48 x 64 image
@@ -256,7 +256,7 @@ def test_no_operation_runs_per_class_or_per_image(name: str, operation_counter: 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
 @pytest.mark.parametrize("name", CONTRASTIVE)
-def test_on_cuda_the_host_waits_at_most_once(name: str) -> None:
+def test_on_cuda_the_host_waits_at_most_once(name: str, host_waits: HostWaits) -> None:
     case = case_of(name)
     case.term.cuda()
     case.heads.cuda()
@@ -268,11 +268,6 @@ def test_on_cuda_the_host_waits_at_most_once(name: str) -> None:
     labels = mixed().cuda()
     case.term(output, labels, heads=case.heads, generator=generator).loss.backward()
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as waits:
-            warnings.simplefilter("always")
-            case.term(output, labels, heads=case.heads, generator=generator).loss.backward()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert len(waits) <= (1 if name.startswith("pixel_contrast") else 0), [str(wait.message) for wait in waits]
+    with host_waits() as waits:
+        case.term(output, labels, heads=case.heads, generator=generator).loss.backward()
+    assert len(waits) <= (1 if name.startswith("pixel_contrast") else 0), waits

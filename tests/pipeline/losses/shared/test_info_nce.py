@@ -208,6 +208,7 @@ def test_bound_of_the_loss_for_unrelated_embeddings() -> None:
 
 # torch's own tracing of a custom Function instantiates it
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # torch 2.11's Dynamo
 @pytest.mark.parametrize("with_keys", [False, True])
 def test_compiles_without_a_graph_break(with_keys: bool) -> None:
     anchors = unit_rows(12, 4, 0, torch.float32).requires_grad_()

@@ -14,6 +14,7 @@ from pipeline.data.reading.batches import TrainingBatches
 from pipeline.data.reading.config import AugmentConfig
 from pipeline.training.performance.feeding import feed, workers_for
 from serving.contract.errors import UserError
+from tests.pipeline.conftest import HostWaits
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -178,13 +179,20 @@ def test_on_cuda_every_batch_arrives_whole_while_the_device_is_busy(workers: int
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
-def test_on_cuda_the_host_waits_for_no_upload() -> None:
+def test_on_cuda_the_host_waits_for_no_upload(host_waits: HostWaits) -> None:
     device = torch.device("cuda")
     iterator = iter(feed(batches(Pairs(), iterations=6), device))
     next(iterator)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with host_waits() as waits:
         assert sum(1 for _ in iterator) == 5
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert waits == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
+def test_the_test_would_see_a_host_that_waits(host_waits: HostWaits) -> None:
+    value = torch.ones(3, device="cuda")
+    with host_waits() as waits:
+        value.sum().item()
+    assert len(waits) == 1

@@ -32,7 +32,8 @@ def test_masks_are_those_of_the_cpu_and_every_node_is_on_the_gpu(engine, on_cuda
             assert (gpu.predict(image) == cpu.predict(image)).mean() > 0.9999
         described = gpu.runtime.what_runs()
         assert described["provider"] == "CUDAExecutionProvider" and gpu.runtime.computed_elsewhere() == []
-        assert described["sessions"] == (1 if "shape_buckets" in options else 3)
+        # The second size ran last in the first session when it came again, and stays there.
+        assert described["sessions"] == (1 if "shape_buckets" in options else 2)
         assert gpu.runtime.layer_precisions()[0] == {"fp32": 2}
 
 
