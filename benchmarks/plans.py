@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +28,7 @@ from export.plans.timing_cache import TimingCaches
 from export.targets.artifact_config import ArtifactConfig
 from export.targets.limits import precision_limits
 from export.targets.plan_build import PlanBuild
+from pipeline.compute.devices import use_threads
 from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor, build_segmentor
@@ -92,20 +97,34 @@ def build_plan(name: str, precision: str, segmentor: Segmentor, prepared: Prepar
     return Built(name, precision, ready - started, seconds, path.stat().st_size, layers)
 
 
-def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> Iterator[Built]:
-    """Every network in every precision, one by one.
+def build_all(networks: Mapping[str, ModelConfig], precisions: Sequence[str], *, side: int = 64) -> list[Built]:
+    """Every network in every precision, one by one."""
+    with tempfile.TemporaryDirectory(prefix="contrail-plans-") as folder:
+        prepared = street_scenes(Path(folder) / "data", side)
+        built = []
+        for name, config in networks.items():
+            segmentor = build_segmentor(config, prepared.num_classes, seed=0).eval()
+            for precision in precisions:
+                with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                    built.append(build_plan(name, precision, segmentor, prepared, Path(scratch)))
+        return built
+
+
+def build_side_by_side(
+    networks: Mapping[str, ModelConfig], precisions: Sequence[str], processes: int
+) -> Iterator[list[Built]]:
+    """The plans of one network after the other; several networks at a time, each in one process.
 
     Raises:
         UnavailableError: TensorRT-RTX is not installed.
     """
     import_package(BUILD.package)
-    with tempfile.TemporaryDirectory(prefix="contrail-plans-") as folder:
-        prepared = street_scenes(Path(folder) / "data", side)
-        for name, config in networks.items():
-            segmentor = build_segmentor(config, prepared.num_classes, seed=0).eval()
-            for precision in precisions:
-                with tempfile.TemporaryDirectory(dir=folder) as scratch:
-                    yield build_plan(name, precision, segmentor, prepared, Path(scratch))
+    tasks = [({name: config}, list(precisions)) for name, config in networks.items()]
+    if processes == 1:
+        yield from itertools.starmap(build_all, tasks)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=use_threads, initargs=(1,)) as pool:
+        yield from pool.map(build_all, *zip(*tasks, strict=True))
 
 
 def line(plan: Built) -> str:
@@ -123,12 +142,16 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="networks that are built at a time")
     arguments = parser.parse_args()
+    if arguments.processes < 1:
+        raise UserError(f"--processes: expected at least 1, got {arguments.processes}")
     plans = []
-    for plan in build_all({name: NETWORKS[name] for name in arguments.networks}, arguments.precisions):
-        plans.append(plan)
+    networks = {name: NETWORKS[name] for name in arguments.networks}
+    for built in build_side_by_side(networks, arguments.precisions, min(arguments.processes, len(networks))):
+        plans += built
         if not arguments.json:
-            sys.stdout.write(line(plan) + "\n")
+            sys.stdout.write("".join(line(plan) + "\n" for plan in built))
             sys.stdout.flush()
     if arguments.json:
         rows = [dataclasses.asdict(plan) | {"passed": plan.passed} for plan in plans]

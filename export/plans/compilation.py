@@ -241,7 +241,7 @@ def network_precisions(network: Any, *, tf32: bool) -> dict[str, int]:
         inputs = [layer.get_input(position) for position in range(layer.num_inputs)]
         if layer.type.name == "MATRIX_MULTIPLY" and not any(_is_weight(each, producers) for each in inputs):
             continue
-        feeding = [producers.get(each.name) for each in inputs[:2] if each is not None]
+        feeding = [_maker(each, producers, ("SHUFFLE",)) for each in inputs[:2] if each is not None]
         quantised = bool(feeding) and all(each is not None and each.type.name == "DEQUANTIZE" for each in feeding)
         name = "int8" if quantised else _NAMES.get(inputs[0].dtype.name, inputs[0].dtype.name.lower())
         counts["tf32" if tf32 and name == "fp32" else name] += 1
@@ -250,10 +250,16 @@ def network_precisions(network: Any, *, tf32: bool) -> dict[str, int]:
 
 def _is_weight(tensor: Any, producers: Mapping[str, Any]) -> bool:
     """Whether a tensor of the network is a constant, as it is stored or unpacked."""
-    layer = producers.get(tensor.name)
-    while layer is not None and layer.type.name in ("CAST", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHUFFLE"):
-        layer = producers.get(layer.get_input(0).name)
+    layer = _maker(tensor, producers, ("CAST", "DEQUANTIZE", "IDENTITY", "QUANTIZE", "SHUFFLE"))
     return layer is not None and layer.type.name == "CONSTANT"
+
+
+def _maker(tensor: Any, producers: Mapping[str, Any], through: Collection[str]) -> Any:
+    """The layer that makes a tensor, seen through layers of some kinds; None for an input of the network."""
+    layer = producers.get(tensor.name)
+    while layer is not None and layer.type.name in through:
+        layer = producers.get(layer.get_input(0).name)
+    return layer
 
 
 def _inspection(library: Any, log: Any, plan: bytes, layers: Mapping[str, int]) -> dict[str, object]:

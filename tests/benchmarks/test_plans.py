@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import plans
 from benchmarks.networks import NETWORKS
-from benchmarks.plans import Built, build_all, line
+from benchmarks.plans import Built, build_all, build_side_by_side, line
 from pipeline.models.network.config import ModelConfig
 from serving.contract.errors import UnavailableError, UserError
 
@@ -65,7 +65,17 @@ def test_a_plan_that_does_not_build_closes_the_command(monkeypatch, capsys):
 def test_without_the_package_nothing_is_skipped_in_silence(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     with pytest.raises(UnavailableError, match=r"make install EXTRA=.*,tensorrt-rtx"):
-        list(build_all(TINY, ["fp32"]))
+        list(build_side_by_side(TINY, ["fp32"], 1))
+
+
+@pytest.mark.slow
+def test_networks_side_by_side_come_in_their_order_and_are_the_same_plans():
+    require_rtx()
+    networks = {"wide": ModelConfig("mobilenetv3_small_100", False, "light", {"width": 64}), **TINY}
+    together = [plan for built in build_side_by_side(networks, ["fp32"], 2) for plan in built]
+    alone = [plan for built in build_side_by_side(networks, ["fp32"], 1) for plan in built]
+    assert [(plan.network, plan.layers) for plan in together] == [(plan.network, plan.layers) for plan in alone]
+    assert [plan.network for plan in together] == ["wide", "tiny"] and all(plan.passed for plan in together)
 
 
 def test_a_line_says_all_of_a_plan():

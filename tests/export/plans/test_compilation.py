@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -17,7 +18,7 @@ from export.artifacts.onnx_int8.export import export as export_int8
 from export.artifacts.onnx_int8.options import OnnxInt8Options
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
-from export.plans.compilation import compile_plan, import_package
+from export.plans.compilation import compile_plan, import_package, network_precisions
 from export.plans.timing_cache import TimingCaches
 from export.targets.config import TargetConfig
 from export.targets.plan_build import PlanBuild
@@ -218,3 +219,27 @@ def test_bad_builds_are_refused_when_params_are_read():
         PlanBuild(max=(0, 64, 64))
     with pytest.raises(ValueError, match="build: the runtime onnxruntime compiles nothing"):
         TargetConfig("onnx_fp32", build=PlanBuild(package="tensorrt"))
+
+
+def test_a_product_with_an_unpacked_weight_counts_as_int8_also_where_the_parser_reshapes_the_weight(rtx, tmp_path):
+    # Attention's projections: TensorRT's parser broadcasts [K,N] to [1,K,N] between unpacking and product.
+    weight = onnx.numpy_helper.from_array(np.ones((8, 8), np.int8), "packed")
+    scale = onnx.numpy_helper.from_array(np.array(0.5, np.float32), "scale")
+    zero = onnx.numpy_helper.from_array(np.array(0, np.int8), "zero")
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["tokens", "scale", "zero"], ["rounded"]),
+        onnx.helper.make_node("DequantizeLinear", ["rounded", "scale", "zero"], ["activations"]),
+        onnx.helper.make_node("DequantizeLinear", ["packed", "scale", "zero"], ["weight"]),
+        onnx.helper.make_node("MatMul", ["activations", "weight"], ["product"]),
+        onnx.helper.make_node("MatMul", ["product", "product"], ["scores"]),  # of two activations: no layer
+    ]
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 8, 8]) for name in ("tokens", "scores")
+    ]
+    graph = onnx.helper.make_graph(nodes, "attention", values[:1], values[1:], [weight, scale, zero])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    log = rtx.Logger(rtx.Logger.ERROR)
+    builder = rtx.Builder(log)
+    network = builder.create_network(0)
+    assert rtx.OnnxParser(network, log).parse(model.SerializeToString())
+    assert network_precisions(network, tf32=False) == {"int8": 1}
