@@ -1,0 +1,1 @@
+"""One training by several processes, its ranks: how they are started, what they share, how they end."""

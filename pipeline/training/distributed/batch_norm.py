@@ -1,0 +1,113 @@
+"""Batch normalisation whose statistics are those of the global batch.
+
+On CUDA it is torch's `SyncBatchNorm`, which refuses tensors on the CPU. There the same is computed here: the mean and
+variance of all ranks in the forward pass, and in the backward pass, by Ioffe and Szegedy, "Batch Normalization", ICML
+2015, arXiv 1502.03167, section 3, the sums over all ranks of the gradients of both.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import pipeline.compute.torchvision_shim  # noqa: F401 - timm imports torchvision
+
+# isort: split
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+
+from pipeline.losses.shared.distributed import gather_batch, world_size
+
+
+def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
+    """Let every batch normalisation in `network` take the statistics of the global batch; nothing without ranks.
+
+    Names of weights and buffers stay as they are. In evaluation mode nothing differs.
+
+    Args:
+        network: on `device` already, not itself a batch normalisation.
+        device: where it trains.
+    """
+    if world_size() == 1:
+        return
+    if device.type == "cuda":
+        convert_sync_batchnorm(network)
+        return
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = functools.partial(_forward, module)  # type: ignore[method-assign]
+
+
+def _forward(norm: _BatchNorm, features: Tensor) -> Tensor:
+    """What `norm` computes of `features [B,C,...]`, as many on every rank."""
+    if not norm.training:
+        return type(norm).forward(norm, features)
+    assert norm.affine and norm.track_running_stats, "as all of the networks here have it"
+    mean, variance, count = _statistics(features.detach(), norm.weight.dtype)
+    _track(norm, mean, variance, count)
+    output: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
+        features, norm.weight, norm.bias, mean, variance, norm.eps, count
+    )
+    return norm.act(norm.drop(output)) if isinstance(norm, BatchNormAct2d) else output
+
+
+def _statistics(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    """Mean and biased variance `[C]` over all ranks, and how many values of each channel they are of."""
+    channels = features.shape[1]
+    unused = [torch.zeros(channels, dtype=dtype) for _ in range(2)]  # of this type are the results
+    mean, variance = torch.batch_norm_update_stats(features, *unused, 0.0)  # type: ignore[call-arg, arg-type]
+    # By the law of total variance, in float64: no cancellation that float32 could see.
+    means, variances = gather_batch(torch.stack([mean, variance])[None].double()).unbind(1)
+    total = means.mean(0)
+    variance = (variances + (means - total).square()).mean(0)
+    return total.to(dtype), variance.to(dtype), world_size() * features.numel() // channels
+
+
+@torch.no_grad()
+def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
+    norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var.dtype), share)
+
+
+class _Normalise(Function):
+    """Normalise by statistics that all ranks' features made: they too have a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, count: int
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight, mean, variance)
+        ctx.eps, ctx.count = eps, count
+        output: Tensor = torch.native_batch_norm(features, weight, bias, mean, variance, False, 0.0, eps)[0]
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, mean, variance = ctx.saved_tensors
+        if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        # As if mean and variance were constants; then what their gradients add.
+        alone, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, features, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        sums = torch.stack([of_bias, of_weight]).double()
+        dist.all_reduce(sums)
+        of_mean, of_deviation = sums / ctx.count
+        deviation = (variance.double() + ctx.eps).rsqrt()
+        scale = weight.double() * deviation
+        slope = -scale * deviation * of_deviation
+        offset = -scale * of_mean - slope * mean.double()
+        shape = (1, -1, *[1] * (features.ndim - 2))
+        slope, offset = (each.to(weight.dtype).reshape(shape) for each in (slope, offset))
+        of_features = torch.addcmul(alone + offset, features, slope).to(features.dtype)
+        return of_features, of_weight, of_bias, None, None, None, None
