@@ -196,14 +196,47 @@ def evaluate_miou(
         UserError: a file is gone or not the one that was prepared, or no pixel of the split is labelled.
         ValueError: `predict` gave something other than `[H,W]` uint8 class indices.
     """
-    count = len(split)
+    confusion = count_confusion(predict, split, num_classes, ignore_index, threads=threads, progress=progress)
+    return split_miou(confusion, len(split))
+
+
+def count_confusion(
+    predict: Predict,
+    split: PreparedSplit,
+    num_classes: int,
+    ignore_index: int,
+    *,
+    threads: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    part: slice = slice(None),
+) -> NDArray[np.int64]:
+    """`[C,C]` over a split, or over a part of it: rows labels, columns predictions.
+
+    Args:
+        predict: from an image to its mask, at the image's own resolution.
+        split: images and labels.
+        num_classes: C.
+        ignore_index: label outside every class.
+        threads: as of `evaluate_miou`.
+        progress: called as `progress(done, total)` after every image.
+        part: which of the images, in the order of their sizes.
+
+    Raises:
+        UserError: a file is gone or not the one that was prepared.
+        ValueError: `predict` gave something other than `[H,W]` uint8 class indices.
+    """
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-    order = sorted(range(count), key=split.size)
+    order = sorted(range(len(split)), key=split.size)[part]
     with closing(_pairs(split, order, threads)) as pairs:
         for done, (image, label) in enumerate(pairs, start=1):
             confusion += confusion_matrix(label, predict(image), num_classes, ignore_index)
             if progress is not None:
-                progress(done, count)
+                progress(done, len(order))
+    return confusion
+
+
+def split_miou(confusion: NDArray[np.int64], count: int) -> float:
+    """Mean IoU in [0,1] of the whole split of `count` images. Raises UserError where none of its pixels is labelled."""
     _require_labelled(confusion, count)
     return mean_iou(confusion)
 

@@ -44,6 +44,7 @@ class TrainingBatches:
         skip_budget: so many unreadable pairs are left out, the one after them in the epoch shown instead; one more
             ends the training.
         say: shows a line on every pair that is left out.
+        positions: of each batch, those that are made here, while other processes make the others; None for all.
 
     Raises:
         UserError: the split is empty. While iterating: a file is gone or not the one that was prepared, or a worker
@@ -62,6 +63,7 @@ class TrainingBatches:
         workers: int = 0,
         skip_budget: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        positions: range | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0 or seed < 0 or not 0 <= start_iteration <= iterations:
             raise ValueError(
@@ -74,7 +76,8 @@ class TrainingBatches:
             raise UserError(
                 "there is nothing to train on: the split has no pairs; check prepare.dataset and prepare.root"
             )
-        self._source = _BatchSource(split, config, batch_size, seed, skips=skip_budget > 0)
+        positions = range(batch_size) if positions is None else positions
+        self._source = _BatchSource(split, config, batch_size, seed, skips=skip_budget > 0, positions=positions)
         self._iterations = range(start_iteration, iterations)
         self._workers = workers
         self._skip_budget = skip_budget
@@ -86,7 +89,7 @@ class TrainingBatches:
         return len(self._iterations)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`."""
+        """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`, of the positions that are made here."""
         with closing(self.compact()) as batches:
             for images, labels in batches:
                 yield images, labels.long()  # only here: between processes labels travel as one byte per pixel
@@ -122,7 +125,7 @@ class TrainingBatches:
             self._say(f"warning: {name} is left out: {problem}")
 
     def names(self, iteration: int) -> list[str]:
-        """The images of a batch, as reports call them."""
+        """The images of a whole batch, as reports call them."""
         return self._source.names(iteration)
 
     def _here(self) -> Generator[_Item]:
@@ -167,20 +170,30 @@ class _BatchSource(Dataset[_Item]):
     An error is returned, not raised: torch would wrap what a worker raises into text with a stack trace.
     """
 
-    def __init__(self, split: ReadablePairs, config: AugmentConfig, batch_size: int, seed: int, *, skips: bool) -> None:
+    def __init__(
+        self,
+        split: ReadablePairs,
+        config: AugmentConfig,
+        batch_size: int,
+        seed: int,
+        *,
+        skips: bool,
+        positions: range,
+    ) -> None:
         self._split = split
         self._config = config
         self._batch_size = batch_size
         self._seed = seed
         self._cache = DecodedCache(split, config.cache_decoded_bytes)
         self._skips = skips
+        self._positions = positions
         self._epoch = -1
         self._order: list[int] = []
 
     def __getitem__(self, iteration: int) -> _Item:
         skipped: dict[str, str] = {}
         try:
-            crops = [self._crop(iteration, position, skipped) for position in range(self._batch_size)]
+            crops = [self._crop(iteration, position, skipped) for position in self._positions]
         except UserError as error:
             return str(error)
         return torch.stack([image for image, _ in crops]), torch.stack([label for _, label in crops]), skipped

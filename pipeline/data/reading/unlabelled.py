@@ -69,6 +69,7 @@ class UnlabelledBatches:
         seed: of order and augmentation, at least 0.
         start_iteration: finished batches, when resuming.
         workers: as of `TrainingBatches`.
+        positions: as of `TrainingBatches`.
 
     Raises:
         UserError: the split is empty. While iterating: as `TrainingBatches`.
@@ -85,6 +86,7 @@ class UnlabelledBatches:
         seed: int,
         start_iteration: int = 0,
         workers: int = 0,
+        positions: range | None = None,
     ) -> None:
         weak = dataclasses.replace(config, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
         self._weak = TrainingBatches(
@@ -95,7 +97,10 @@ class UnlabelledBatches:
             seed=seed,
             start_iteration=start_iteration,
             workers=workers,
+            positions=positions,
         )
+        self._batch_size = batch_size
+        self._positions = range(batch_size) if positions is None else positions
         self._strong = dataclasses.replace(
             weak, brightness=view.colour, contrast=view.colour, saturation=view.colour, hue=config.hue
         )
@@ -110,15 +115,15 @@ class UnlabelledBatches:
     def __iter__(self) -> Iterator[UnlabelledBatch]:
         """Yield the batches."""
         for iteration, (weak, outlines) in enumerate(self._weak, self._start):
-            draws = [Draw.random(self._strong, self._stream(_COLOUR, iteration, i)) for i in range(len(weak))]
+            draws = [Draw.random(self._strong, self._stream(_COLOUR, iteration, i)) for i in self._positions]
             strong = torch.stack([jitter_colour(crop, draw) for crop, draw in zip(weak, draws, strict=True)])
             boxes = torch.zeros(outlines.shape, dtype=torch.bool)
-            if len(weak) > 1:  # a crop alone would be mixed with itself
-                for position in range(len(weak)):
+            if self._batch_size > 1:  # a crop alone would be mixed with itself
+                for own, position in enumerate(self._positions):
                     rows, columns = draw_box(
                         outlines.shape[1:], self._view.cutmix, self._stream(_BOX, iteration, position)
                     )
-                    boxes[position, rows, columns] = True
+                    boxes[own, rows, columns] = True
             yield UnlabelledBatch(weak, strong, outlines == 0, boxes)
 
     def _stream(self, *key: int) -> np.random.Generator:

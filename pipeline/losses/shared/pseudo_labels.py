@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.losses.shared.distributed import sum_over_ranks
+from pipeline.losses.shared.distributed import gather_batch, own_part, sum_over_ranks
 from pipeline.losses.shared.likelihood import negative_log_likelihood
 from pipeline.losses.shared.resolution import NO_CLASS, log_probabilities_at
 
@@ -43,8 +43,12 @@ class PseudoLabels:
 
 
 def mix(values: Tensor, boxes: Tensor) -> Tensor:
-    """`values [B,...]` with those of the next entry (of the first, for the last) where `boxes` is set."""
-    return torch.where(boxes, values.roll(-1, 0), values)
+    """`values [B,...]` with those of the next entry (of the first, for the last) where `boxes` is set.
+
+    In distributed training the next entry is that of the global batch.
+    """
+    sent = values.to(torch.uint8) if values.dtype is torch.bool else values  # bool is no type to send
+    return torch.where(boxes, own_part(gather_batch(sent).roll(-1, 0)).to(values.dtype), values)
 
 
 @torch.no_grad()

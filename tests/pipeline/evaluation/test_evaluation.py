@@ -14,7 +14,14 @@ from pipeline.data.datasets.shared.prepared import Prepared, PreparedSplit, load
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
 from pipeline.evaluation.config import EvaluateConfig, InferenceProtocol
-from pipeline.evaluation.evaluation import Evaluation, evaluate, evaluate_miou, miou_difference
+from pipeline.evaluation.evaluation import (
+    Evaluation,
+    count_confusion,
+    evaluate,
+    evaluate_miou,
+    miou_difference,
+    split_miou,
+)
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.evaluation.metrics import boundary_counts, boundary_width, confusion_matrix, mean_iou
 from pipeline.models.network.config import ModelConfig
@@ -305,3 +312,10 @@ def test_a_validation_that_is_broken_off_leaves_no_thread(split: PreparedSplit, 
     with pytest.raises(KeyboardInterrupt):
         evaluate_miou(by_brightness, split, 3, VOID, threads=threads, progress=stop)
     assert threading.active_count() == before
+
+
+def test_parts_of_a_split_are_counted_to_what_the_whole_is(split: PreparedSplit) -> None:
+    ranks = len(split) + 1  # the last one has no image
+    parts = [count_confusion(by_brightness, split, 3, VOID, part=slice(i, None, ranks)) for i in range(ranks)]
+    assert not parts[-1].any() and all(part.any() for part in parts[:-1])
+    assert split_miou(sum(parts), len(split)) == evaluate_miou(by_brightness, split, 3, VOID)

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def make_split(tmp_path: Path) -> MakeSplit:
     return make
 
 
-def collect(split: PreparedSplit, config: AugmentConfig = CONFIG, **options: int) -> list[Batch]:
-    settings = {"batch_size": 3, "iterations": 7, "seed": 1} | options
+def collect(split: PreparedSplit, config: AugmentConfig = CONFIG, **options: Any) -> list[Batch]:
+    settings: dict[str, Any] = {"batch_size": 3, "iterations": 7, "seed": 1} | options
     return list(TrainingBatches(split, config, **settings))
 
 
@@ -91,6 +92,13 @@ def test_resume_is_exact(make_split: MakeSplit) -> None:
     whole = collect(split)
     for start in (1, 4, 7):
         assert equal(collect(split, start_iteration=start), whole[start:])
+
+
+def test_parts_of_a_batch_are_those_of_the_whole(make_split: MakeSplit) -> None:
+    split = make_split()
+    parts = [collect(split, positions=positions, workers=2) for positions in (range(1), range(1, 3))]
+    joined = [tuple(map(torch.cat, zip(*batch, strict=True))) for batch in zip(*parts, strict=True)]
+    assert equal(joined, collect(split))
 
 
 def test_neither_workers_nor_cache_change_a_batch(make_split: MakeSplit) -> None:

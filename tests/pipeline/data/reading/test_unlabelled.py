@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def unlabelled(tiny_prepared: Prepared) -> PreparedSplit:
     return dataclasses.replace(train, entries=tuple(entry.without_label() for entry in train.entries))
 
 
-def batches(split: PreparedSplit, view: StrongView = VIEW, **settings: int) -> list[UnlabelledBatch]:
-    values = {"batch_size": 3, "iterations": 4, "seed": 1, **settings}
+def batches(split: PreparedSplit, view: StrongView = VIEW, **settings: Any) -> list[UnlabelledBatch]:
+    values: dict[str, Any] = {"batch_size": 3, "iterations": 4, "seed": 1, **settings}
     return list(UnlabelledBatches(split, CONFIG, view, **values))
 
 
@@ -51,6 +52,13 @@ def test_batches_follow_from_seed_and_iteration_alone(unlabelled: PreparedSplit)
             for name in ("weak", "strong", "inside", "boxes"):
                 assert torch.equal(getattr(batch, name), getattr(expected, name))
     assert not torch.equal(batches(unlabelled, seed=2)[0].weak, whole[0].weak)
+
+
+def test_parts_of_a_batch_are_those_of_the_whole(unlabelled: PreparedSplit) -> None:
+    parts = zip(*(batches(unlabelled, positions=range(i, i + 1)) for i in range(3)), strict=True)
+    for whole, part in zip(batches(unlabelled), parts, strict=True):
+        for name in ("weak", "strong", "inside", "boxes"):
+            assert torch.equal(torch.cat([getattr(each, name) for each in part]), getattr(whole, name))
 
 
 def test_a_crop_alone_is_not_mixed_with_itself(unlabelled: PreparedSplit) -> None:
