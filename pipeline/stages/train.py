@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 
+from pipeline.compute.devices import select_device
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
 from pipeline.layout.paths import (
@@ -17,7 +18,11 @@ from pipeline.layout.paths import (
     train_timing_path,
     trained_dir,
 )
+from pipeline.losses.shared.distributed import own_rank
 from pipeline.params import load_params
+from pipeline.training.distributed.agent import run_ranks
+from pipeline.training.distributed.exchange import require_even_parts, require_gpus
+from pipeline.training.distributed.rank import is_rank, is_restarted, ranks_in_all, run_rank
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from pipeline.training.faults.signals import STATUS, TrainingStopped, stop_on_sigterm
 from pipeline.training.loop import TrainResult
@@ -33,8 +38,23 @@ def main() -> int:
     add_branch_arguments(parser)
     parser.add_argument("--fresh", action="store_true", help="start over, whatever an interrupted training left")
     arguments = parser.parse_args()
+    if is_rank():
+        return run_rank(lambda: _train(arguments))
+    params = load_params()
+    named_branch(arguments, params.branches, params.methods)
+    if params.train.processes > 1:
+        require_gpus(select_device(params.train.device), params.train.processes)
+        return run_ranks("pipeline.stages.train", sys.argv[1:], params.train.processes)
+    return _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Train in this process: all of the branch, or a rank's part of it."""
     params = load_params()
     method, seed = named_branch(arguments, params.branches, params.methods)
+    if is_rank():  # as many as whoever started the ranks says
+        require_even_parts(params.train.batch_size, ranks_in_all())
+        params = dataclasses.replace(params, train=dataclasses.replace(params.train, processes=ranks_in_all()))
 
     def keep(result: TrainResult, time: TimeReport) -> None:
         write_json(
@@ -58,12 +78,13 @@ def main() -> int:
                 TrainingSetup(method, seed, params.methods[method], params.model, params.train, params.evaluate),
                 load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)),
                 TrainingFiles(trained_dir(method, seed), curves_dir(method, seed), checkpoints_dir(method, seed)),
-                fresh=arguments.fresh,
+                fresh=arguments.fresh and not is_restarted(),
                 stop=stop,
                 finish=keep,
             )
         except TrainingStopped:
-            sys.stderr.write("stopped by SIGTERM; the same command goes on from here\n")
+            if own_rank() == 0:
+                sys.stderr.write("stopped by SIGTERM; the same command goes on from here\n")
             return STATUS
     return 0
 

@@ -80,6 +80,8 @@ class TrainConfig:
         checkpoints_kept: how many of those states stay on disk, the last ones.
         skip_budget: so many pairs may turn out unreadable and are left out, with a warning; one more ends the training.
         accumulate: batches whose mean gradient makes one step.
+        processes: ranks that share each batch, one per GPU, or of `threads` threads each on the CPU; `workers` and the
+            cache of decoded images are those of each.
         speed: what makes a GPU faster and changes bits.
         deterministic: on CUDA too a training repeats its bits, or fails naming the operation that cannot.
     """
@@ -104,15 +106,21 @@ class TrainConfig:
     accumulate: int = 1
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     deterministic: bool = False
+    processes: int = 1
 
     def __post_init__(self) -> None:
         require = Require()
         positive = ("iterations", "batch_size", "threads", "validate_every")
-        for name in (*positive, "checkpoint_every", "checkpoints_kept", "accumulate"):
+        for name in (*positive, "checkpoint_every", "checkpoints_kept", "accumulate", "processes"):
             require(getattr(self, name) >= 1, f"{name}: expected at least 1, got {getattr(self, name)}")
         require(self.skip_budget >= 0, f"skip_budget: expected at least 0, got {self.skip_budget}")
         require(self.workers is None or self.workers >= 0, f"workers: expected null or at least 0, got {self.workers}")
         require(self.auxiliary_weight >= 0, f"auxiliary_weight: expected at least 0, got {self.auxiliary_weight}")
+        require(
+            self.processes < 1 or self.batch_size % self.processes == 0,
+            f"processes: {self.processes} cannot share a batch of {self.batch_size} images evenly; set batch_size to a "
+            "multiple of it",
+        )
         if self.gradient_clip_norm is not None:
             require(self.gradient_clip_norm > 0, f"gradient_clip_norm: expected above 0, got {self.gradient_clip_norm}")
         require(
@@ -125,7 +133,7 @@ class TrainConfig:
 # They change no weight.
 _WITHOUT_EFFECT = ("checkpoint_every", "checkpoints_kept")
 # They came later: left out where they change nothing, so that hashes of settings recorded before still hold.
-_LATER = ("skip_budget", "accumulate", "speed", "deterministic")
+_LATER = ("skip_budget", "accumulate", "speed", "deterministic", "processes")
 
 
 def decisive_settings(config: TrainConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ from pipeline.compute.devices import autocast_dtype, keep_large_depthwise_in_flo
 from pipeline.compute.random_streams import stream_seed
 from pipeline.data.datasets.shared.prepared import Prepared
 from pipeline.data.reading.batches import TrainingBatches
-from pipeline.data.reading.unlabelled import StrongView, UnlabelledBatches
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.evaluation import evaluate_miou
 from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.layout.branches import branch_name
+from pipeline.losses.shared.distributed import own_rank, world_size
 from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.losses.supervised.term import Supervision
 from pipeline.models.network.config import ModelConfig
@@ -33,10 +33,15 @@ from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import TraineeRecord, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
+from pipeline.training.distributed.batch_norm import synchronise_batch_norm
+from pipeline.training.distributed.exchange import any_rank, from_first, own_device, own_positions, ranks_here
+from pipeline.training.distributed.silent_recorder import SilentRecorder
+from pipeline.training.distributed.validation import shared_miou
 from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.helpers.distillation import Distillation, load_teacher
 from pipeline.training.helpers.help import Helpers
 from pipeline.training.helpers.mean_teacher import MeanTeacher
+from pipeline.training.helpers.unlabelled import unlabelled_batches
 from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
@@ -119,8 +124,13 @@ def train_branch(
     """
     config, seed, name = setup.train, setup.seed, branch_name(setup.name, setup.seed)
     use_threads(config.threads)
-    device = select_device(config.device)
-    workers = workers_for(config.workers, device)
+    if config.processes != world_size():
+        raise UserError(
+            f"train.processes: {config.processes}, which the stage train alone starts; set it to {world_size()} here"
+        )
+    device = own_device(select_device(config.device))
+    workers = workers_for(config.workers, device, processes=ranks_here())
+    positions, first = own_positions(config.batch_size), own_rank() == 0
     training, validation = prepared.split("train"), prepared.split("val")
     num_classes = len(prepared.class_names)
     term = build_loss_term(
@@ -135,6 +145,7 @@ def train_branch(
     dtype = autocast_dtype(config.precision, device)
     if device.type == "cpu" and dtype is torch.bfloat16:
         keep_large_depthwise_in_float32(trainee)
+    synchronise_batch_norm(trainee, device)
     record = TraineeRecord(
         segmentor=_describe(setup, prepared),
         loss=setup.method.loss,
@@ -157,18 +168,36 @@ def train_branch(
         sys.stderr.write(f"{name}: {text}\n")
         sys.stderr.flush()
 
-    say(f"trains on {device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch")
-    with CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say) as store:
-        if fresh:
+    if first:
+        ranks = f", {world_size()} processes" if world_size() > 1 else ""
+        say(f"trains on {device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch{ranks}")
+    opened = CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say)
+    with opened if first else nullcontext() as store:  # the first rank alone writes
+        if store is not None and fresh:
             store.forget()
-        resumed = store.latest()
+        resumed = from_first(None if store is None else store.latest())
         if resumed is not None:
             restore(resumed, files.checkpoints, trainee=trainee, term=resumable, state=state)
+        if resumed is not None and first:
             say(f"goes on after iteration {resumed.iteration} of {config.iterations}, from {files.checkpoints}")
-        if helpers is not None and helpers.mean_teacher is not None:
-            helpers.unlabelled = iter(_unlabelled_batches(setup, prepared, state.progress.iteration, workers))
-        require_writable(files.folder)  # where the weights go at the end alone
-        (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
+        if helpers is not None and (teacher := setup.method.mean_teacher) is not None:
+            unlabelled_size = teacher.unlabelled_batch_size or config.batch_size
+            unlabelled = unlabelled_batches(
+                setup.name,
+                teacher,
+                config.augment,
+                prepared,
+                batch_size=unlabelled_size,
+                iterations=config.iterations * config.accumulate,
+                seed=seed,
+                start_iteration=state.progress.iteration * config.accumulate,
+                workers=workers,
+                positions=own_positions(unlabelled_size),
+            )
+            helpers.unlabelled = iter(unlabelled)
+        if first:
+            require_writable(files.folder)  # where the weights go at the end alone
+            (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
         batches = TrainingBatches(
             training,
             config.augment,
@@ -179,6 +208,7 @@ def train_branch(
             workers=workers,
             skip_budget=config.skip_budget,
             say=say,
+            positions=positions,
         )
         statistics = TrainingBatches(
             training,
@@ -186,17 +216,15 @@ def train_branch(
             batch_size=config.batch_size,
             iterations=averaging.batch_norm_batches if averaging is not None else 0,
             seed=stream_seed("batch statistics", seed),
+            positions=positions,
         )
-
-        def stop_validating(done: int, total: int) -> None:
-            if stop():
-                raise TrainingStopped
 
         def validate(candidate: Segmentor) -> float:
             predict = segmentor_predictor(candidate, device, resize=setup.evaluate.resize)
-            return evaluate_miou(
-                predict, validation, num_classes, prepared.ignore_index, threads=workers, progress=stop_validating
-            )
+            miou = shared_miou(predict, validation, num_classes, prepared.ignore_index, threads=workers, stop=stop)
+            if miou is None:
+                raise TrainingStopped
+            return miou
 
         def names(iteration: int) -> list[str]:
             parts = range(iteration * config.accumulate, (iteration + 1) * config.accumulate)
@@ -206,8 +234,9 @@ def train_branch(
             prepared.ignore_index, class_weights(prepared, config, device), auxiliary_weight=config.auxiliary_weight
         )
         steps_per_epoch = max(len(training) // (config.batch_size * config.accumulate), 1)
-        with (
-            TrainingRecorder(
+        recorder = None
+        if store is not None:
+            recorder = TrainingRecorder(
                 name,
                 folder=files.folder,
                 curves=files.curves,
@@ -215,7 +244,9 @@ def train_branch(
                 term=resumable,
                 iterations=config.iterations,
                 resumed=resumed,
-            ) as recorder,
+            )
+        with (
+            recorder or SilentRecorder(files.checkpoints) as told,
             backends(config.speed, deterministic=config.deterministic),
         ):
             result = train(
@@ -225,10 +256,12 @@ def train_branch(
                 config,
                 seed=seed,
                 device=device,
-                recorder=recorder,
+                recorder=told,
                 state=state,
-                stop=stop,
+                stop=lambda: any_rank(stop()),
             )
+        if store is None or recorder is None:
+            return result
         recorder.finish(record)
         finish(
             result,
@@ -258,31 +291,6 @@ def build_helpers(setup: TrainingSetup, trainee: Trainee, class_names: tuple[str
         teacher.to(trainee.segmentor.mean.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         helpers.distillation = Distillation(setup.method.teacher, teacher)
     return helpers if helpers.mean_teacher is not None or helpers.distillation is not None else None
-
-
-def _unlabelled_batches(setup: TrainingSetup, prepared: Prepared, start: int, workers: int) -> UnlabelledBatches:
-    """The unlabelled images, one batch per labelled one, from iteration `start` on.
-
-    Raises:
-        UserError: there are none.
-    """
-    config, settings = setup.train, setup.method.mean_teacher
-    assert settings is not None
-    if prepared.unlabelled is None:
-        raise UserError(
-            f"methods.{setup.name}.mean_teacher: the dataset {prepared.dataset_name} lists no unlabelled image; put "
-            "some into images/unlabelled (dataset folder), or train on few labels (prepare.options.train_images)"
-        )
-    return UnlabelledBatches(
-        prepared.unlabelled,
-        config.augment,
-        StrongView(settings.colour, settings.cutmix),
-        batch_size=settings.unlabelled_batch_size or config.batch_size,
-        iterations=config.iterations * config.accumulate,
-        seed=stream_seed("unlabelled batches", setup.seed),
-        start_iteration=start * config.accumulate,
-        workers=workers,
-    )
 
 
 def class_weights(prepared: Prepared, config: TrainConfig, device: torch.device) -> Tensor | None:

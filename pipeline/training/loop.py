@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipeline.losses.shared.distributed import world_size
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import TrainConfig
@@ -248,6 +249,8 @@ def _first_step(step: TrainingStep, parts: list[Batch], state: TrainingState, co
             raise
     # Only now: while the error is handled, its stack holds what the step had allocated.
     images, labels = parts[0]
+    if world_size() > 1:  # the other ranks are in the step
+        raise out_of_memory(config.batch_size, config.augment.crop, None)
     fits = largest_batch(len(images), lambda size: step.attempt(images[:size], labels[:size], state))
     raise out_of_memory(len(images), config.augment.crop, fits)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from pipeline.compute.devices import autocast_dtype
 from pipeline.compute.random_streams import stream_seed
+from pipeline.losses.shared.distributed import own_rank
 from pipeline.losses.shared.term import LossTerm, TermOutput
 from pipeline.losses.supervised.loss import SupervisedLoss
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.config import TrainConfig
+from pipeline.training.distributed.data_parallel import ParallelLoss
 from pipeline.training.faults.finite import FiniteWatch
 from pipeline.training.helpers.help import Helpers
 from pipeline.training.inputs import network_input
@@ -79,6 +82,7 @@ class TrainingStep:
         self._mark = mark
         self._term_name = "contrast" if objective.method.is_contrastive else "loss_term"
         self._generator = torch.Generator(device=device)
+        self._parallel_loss = ParallelLoss(trainee, self._loss)
 
     def __call__(self, parts: Sequence[Batch], state: TrainingState) -> bool:
         """One step of the optimiser on the mean gradient of the parts.
@@ -94,10 +98,12 @@ class TrainingStep:
         set_learning_rates(optimizer, learning_rate_factor(progress.iteration, config.iterations, config.schedule))
         optimizer.zero_grad(set_to_none=True)
         for part, (images, labels) in enumerate(parts):
-            loss = self._loss(images, labels, part, state)
-            if not self._watch.add(loss, progress.iteration):
-                return False
-            (loss if len(parts) == 1 else loss / len(parts)).backward()  # type: ignore[no-untyped-call]
+            last = part == len(parts) - 1
+            with nullcontext() if last else self._parallel_loss.unsynchronised():
+                loss = self._parallel_loss(images, labels, part, state)
+                if not self._watch.add(loss, progress.iteration):
+                    return False
+                (loss if len(parts) == 1 else loss / len(parts)).backward()  # type: ignore[no-untyped-call]
             self._mark("backward")
         if config.gradient_clip_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(self._trainee.parameters(), config.gradient_clip_norm)
@@ -133,8 +139,9 @@ class TrainingStep:
         labels = labels.to(self._device, non_blocking=True)
         self._mark("upload")
         with_term = iteration in self.term_iterations
-        # Dropout draws from torch's global generator: so that a run and its resume draw alike.
-        torch.manual_seed(stream_seed(f"layers of {purpose}", self._seed))
+        # Dropout draws from torch's global generator: so that a run and its resume draw alike, and ranks do not.
+        of_rank = f" on rank {own_rank()}" if own_rank() else ""
+        torch.manual_seed(stream_seed(f"layers of {purpose}{of_rank}", self._seed))
         ignore_index = objective.supervised.supervision.ignore_index
         normalised, labels = network_input(trainee.segmentor, images, labels, ignore_index=ignore_index)
         with torch.autocast(self._device.type, dtype=self.dtype, enabled=self.dtype is not None):

@@ -35,15 +35,20 @@ def largest_batch(batch_size: int, attempt: Callable[[int], None]) -> int:
     return 0
 
 
-def out_of_memory(batch_size: int, crop: tuple[int, int], fits: int) -> UserError:
+def out_of_memory(batch_size: int, crop: tuple[int, int], fits: int | None) -> UserError:
     """The one message about it.
 
     Args:
         batch_size: images per forward.
         crop: height and width.
-        fits: the largest batch that was found to fit, 0 for none.
+        fits: the largest batch that was found to fit, 0 for none; None where that was not tried.
     """
     what = f"training: out of memory on the first step, with train.batch_size {batch_size} and crops of {list(crop)}"
+    if fits is None:
+        return UserError(
+            f"{what}; make train.batch_size smaller (with train.accumulate a step still sees as many images), or "
+            "train.augment.crop"
+        )
     if fits:
         parts = batch_size // fits
         return UserError(

@@ -18,20 +18,21 @@ Batch = tuple[Tensor, Tensor]
 _SPARE_CORES, _MOST_WORKERS = 2, 16
 
 
-def workers_for(workers: int | None, device: torch.device) -> int:
+def workers_for(workers: int | None, device: torch.device, *, processes: int = 1) -> int:
     """Processes that read and augment: those asked for, or what suits the device.
 
     Args:
         workers: `train.workers`; None for one per core that this process may use but two (for the training and the
             thread that pins), at most 16, on CUDA, and none on the CPU, whose cores the training itself takes.
         device: where the training runs.
+        processes: ranks on this machine, which share its cores.
     """
     if workers is not None:
         return workers
     if device.type != "cuda" or not can_fork():
         return 0
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(allowed - _SPARE_CORES, 1), _MOST_WORKERS)
+    return min(max(allowed // processes - _SPARE_CORES, 1), _MOST_WORKERS)
 
 
 class CompactBatches(Protocol):
