@@ -1,12 +1,13 @@
-"""What a checkpoint costs is measured on the real state."""
+"""What a checkpoint costs is measured on the real state, and what ranks bring on real steps."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.losses.contrast_step import METHODS, contrast_costs, street_batches
-from benchmarks.training import checkpoint_costs
+from benchmarks.training import checkpoint_costs, main, rank_speed
 from pipeline.models.network.config import ModelConfig
+from serving.contract.errors import UserError
 
 
 def test_the_state_of_the_default_network_is_written_and_read_back() -> None:
@@ -22,3 +23,16 @@ def test_whole_steps_of_every_method_are_compared_with_the_baseline() -> None:
     assert costs.keys() == set(METHODS)
     assert costs["cross_entropy"]["ratio"] == 1.0
     assert all(cost["seconds"] > 0 and cost["ratio"] > 0.1 for cost in costs.values()), costs
+
+
+@pytest.mark.slow
+def test_one_rank_and_two_are_timed() -> None:
+    speed = rank_speed((64, 64), batch_size=4, steps=1, pairs=1)
+    assert set(speed["images_per_second"]) == {"1", "2"}
+    assert speed["ratio"] == speed["pairs"][0] > 0
+
+
+def test_only_parts_that_there_are_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks.training", "--parts", "contrast,rank"])
+    with pytest.raises(UserError, match=r"no part 'rank'.*ranks"):
+        main()
