@@ -80,6 +80,7 @@ def html_page(report: Report, evidence: Evidence, findings: Sequence[Finding], f
         script=Markup((HERE / "script.js").read_text(encoding="utf-8")),
         report=report,
         shown=shown,
+        several=len({row["seed"] for row in report["targets"]}) > 1,
         verdict=verdict(report, findings),
         shortened=shortened,
         figures=drawn,

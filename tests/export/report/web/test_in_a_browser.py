@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 
 import pytest
+
+from export.checks import CHECKS
+from export.report.evidence.gathering import Evidence
+from export.report.report import build_report
+from export.report.web.page import html_page
+from tests.export.report.test_report import inputs
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra `dev` is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `dev` is not installed")
@@ -125,6 +132,19 @@ def test_axe_finds_nothing_serious(page, scheme):
 def test_axe_would_find_an_image_without_a_text(page):
     page.evaluate("document.querySelector('.panels img').removeAttribute('alt')")
     assert "image-alt" in [each["id"] for each in axe.Axe().run(page).response["violations"]]
+
+
+def test_every_check_is_in_sight_on_a_screen(browser, evidence, tmp_path):
+    verified = copy.deepcopy(dict(inputs().verified))
+    for row in verified.values():
+        row["checks"] = [{"name": name, "status": "pass", "detail": ""} for name in CHECKS]
+    report = build_report(inputs(verified=verified))
+    path = tmp_path / "report.html"
+    path.write_text(html_page(report, Evidence(evidence.class_names, evidence.palette), [], {}), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(path.as_uri())
+    assert page.locator("#checks th").count() == 2 + len(list(CHECKS))
+    assert page.locator("#checks .wide").evaluate("each => each.scrollWidth <= each.clientWidth")
 
 
 def test_it_fits_a_phone(page):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 from html.parser import HTMLParser
 
@@ -86,6 +87,13 @@ def test_images_have_five_panels_of_one_size_and_say_what_they_are(elements, evi
 def test_one_training_is_labelled_as_what_it_is(html):
     assert "of one training each (seed 0): it says nothing about another training" in html
     assert "with another seed the difference may" in html
+
+
+def test_pictures_say_of_which_seed_they_are_where_there_are_several(html, evidence):
+    values = inputs()
+    expected = [*values.expected, dataclasses.replace(values.expected[0], seed=1)]
+    said = "the first seed of each"
+    assert said not in html and said in html_page(build_report(inputs(expected=expected)), evidence, [], {})
 
 
 def test_hostile_names_do_not_become_markup(elements, html):
