@@ -98,7 +98,7 @@ class WholeGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 `[B,H,W,3]` -> mask uint8 `[B,H,W]`, then `[B,D,h_i,w_i]` per layer."""
         normalised = (image.to(torch.float32) - self.deployed.mean) / self.deployed.std
-        output = self.trainee(normalised.permute(0, 3, 1, 2), embed=True)
+        output = self.trainee(normalised.permute(0, 3, 1, 2), embed=True, everywhere=True)
         logits = upsample(output.logits.main, (image.shape[1], image.shape[2]))
         return (logits.argmax(dim=1).to(torch.uint8), *output.embeddings)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping
@@ -117,7 +118,8 @@ def describe_networks(
 
 def _describe_training(trainee: Trainee, shape: tuple[int, int, int, int]) -> NetworkDescription:
     images = torch.empty(shape, device="meta")
-    counts = multiply_adds(lambda: trainee(images, embed=True))
+    forward = functools.partial(trainee, images, embed=True, everywhere=True)
+    counts = multiply_adds(forward)
     counts = {name: count // shape[0] for name, count in counts.items()}
     parts: dict[str, nn.Module] = {
         "segmentor.backbone": trainee.segmentor.backbone,
@@ -133,7 +135,7 @@ def _describe_training(trainee: Trainee, shape: tuple[int, int, int, int]) -> Ne
         modules=_costs(parts, counts),
         parameters=count_parameters(trainee),
         multiply_adds=counts[""],
-        activation_bytes=saved_activation_bytes(trainee, lambda: trainee(images, embed=True)),
+        activation_bytes=saved_activation_bytes(trainee, forward),
     )
 
 

@@ -102,7 +102,7 @@ def test_what_the_contrast_trained_with_is_not_in_the_graph(segmentor: Segmentor
         torch.from_numpy(scene(64, 64, np.random.default_rng(0))[None]).permute(0, 3, 1, 2)
     )
     optimizer = torch.optim.SGD(trainee.parameters(), 0.01)
-    output = trainee(torch.cat([images, images.flip(3)]), embed=True)
+    output = trainee(torch.cat([images, images.flip(3)]), embed=True, everywhere=True)
     (output.logits.main.square().mean() + sum(each[:, 0].mean() for each in output.embeddings)).backward()
     optimizer.step()
     stripped = strip(trainee, images)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.losses.shared.distributed import gather_rows, mean_over_ranks, sum_over_ranks
-from pipeline.losses.shared.gather import gather_pixels
+from pipeline.losses.shared.gather import embedding_map, embeddings_at
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.info_nce_by_class import info_nce_by_class
 from pipeline.losses.shared.memory_bank import MemoryBank
@@ -22,7 +22,7 @@ from pipeline.losses.shared.semi_hard import SemiHard
 from pipeline.losses.shared.statistics import alignment_and_uniformity, class_share
 from pipeline.losses.shared.term import ContrastConfig, LossTerm, TermOutput
 from pipeline.losses.shared.unreliable import Unreliable, info_nce_with_unreliable, sample_unreliable
-from pipeline.models.network.head import Taps, TraineeOutput
+from pipeline.models.network.head import Taps, TraineeOutput, Unprojected
 from serving.contract.errors import UserError
 from serving.contract.schema import Require
 
@@ -152,7 +152,7 @@ class PixelContrast(LossTerm):
             ignore_index=NO_CLASS,
             generator=generator,
         )
-        own_rows = gather_pixels(embeddings, anchors.image, anchors.pixel)
+        own_rows = embeddings_at(embeddings, anchors.image, anchors.pixel)
         rows, anchor_labels = gather_rows(own_rows, anchors.counts), gather_rows(anchors.label, anchors.counts)
         statistics = {
             "anchors": torch.full((), float(len(rows)), device=labels.device),
@@ -174,13 +174,14 @@ class PixelContrast(LossTerm):
         else:
             loss = self._contrast_with(self.bank, own_rows, anchors, len(labels) * views)
         if self.bank is not None:
-            self.bank.enqueue(embeddings, labels, generator=generator)
+            with torch.no_grad():  # the bank remembers values: no gradient is wanted of a projection everywhere
+                self.bank.enqueue(embedding_map(embeddings), labels, generator=generator)
             statistics["bank_fill"] = self.bank.rings.fill()
         return TermOutput(loss=loss, statistics=statistics)
 
     def _contrast_with_unreliable(
         self,
-        embeddings: Tensor,
+        embeddings: Tensor | Unprojected,
         rows: Tensor,
         anchor_labels: Tensor,
         unreliable: Unreliable,

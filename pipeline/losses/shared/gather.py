@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from pipeline.models.network.head import Unprojected
+
 
 def gather_pixels(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
     """Embeddings at distinct pixels.
@@ -26,6 +28,18 @@ def gather_pixels(embeddings: Tensor, image: Tensor, pixel: Tensor) -> Tensor:
     """
     rows: Tensor = _GatherPixels.apply(embeddings, image, pixel)  # type: ignore[no-untyped-call]
     return rows
+
+
+def embeddings_at(embeddings: Tensor | Unprojected, image: Tensor, pixel: Tensor) -> Tensor:
+    """`gather_pixels`, also of embeddings that are not projected yet: these are projected there alone."""
+    if isinstance(embeddings, Tensor):
+        return gather_pixels(embeddings, image, pixel)
+    return embeddings.of(gather_pixels(embeddings.hidden, image, pixel))
+
+
+def embedding_map(embeddings: Tensor | Unprojected) -> Tensor:
+    """`[B,D,h,w]`, projected everywhere where that has not happened yet."""
+    return embeddings if isinstance(embeddings, Tensor) else embeddings.everywhere()
 
 
 class _GatherPixels(Function):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.losses.shared.class_products import EmbeddingMap
 from pipeline.losses.shared.distributed import gather_batch, world_size
+from pipeline.losses.shared.gather import embedding_map
 from pipeline.losses.shared.pixel_anchor import ClassAnchors, Layer, class_anchors, pixel_anchor_terms, pixel_roles
 from pipeline.losses.shared.resolution import NO_CLASS, majority, nearest, predicted_classes
 from pipeline.losses.shared.statistics import alignment_and_uniformity
@@ -120,7 +121,8 @@ def layered_contrast(
     predictions = predicted_classes(output.logits.main)
     with torch.autocast(labels.device.type, enabled=False):
         layers = [
-            _at_layer(embeddings, labels, predictions, num_classes, config.purity) for embeddings in output.embeddings
+            _at_layer(embedding_map(embeddings), labels, predictions, num_classes, config.purity)
+            for embeddings in output.embeddings
         ]
         anchors = [class_anchors(layer, num_classes) for layer in layers]
         fused = fuse(anchors)

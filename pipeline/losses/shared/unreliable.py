@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.shared.distributed import gather_batch, gather_rows, own_part, own_rank, world_size
-from pipeline.losses.shared.gather import gather_pixels
+from pipeline.losses.shared.gather import embeddings_at
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.resolution import nearest
+from pipeline.models.network.head import Unprojected
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Unreliable:
     most: int
 
 
-def sample_unreliable(embeddings: Tensor, unreliable: Unreliable, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_unreliable(
+    embeddings: Tensor | Unprojected, unreliable: Unreliable, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Embeddings of unreliable pixels drawn at random, without replacement, and what they are not.
 
     How many there are is not asked of the device: where there are too few, the rest are pixels that are no negatives.
 
     Args:
-        embeddings: `[B,D,h,w]` float.
+        embeddings: `[B,D,h,w]` float, or what they are projected from.
         unreliable: at any resolution.
         generator: source of the random choice, on the device of the embeddings.
 
@@ -57,7 +60,7 @@ def sample_unreliable(embeddings: Tensor, unreliable: Unreliable, generator: tor
         start = sum(counts[: own_rank()])
         chosen = chosen[start : start + counts[own_rank()]] - own_rank() * len(eligible)
     image, pixel = chosen // (height * width), chosen % (height * width)
-    rows = gather_rows(gather_pixels(embeddings, image, pixel), counts)
+    rows = gather_rows(embeddings_at(embeddings, image, pixel), counts)
     return rows, gather_rows(unlikely[image, pixel].long(), counts).bool()
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.network.catalog import Family
@@ -101,15 +103,57 @@ class SegmentorFeatures:
 
 
 @dataclass(frozen=True)
+class Unprojected:
+    """Embeddings of a tapped layer before the last, linear layer of their projection, which runs where they are wanted.
+
+    A loss that samples pixels wants few of them, while that layer and the normalisation after it, run everywhere, take
+    most of a projection's time.
+
+    Attributes:
+        hidden: `[B,C,h,w]`, what the linear layer reads.
+        weight: `[D,C,1,1]` of that layer.
+        bias: `[D]` of that layer.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of the embeddings, `[B,D,h,w]`."""
+        return torch.Size((len(self.hidden), len(self.weight), *self.hidden.shape[2:]))
+
+    def __getitem__(self, images: slice) -> Unprojected:
+        """Those of some images of the batch."""
+        return Unprojected(self.hidden[images], self.weight, self.bias)
+
+    def everywhere(self) -> Tensor:
+        """Unit-norm `[B,D,h,w]`."""
+        dtype = self.hidden.dtype  # as under autocast, also where it is off by now
+        return normalised(F.conv2d(self.hidden, self.weight.to(dtype), self.bias.to(dtype)))
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Unit-norm `[N,D]` of some pixels' rows `[N,C]` of `hidden`."""
+        return normalised(F.linear(rows, self.weight.flatten(1).to(rows.dtype), self.bias.to(rows.dtype)))
+
+
+def normalised(embeddings: Tensor) -> Tensor:
+    """Embeddings at unit norm over their second axis, in at least float32: half precision would round the norm."""
+    return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+
+
+@dataclass(frozen=True)
 class TraineeOutput:
     """What one training forward gives.
 
     Attributes:
         logits: auxiliary are those of the head's own auxiliary classifiers, then that of the training-only one.
-        embeddings: unit-norm `[B,D,h_i,w_i]` per tapped layer, shallow to deep; empty while the contrast is off.
+        embeddings: unit-norm `[B,D,h_i,w_i]` per tapped layer, or what they are projected from; shallow to deep, empty
+            while the contrast is off.
         head_input: `[B,c,h,w]`, what the head reads, as it is.
     """
 
     logits: Logits
-    embeddings: tuple[Tensor, ...] = ()
+    embeddings: tuple[Tensor | Unprojected, ...] = ()
     head_input: Tensor | None = None

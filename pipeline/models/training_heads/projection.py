@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.network.head import Unprojected, normalised
 from pipeline.models.network.layers import ConvNormAct, initialise, initialise_classifier
 
 
@@ -23,8 +22,12 @@ class ProjectionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`[B,C,h,w]` -> unit-norm `[B,D,h,w]`, in at least float32: half precision would round the norm."""
-        embeddings = self.output(self.hidden(features))
-        return F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+        return normalised(self.output(self.hidden(features)))
+
+    def unprojected(self, features: Tensor) -> Unprojected:
+        """`[B,C,h,w]` -> the same embeddings, whose last two steps are left to who knows where they are wanted."""
+        assert self.output.bias is not None
+        return Unprojected(self.hidden(features), self.output.weight, self.output.bias)
 
 
 class AuxiliaryHead(nn.Sequential):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from itertools import chain
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.compute.random_streams import random_stream
-from pipeline.models.network.head import Logits, SegmentorFeatures, Taps, TraineeOutput
+from pipeline.models.network.head import Logits, SegmentorFeatures, Taps, TraineeOutput, Unprojected
 from pipeline.models.network.segmentor import Segmentor
 from pipeline.models.training_heads.projection import AuxiliaryHead, ProjectionHead
 
@@ -55,18 +57,24 @@ class Trainee(nn.Module):
         return len(tapped_channels(self.segmentor, self.taps))
 
     @property
+    def projections(self) -> tuple[ProjectionHead, ...]:
+        """One for each tapped layer."""
+        return tuple(cast(Iterable[ProjectionHead], self.training_heads["projections"]))
+
+    @property
     def term_heads(self) -> nn.ModuleDict:
         """Learnable parts of the loss term."""
         heads = self.training_heads["term"]
         assert isinstance(heads, nn.ModuleDict)
         return heads
 
-    def forward(self, images: Tensor, *, embed: bool) -> TraineeOutput:
+    def forward(self, images: Tensor, *, embed: bool, everywhere: bool = False) -> TraineeOutput:
         """One training forward.
 
         Args:
             images: `[B,3,H,W]` normalised.
             embed: project the tapped features; when false nothing of the contrast is computed.
+            everywhere: the embeddings as maps; else what they are projected from, for losses that want few of them.
         """
         features = self.segmentor.features(images)
         logits = features.head.logits
@@ -74,12 +82,13 @@ class Trainee(nn.Module):
             assert self.segmentor.auxiliary_stage is not None
             inner = features.stages[self.segmentor.auxiliary_stage]
             logits = Logits(logits.main, (*logits.auxiliary, self.training_heads["auxiliary"](inner)))
-        embeddings: tuple[Tensor, ...] = ()
+        embeddings: tuple[Tensor | Unprojected, ...] = ()
         if embed:
-            projections = self.training_heads["projections"]
-            assert isinstance(projections, nn.ModuleList)
             tapped = tapped_features(features, self.taps)
-            embeddings = tuple(project(tensor) for project, tensor in zip(projections, tapped, strict=True))
+            embeddings = tuple(
+                project(tensor) if everywhere else project.unprojected(tensor)
+                for project, tensor in zip(self.projections, tapped, strict=True)
+            )
         return TraineeOutput(logits, embeddings, features.head.input)
 
 

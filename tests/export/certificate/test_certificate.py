@@ -271,7 +271,7 @@ def test_trainee_shipped_whole_fails_where_the_stripped_one_passes(tmp_path):
 
         def forward(self, image):
             images = ((image.to(torch.float32) - self.deployed.mean) / self.deployed.std).permute(0, 3, 1, 2)
-            output = self.trainee(images, embed=True)
+            output = self.trainee(images, embed=True, everywhere=True)
             size = (image.shape[1], image.shape[2])
             logits = nn.functional.interpolate(output.logits.main, size, mode="bilinear", align_corners=False)
             return logits.argmax(dim=1).to(torch.uint8), output.embeddings[0]

@@ -161,7 +161,7 @@ class TestEvaluation:
 class TestTraining:
     def test_gradients_reach_every_parameter(self, segmentor: Segmentor) -> None:
         trainee = make_trainee(copy.deepcopy(segmentor), Taps.STAGES).train()
-        output = trainee(random_images(segmentor, 2, 2, 3), embed=True)
+        output = trainee(random_images(segmentor, 2, 2, 3), embed=True, everywhere=True)
         generator = torch.Generator().manual_seed(2)
         loss = torch.zeros(())
         for tensor in (output.logits.main, *output.logits.auxiliary, *output.embeddings):

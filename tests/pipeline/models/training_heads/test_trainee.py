@@ -49,7 +49,7 @@ def equal_weights(a: nn.Module, b: nn.Module) -> bool:
 @pytest.mark.parametrize(("taps", "layers"), [(Taps.NONE, 0), (Taps.HEAD_INPUT, 1), (Taps.STAGES, 4)])
 def test_embeddings_follow_the_taps(taps: Taps, layers: int) -> None:
     trainee = make_trainee(taps)
-    output = trainee(make_images(), embed=True)
+    output = trainee(make_images(), embed=True, everywhere=True)
     assert trainee.layers == len(output.embeddings) == layers
     sizes = {Taps.NONE: [], Taps.HEAD_INPUT: [(16, 24)], Taps.STAGES: [(16, 24), (8, 12), (4, 6), (2, 3)]}[taps]
     for embeddings, size in zip(output.embeddings, sizes, strict=True):
@@ -93,7 +93,7 @@ def test_training_heads_have_a_stream_of_their_own() -> None:
 
 def test_gradients_of_embeddings_reach_projections_and_backbone() -> None:
     trainee = make_trainee(Taps.STAGES).train()
-    output = trainee(make_images(), embed=True)
+    output = trainee(make_images(), embed=True, everywhere=True)
     weights = torch.Generator().manual_seed(0)
     sum((z * torch.randn(z.shape, generator=weights)).sum() for z in output.embeddings).backward()
     for name, parameter in trainee.training_heads.named_parameters():
@@ -181,8 +181,8 @@ def test_a_hook_that_changes_logits_is_caught() -> None:
 
 def test_a_training_head_that_helps_the_logits_is_caught() -> None:
     class Helped(Trainee):
-        def forward(self, images: torch.Tensor, *, embed: bool) -> TraineeOutput:
-            output = super().forward(images, embed=embed)
+        def forward(self, images: torch.Tensor, *, embed: bool, everywhere: bool = False) -> TraineeOutput:
+            output = super().forward(images, embed=embed, everywhere=everywhere)
             helped = output.logits.main + self.training_heads["term"]["helper"].weight[0, 0]
             return dataclasses.replace(output, logits=Logits(helped))
 

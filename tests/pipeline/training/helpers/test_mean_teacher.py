@@ -139,7 +139,7 @@ def test_the_contrast_sees_confident_unlabelled_pixels_where_asked_to(
     def watched(self: PixelContrast, output: Any, labels: Any, **keywords: Any) -> Any:
         unlabelled = labels[2:]
         seen.append((len(labels), int((unlabelled != 255).sum()), "unreliable" in keywords))
-        assert len(output.embeddings[0]) == len(output.logits.main) == len(labels)
+        assert output.embeddings[0].shape[0] == len(output.logits.main) == len(labels)
         return forward(self, output, labels, **keywords)
 
     monkeypatch.setattr(PixelContrast, "forward", watched)
