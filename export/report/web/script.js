@@ -55,7 +55,7 @@ if (choice) {
   choose(); // a reloaded page keeps what was chosen
 }
 
-// On paper everything is open, and pictures that were not in sight are there.
+// On paper everything is open.
 addEventListener("beforeprint", () => {
   for (const part of document.querySelectorAll("details")) part.open = true;
 });
