@@ -96,18 +96,18 @@ class _Normalise(Function):
         features, weight, mean, variance = ctx.saved_tensors
         if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
             gradient = gradient.contiguous(memory_format=torch.channels_last)
-        # As if mean and variance were constants; then what their gradients add.
-        alone, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, features, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, features, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
         sums = torch.stack([of_bias, of_weight]).double()
         dist.all_reduce(sums)
         of_mean, of_deviation = sums / ctx.count
         deviation = (variance.double() + ctx.eps).rsqrt()
         scale = weight.double() * deviation
+        # The gradient as if mean and variance were constants, and what theirs add: three numbers of each channel.
         slope = -scale * deviation * of_deviation
         offset = -scale * of_mean - slope * mean.double()
         shape = (1, -1, *[1] * (features.ndim - 2))
-        slope, offset = (each.to(weight.dtype).reshape(shape) for each in (slope, offset))
-        of_features = torch.addcmul(alone + offset, features, slope).to(features.dtype)
+        scale, slope, offset = (each.to(weight.dtype).reshape(shape) for each in (scale, slope, offset))
+        of_features = torch.addcmul(offset, features, slope).addcmul_(gradient, scale).to(features.dtype)
         return of_features, of_weight, of_bias, None, None, None, None
