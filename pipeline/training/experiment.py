@@ -35,7 +35,6 @@ from pipeline.training.checkpoints import TraineeRecord, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
 from pipeline.training.distributed.batch_norm import synchronise_batch_norm
 from pipeline.training.distributed.exchange import any_rank, from_first, own_device, own_positions, ranks_here
-from pipeline.training.distributed.silent_recorder import SilentRecorder
 from pipeline.training.distributed.validation import shared_miou
 from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.helpers.distillation import Distillation, load_teacher
@@ -48,7 +47,7 @@ from pipeline.training.optimisation import build_optimizer
 from pipeline.training.performance.feeding import feed, workers_for
 from pipeline.training.performance.speed import backends
 from pipeline.training.performance.timing import TimeReport, device_name, precision_name, time_report
-from pipeline.training.recorder import TrainingRecorder
+from pipeline.training.recorder import SilentRecorder, TrainingRecorder
 from pipeline.training.resuming.fingerprint import training_fingerprint
 from pipeline.training.resuming.store import CheckpointStore
 from pipeline.training.resuming.tensors import restore

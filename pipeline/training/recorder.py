@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from pipeline.models.network.weights import save_tensors
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.checkpoints import TraineeRecord, write_record
+from pipeline.training.faults.finite import keep_not_finite
 from pipeline.training.resuming.store import Checkpoint, CheckpointStore
 from pipeline.training.resuming.tensors import state_tensors, state_values, under
 from pipeline.training.state import TrainingState
-from serving.contract.files import write_atomically, write_json
+from serving.contract.files import write_atomically
 
 
 class TrainingRecorder:
@@ -124,13 +125,48 @@ class TrainingRecorder:
 
     def not_finite(self, iteration: int, images: list[str], values: dict[str, float]) -> Path:
         """Write the names of the images of the batch that the losses were not finite on."""
-        path = self._store.folder / "not_finite.json"
-        shown = {name: str(value) for name, value in values.items()}  # JSON has neither NaN nor infinity
-        write_json(path, {"iteration": iteration + 1, "images": images, "means": shown})
-        return path
+        return keep_not_finite(self._store.folder, iteration, images, values)
 
     def finish(self, record: TraineeRecord) -> None:
         """Write the weights, and last what says that they are whole."""
         save_tensors(self._best, self._folder / "best.safetensors")
         save_tensors(self._last, self._folder / "last.safetensors")
         write_record(record, self._folder)
+
+
+class SilentRecorder:
+    """What ranks but the first report to: takes what `TrainingRecorder` takes, and writes nothing that it writes too.
+
+    Args:
+        folder: of the states.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> SilentRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def step(self, iteration: int) -> None:
+        """See `pipeline.training.loop.Recorder`, as of all methods here."""
+
+    def metrics(self, iteration: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def validated(self, shipped: Any, *, best: bool) -> None:
+        """Nothing."""
+
+    def save(self, trainee: Any, state: Any) -> None:
+        """Nothing."""
+
+    def time(self, iteration: int, seconds: dict[str, float]) -> None:
+        """Nothing."""
+
+    def not_finite(self, iteration: int, images: list[str], values: dict[str, float]) -> Path:
+        """Write what the first rank would: this one alone may have seen it."""
+        return keep_not_finite(self._folder, iteration, images, values)

@@ -1,9 +1,37 @@
-"""Notices the first iteration whose loss or gradient is not finite."""
+"""Notices the first iteration whose loss or gradient is not finite, and keeps what is known of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import torch
 from torch import Tensor
+
+from serving.contract.files import write_json
+
+
+def keep_not_finite(folder: Path, iteration: int, images: Sequence[str], means: Mapping[str, float]) -> Path:
+    """Write what is known of a batch that a loss or gradient was not finite on, whole or not at all.
+
+    Every rank that sees it writes it, since others need not: all name the whole batch.
+
+    Args:
+        folder: of the branch's states.
+        iteration: from 0.
+        images: of the global batch, as reports call them.
+        means: of the losses and statistics since the last report.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = folder / "not_finite.json"
+    shown = {name: str(value) for name, value in means.items()}  # JSON has neither NaN nor infinity
+    write_json(path, {"iteration": iteration + 1, "images": list(images), "means": shown})
+    return path
 
 
 class FiniteWatch:
