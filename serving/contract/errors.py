@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
+
+_INTERRUPTED, _INTERRUPTED_STATUS = "interrupted\n", 130
 
 
 class UserError(Exception):
@@ -53,6 +56,22 @@ def shown(text: object) -> str:
     return name if name.isprintable() else "".join(map(_shown_character, name))
 
 
+def end_on_interrupt() -> None:
+    """From now on Ctrl-C is one line and status 130 where nothing else handles it, as in `run_command`.
+
+    For packages of commands: importing what a command needs takes seconds, and comes before `run_command`.
+    """
+    before = sys.excepthook
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write(_INTERRUPTED)
+            sys.exit(_INTERRUPTED_STATUS)
+        before(kind, error, trace)
+
+    sys.excepthook = end
+
+
 def run_command(main: Callable[[], int]) -> None:
     """Run a command's `main` and exit with its status: 2 and one message on a `UserError`, 130 on Ctrl-C.
 
@@ -73,8 +92,8 @@ def run_command(main: Callable[[], int]) -> None:
         sys.stderr.write("error: " + "\n".join(map(shown, str(error).split("\n"))) + "\n")
         status = 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        status = 130
+        sys.stderr.write(_INTERRUPTED)
+        status = _INTERRUPTED_STATUS
     except BrokenPipeError:
         _drop_output()
         status = 141

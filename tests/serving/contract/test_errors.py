@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,27 @@ def test_streams_that_are_full_or_closed_and_a_folder_that_is_gone_are_no_traceb
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (status, said)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pipeline.stages.train", "pipeline.commands.evaluate", "export.stages.verify", "export.commands.readme"],
+)
+def test_ctrl_c_while_a_command_still_imports_what_it_needs_is_one_line(tmp_path, module):
+    """Whatever it imports first of numpy and torch is where the signal comes: each of them takes its time."""
+    for name in ("numpy", "torch"):
+        (tmp_path / f"{name}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", module], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_other_errors_of_such_a_command_are_shown_as_ever(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('broken')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.stages.train"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" in done.stderr and "RuntimeError: broken" in done.stderr
