@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from export.latency.config import BenchmarkConfig, CertifyConfig, ProfileConfig
 from export.latency.engine_latency import Engine, EngineMeasurement, UInt8, input_batches
 from export.latency.latency import Clock, StopwatchCheck, check_stopwatch
+from export.latency.optimization import LevelComparison, plan_comparisons
 from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons, median_ratio
 from export.machine import load as machine
 from export.machine.gpu_watch import GpuWatch
@@ -87,6 +88,7 @@ def run_benchmark(
     ]
     comparisons: dict[str, Any] = {}
     pairs: dict[str, list[PairSamples]] = {}
+    levels: list[LevelComparison] = []
     watch = GpuWatch()
     if tests[0].passed:
         with watch:
@@ -99,6 +101,15 @@ def run_benchmark(
                 except UserError as error:
                     for entry in comparisons.values():
                         entry.update(status="failed", reason=str(error))
+            levels = plan_comparisons(
+                [engine for engine in engines if engine.name not in failed],
+                images,
+                input_size=config.input_size,
+                levels=config.optimization_levels,
+                profile=profile,
+                clock=clock,
+            )
+            _compare_levels(levels, profile, generator, progress)
         tests.append(check_stopwatch(clock=clock))
     after = machine.look()
     if not all(test.passed for test in tests):
@@ -107,6 +118,7 @@ def run_benchmark(
             measurement.failure = measurement.failure or _refusal(tests)
         for entry in comparisons.values():
             entry.update(status="failed", reason=_refusal(tests))
+        levels = []
     for name, samples in pairs.items():
         comparisons[name]["pairs"] = len(samples)
     summary = {
@@ -120,6 +132,7 @@ def run_benchmark(
         "settings": dataclasses.asdict(profile) | {"looks": list(profile.looks), "seed": config.seed},
         "targets": [measurement.result(generator) for measurement in measurements],
         "comparisons": comparisons,
+        "optimization": {each.engine.target: each.result(generator) for each in levels},
     }
     raw = {m.engine.name: m.samples for m in measurements if not m.failure}
     return BenchmarkResult(summary, raw, pairs)
@@ -142,6 +155,21 @@ def _measure_alone(
     for measurement in measurements:
         if measurement.failure is None:
             measurement.run_split()
+
+
+def _compare_levels(
+    comparisons: Sequence[LevelComparison],
+    profile: ProfileConfig,
+    generator: np.random.Generator,
+    progress: Progress | None,
+) -> None:
+    """Fresh sessions of every target at every level, as often as engines get them."""
+    for index in range(profile.sessions if comparisons else 0):
+        for comparison in comparisons:
+            if comparison.failure is None:
+                comparison.run_group(generator)
+        if progress is not None:
+            progress("optimisation levels", index + 1, profile.sessions)
 
 
 def _plan_comparisons(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Literal
 
 from serving.contract.schema import Require
 
@@ -119,6 +120,8 @@ class BenchmarkConfig:
             network's own resize and padding.
         batch_sizes: batch sizes for throughput; latency is always that of one image.
         images: distinct validation images that the queries cycle through.
+        optimization_levels: graph optimisation levels of ONNX Runtime that are timed beside the one that a target runs
+            at; none: they are not compared.
         seed: of every random order (sessions, blocks, placement).
         quick: used with `profile: quick`.
         release: used with `profile: release`.
@@ -127,6 +130,10 @@ class BenchmarkConfig:
     input_size: tuple[int, int] | None = None
     batch_sizes: tuple[int, ...] = (1, 4, 8)
     images: int = 8
+    optimization_levels: tuple[Literal["basic", "extended", "layout", "all"], ...] = (
+        *("basic", "extended", "layout"),
+        "all",
+    )
     seed: int = 0
     quick: QuickProfileConfig = field(default_factory=QuickProfileConfig)
     release: ReleaseProfileConfig = field(default_factory=ReleaseProfileConfig)

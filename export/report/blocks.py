@@ -226,7 +226,40 @@ def benchmark_blocks(report: Report) -> list[Block]:
         "Fresh sessions of all engines take turns; intervals are clustered by session; no sample is left out. "
         "Pre, engine and post are the parts of `Predictor.predict` on a decoded image."
     )
-    return [Heading(2, "Benchmark"), Paragraph(text), Table(header, rows, left=3)]
+    return [Heading(2, "Benchmark"), Paragraph(text), Table(header, rows, left=3), *_level_blocks(report)]
+
+
+def _level_blocks(report: Report) -> list[Block]:
+    """How fast each target is at other graph optimisation levels, and what to write where one is faster."""
+    found = report["benchmark"].get("optimization") or {}
+    levels = list(dict.fromkeys(level for entry in found.values() for level in entry.get("ratios", {})))
+    rows = [
+        [f"`{target}`", f"`{entry['used']}`"]
+        + [_ratio(entry["ratios"].get(level)) for level in levels]
+        + [f"`{entry['faster']}`" if entry["faster"] else DASH]
+        for target, entry in found.items()
+        if entry["status"] == "ok"
+    ]
+    words = [
+        f"`{target}` is faster at another level, at which it has not been checked. This writes it, and checks: "
+        f"`dvc exp run -S '++targets.{target}.options.optimization={entry['faster']}'`"
+        if entry["status"] == "ok"
+        else f"`{target}`: its levels were not compared: {shortened(entry['reason'])}"
+        for target, entry in found.items()
+        if entry["status"] != "ok" or entry["faster"]
+    ]
+    if not found:
+        return []
+    text = (
+        "Graph optimisation levels of ONNX Runtime in fresh sessions that take turns: latency over that of the level "
+        "which the target runs at, and was checked at. Faster is what gains more than sessions of one file differ by."
+    )
+    table = [Table(["target", "runs at", *levels, "faster"], rows, left=2)] if rows else []
+    return [Paragraph(text), *table, *([Bullets(words)] if words else [])]
+
+
+def _ratio(ratio: Mapping[str, float] | None) -> str:
+    return DASH if ratio is None else f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"
 
 
 def _branch(report: Report, row: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ BRIEF = QuickProfileConfig(
     throughput_seconds=0.01,
     warm_up_seconds=0.05,
 )
-CONFIG = BenchmarkConfig(batch_sizes=(1, 2), images=2, quick=BRIEF)
+CONFIG = BenchmarkConfig(batch_sizes=(1, 2), images=2, optimization_levels=(), quick=BRIEF)
 CERTIFY = CertifyConfig(baseline="plain", target="ort", resamples=1000)
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.uint8))
 
@@ -96,6 +96,7 @@ def test_everything_that_was_measured_is_recorded(engines, tmp_path):
     assert {name: len(pairs) for name, pairs in result.pairs.items()} == {CONTROL: 8, "contrast": 8}
     assert summary["comparisons"]["contrast"]["engines"][0]["baseline_sha256"] == engines[0].sha256
     assert summary["comparisons"][CONTROL]["engines"][0]["sha256"] == engines[0].sha256
+    assert summary["optimization"] == {}
 
 
 def test_percentiles_are_those_of_the_raw_samples(engines):
@@ -206,6 +207,17 @@ def test_progress_is_told(engines):
     assert told[0] == ("engines", 1, 3) and told[-1] == ("session pairs", 8, 8)
 
 
+def test_each_target_is_also_timed_at_other_optimisation_levels(engines):
+    told = []
+    config = dataclasses.replace(CONFIG, optimization_levels=("basic", "all"))
+    found = run(engines, config, progress=lambda *what: told.append(what)).summary["optimization"]
+    assert list(found) == ["ort"] and told[-1] == ("optimisation levels", 3, 3)
+    entry = found["ort"]
+    assert (entry["status"], entry["used"], entry["sha256"]) == ("ok", "all", engines[0].sha256)
+    ratio = entry["ratios"]["basic"]
+    assert 0 < ratio["low"] <= ratio["value"] <= ratio["high"] and entry["rounds"] >= 6
+
+
 def test_input_size_and_batches(tmp_path):
     engine = save_engine(tmp_path, "plain")
     manifest = read_sidecar(engine.path)
@@ -253,6 +265,7 @@ def test_profiles_keep_their_own_defaults():
         ({"batch_sizes": []}, "at least one batch size"),
         ({"input_size": [0, 10]}, "input_size"),
         ({"quick": {"pair": 9}}, "did you mean 'pairs'?"),
+        ({"optimization_levels": ["most"]}, "optimization_levels"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values, message):

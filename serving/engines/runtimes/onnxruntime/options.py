@@ -7,11 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from serving.contract.errors import UnavailableError
 from serving.contract.schema import Require
 from serving.engines.runtimes.runtime import MOST_THREADS
 
 _WARNINGS, _SILENT = 2, 4  # severities of ONNX Runtime's logger; the first is its default
-_OPTIMIZATION = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
+_OPTIMIZATION = {
+    "none": "DISABLE_ALL",
+    "basic": "ENABLE_BASIC",
+    "extended": "ENABLE_EXTENDED",
+    "layout": "ENABLE_LAYOUT",
+    "all": "ENABLE_ALL",
+}
 # Options that are on or off -> as the CUDA provider calls them.
 _CUDA_SWITCHES = {"tf32": "use_tf32", "prefer_nhwc": "prefer_nhwc", "fuse_conv_bias": "fuse_conv_bias"}
 
@@ -28,7 +35,7 @@ class OnnxRuntimeOptions:
         context_cache: of a plugin, keep what it compiled beside the engine, and open that the next time.
         threads: within one operator; None leaves it to ONNX Runtime (one per core).
         spinning: whether threads spin while they wait: lower latency on an idle machine, far worse on a busy one.
-        optimization: graph optimisation level.
+        optimization: graph optimisation level; `layout` is `extended` with convolutions on blocks of channels.
         device_id: GPU, or device of the plugin, counted from 0.
         tf32: on a GPU, let layers in single precision round the factors of their products to TensorFloat-32; what is
             computed is then called `tf32`. ONNX Runtime's own default, and never ours.
@@ -46,7 +53,7 @@ class OnnxRuntimeOptions:
     context_cache: bool = True
     threads: int | None = None
     spinning: bool = True
-    optimization: Literal["none", "basic", "extended", "all"] = "all"
+    optimization: Literal["none", "basic", "extended", "layout", "all"] = "all"
     device_id: int = 0
     tf32: bool = False
     prefer_nhwc: bool = False
@@ -81,12 +88,20 @@ class OnnxRuntimeOptions:
 
 
 def session_settings(ort: Any, options: OnnxRuntimeOptions, profiles: str | None) -> Any:
-    """The session's own options; with a profile of each run under the prefix `profiles`."""
+    """The session's own options; with a profile of each run under the prefix `profiles`.
+
+    Raises:
+        UnavailableError: this ONNX Runtime does not have the optimisation level.
+    """
+    level = getattr(ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[options.optimization]}", None)
+    if level is None:
+        raise UnavailableError(
+            f"runtime onnxruntime: {ort.__version__} has no optimization: {options.optimization}; "
+            "pip install 'onnxruntime>=1.23'"
+        )
     settings = ort.SessionOptions()
     settings.log_severity_level = _SILENT  # what fails arrives as an exception; warnings would mix into our own output
-    settings.graph_optimization_level = getattr(
-        ort.GraphOptimizationLevel, f"ORT_{_OPTIMIZATION[options.optimization]}"
-    )
+    settings.graph_optimization_level = level
     settings.intra_op_num_threads = options.threads or 0
     settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
