@@ -85,8 +85,25 @@ class OpenVino(Runtime):
     precisions: ClassVar[Mapping[str, PrecisionLimits]] = {"bf16": BF16, "fp16": FP16}
     packages: ClassVar[tuple[str, ...]] = ("openvino",)
 
-    def __init__(self, openvino: Any, compiled: Any, options: OpenVinoOptions, fixed_batch: int | None) -> None:
+    def __init__(
+        self,
+        openvino: Any,
+        compiled: Any,
+        options: OpenVinoOptions,
+        fixed_batch: int | None,
+        lacking: str | None = None,
+    ) -> None:
+        """See `open`.
+
+        Args:
+            openvino: the library.
+            compiled: the open engine.
+            options: it was opened with.
+            fixed_batch: of its input; None where the batch is free.
+            lacking: the file's own precision, where the device does not have it and computes in single precision.
+        """
         super().__init__()
+        self._lacking = lacking
         self._openvino, self._compiled, self._options = openvino, compiled, options
         self._output_names: list[str] = [port.get_any_name() for port in compiled.outputs]
         # A request runs for one thread at a time: each call takes one (or several) that nobody uses, and puts it back.
@@ -129,7 +146,14 @@ class OpenVino(Runtime):
                 f"runtime openvino: asked {device} for {precision}, it took {applied}; set `precision: {applied}`"
             )
         batch = compiled.inputs[0].get_partial_shape()[0]
-        return cls(openvino, compiled, parsed, batch.get_length() if batch.is_static else None)
+        lacks = parsed.precision is None and precision == "f32" and manifest.precision in _HINT
+        return cls(
+            openvino,
+            compiled,
+            parsed,
+            batch.get_length() if batch.is_static else None,
+            manifest.precision if lacks else None,
+        )
 
     @classmethod
     def options_for(cls, calls: int, threads: int) -> dict[str, object]:
@@ -209,7 +233,12 @@ class OpenVino(Runtime):
         return executed
 
     def told_precision(self) -> str | None:
+        if self._lacking is not None:  # the file's own was asked for: its weights are rounded to that
+            return None
         return _PRECISIONS.get(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+    def computes_in(self, precision: str) -> bool:
+        return precision != self._lacking
 
     def layer_precisions(self) -> tuple[dict[str, int], str]:
         return layers_by_precision(self.executed_precisions()), "executed graph of OpenVINO"

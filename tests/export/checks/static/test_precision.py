@@ -166,6 +166,19 @@ def test_openvino_executes_int8(quantised_around_zero, examine):
         assert result.status == "pass", result.detail
 
 
+def test_a_half_file_stays_half_in_openvino_where_the_cpu_computes_it_in_single_precision(half, examine):
+    pytest.importorskip("openvino", reason="openvino is not installed (extra cpu)")
+    with examine(half, runtime="openvino", options={"threads": 1}) as context:
+        assert context.precision == "fp16", "its weights are rounded to that, whatever computes with them"
+        result = check(context)
+        assert result.status == "pass", result.detail
+        lacking = not context.engine.computes_in("fp16")
+        assert measured_precision(context) == ("fp16 weights, computed in fp32" if lacking else "fp16")
+        assert ("computes these in single precision" in result.detail) == lacking
+    with examine(half, runtime="openvino", options={"threads": 1, "precision": "f32"}) as context:
+        assert context.precision == "fp32", "asked for, and judged as that"
+
+
 def test_layers_are_counted_by_the_type_of_their_activation(half, quantised, exported):
     for path, precision in ((half, "fp16"), (quantised, "int8"), (exported, "fp32")):
         counts = graph_layers(onnx.load(path), 32)
