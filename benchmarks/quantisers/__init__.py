@@ -1,0 +1,1 @@
+"""ONNX Runtime's and NNCF's quantisation of one network, in every runtime."""
