@@ -163,6 +163,24 @@ def complete_biases(model: onnx_ir.Model) -> None:
             node.replace_input_with(2, add_initializer(model.graph, f"{node.outputs[0].name}_bias", bias))
 
 
+def keep_pads_before_max_pools(model: onnx_ir.Model) -> None:
+    """Name the axes of every padding that a MaxPool reads: with them ONNX Runtime leaves the padding as it is.
+
+    From level `basic` on, it (1.31.1 at least) hands the amounts of a padding to the MaxPool behind it, whose own
+    padding is minus infinity: where all that the window covers is negative, the zeros are gone that should have won.
+    HGNetV2 pads what a learned sum may have made negative.
+    """
+    for node in model.graph:
+        readers = [use.node.op_type for value in node.outputs for use in value.uses()]
+        if node.op_type != "Pad" or "MaxPool" not in readers or len(node.inputs) > 3:
+            continue
+        pads = _initializer(node, 1)
+        if pads is not None:  # of amounts that are computed it hands over none
+            node.resize_inputs(4)
+            axes = np.arange(len(pads.array) // 2, dtype=np.int64)
+            node.replace_input_with(3, add_initializer(model.graph, f"{node.outputs[0].name}_axes", axes))
+
+
 def unshare_weights(model: onnx_ir.Model) -> None:
     """Give every use of a learned tensor a tensor of its own.
 

@@ -12,6 +12,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto
 from onnx import helper as onnx_helper
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from export.graph.costs import TensorType, infer_types
 from export.graph.deploy import CONFIDENCE_NAME, INPUT_NAME, MASK_NAME, DeployGraph
@@ -24,6 +25,7 @@ PROBED = ((1, 1, 1), (3, 3, 11), (2, 8, 2))  # likewise, where the generalised g
 
 # Operators whose result at any batch, height and width follows from their attributes and constants, where these hold no
 # size. Padding, slicing and reshaping are absent on purpose: their amounts may have been computed from the traced size.
+# Padding is taken where it is seen to be the same at every size (`pads_alike`).
 SIZE_FREE = frozenset(
     {
         "Add", "ArgMax", "AveragePool", "Cast", "Clip", "Concat", "Conv", "Div", "Erf", "Exp", "Gelu",
@@ -42,7 +44,9 @@ def trace(graph: DeployGraph) -> ModelProto:
     graph of all. That is proven, not assumed (`generalised`); other networks are traced with symbols.
     """
     stride = graph.segmentor.stride
-    model = generalised(_export(graph, symbolic=False), stride)
+    traced = _export(graph, symbolic=False)
+    padded = any(node.op_type == "Pad" for node in traced.graph.node)
+    model = generalised(traced, stride, pads_free=padded and pads_alike(graph))
     if model is None:
         model = _export(graph, symbolic=True)
         shapes = [(batch, rows * stride, columns * stride, 3) for batch, rows, columns in PROBED]
@@ -51,13 +55,46 @@ def trace(graph: DeployGraph) -> ModelProto:
     return model
 
 
-def generalised(model: ModelProto, stride: int) -> ModelProto | None:
+class _Pads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes by how much what runs below it pads."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if "pad" in str(function):
+            rest = [each for each in args if not isinstance(each, Tensor)]
+            self.found.append((str(function), repr((rest, kwargs))))
+        return function(*args, **(kwargs or {}))
+
+
+def pads_alike(graph: DeployGraph) -> bool:
+    """Whether a network pads by the same amounts, in the same order, at the traced size and at every probed one."""
+    found = []
+    for batch, rows, columns in (TRACED, *PROBED):
+        stride = graph.segmentor.stride
+        with torch.no_grad(), _Pads() as pads:
+            graph(torch.zeros(batch, rows * stride, columns * stride, 3, dtype=torch.uint8))
+        found.append(pads.found)
+    return all(each == found[0] for each in found)
+
+
+def generalised(model: ModelProto, stride: int, *, pads_free: bool = False) -> ModelProto | None:
     """A graph traced at the size `TRACED`, made right for every other; None where that is not certain.
 
     No operator may hold a size, every Resize must scale by whole numbers, and the shapes must follow through the whole
     graph at other sizes as well (a constant with a size in it does not broadcast there).
+
+    Args:
+        model: the traced graph; left as it is.
+        stride: height and width are multiples of it.
+        pads_free: whether the amounts of paddings are known not to depend on the size.
     """
-    if any(node.op_type not in SIZE_FREE or node.domain not in ("", "ai.onnx") for node in model.graph.node):
+    free = SIZE_FREE | {"Pad"} if pads_free else SIZE_FREE
+    if any(node.op_type not in free or node.domain not in ("", "ai.onnx") for node in model.graph.node):
         return None
     batch, rows, columns = TRACED
     types = infer_types(model, (batch, rows * stride, columns * stride, 3))

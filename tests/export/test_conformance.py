@@ -50,6 +50,10 @@ def settled(config: ModelConfig) -> Segmentor:
     for module in segmentor.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
+    with torch.no_grad():
+        for name, parameter in segmentor.named_parameters():
+            if name.endswith("lab.bias"):  # HGNetV2 adds it to what it pads and pools: negative after some trainings
+                parameter.fill_(-0.5)
     segmentor.train()
     with torch.no_grad():
         for _ in range(2):

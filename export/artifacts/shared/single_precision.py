@@ -10,6 +10,7 @@ from export.graph.passes import (
     anonymise,
     complete_biases,
     fold_input_scale,
+    keep_pads_before_max_pools,
     name_logits,
     run_passes,
     unshare_weights,
@@ -37,6 +38,7 @@ def named_model(segmentor: Segmentor, output: OutputKind) -> ModelProto:
         fold_input_scale,
         name_logits,
         complete_biases,
+        keep_pads_before_max_pools,
         unshare_weights,
         RemoveUnusedNodesPass(),
     )

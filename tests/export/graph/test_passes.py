@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -165,6 +166,22 @@ def test_shared_weights_are_told_apart_and_shared_settings_are_not():
     readers = [name for node in model.graph.node for name in node.input]
     assert readers.count("c") == 1 and "c_twin_1" in readers and readers.count("low") == 2
     np.testing.assert_array_equal(run(model, "f"), before)
+
+
+@pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"])
+def test_zeros_padded_before_a_max_pool_win_over_negative_values_at_every_level(level):
+    nodes = [helper.make_node("Pad", ["x", "pads"], ["padded"]), helper.make_node("MaxPool", ["padded"], ["y"])]
+    nodes[1].attribute.append(helper.make_attribute("kernel_shape", [2, 2]))
+    value_infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, "h", "w"]) for name in ("x", "y")]
+    pads = numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 1, 1]), "pads")
+    graph = helper.make_graph(nodes, "main", value_infos[:1], value_infos[1:], [pads])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    kept = passes.run_passes(model, passes.keep_pads_before_max_pools)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    session = onnxruntime.InferenceSession(kept.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (pooled,) = session.run(None, {"x": np.full((1, 1, 2, 2), -1, np.float32)})
+    assert pooled.ravel().tolist() == [-1, 0, 0, 0]
 
 
 def test_pruning_leaves_what_the_output_needs():

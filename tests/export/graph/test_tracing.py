@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.graph import tracing
 from export.graph.deploy import DeployGraph
-from export.graph.tracing import TRACED, generalised, trace
+from export.graph.tracing import TRACED, generalised, pads_alike, trace
 
 STRIDE = 4
 BATCH, ROWS, COLUMNS = TRACED
@@ -116,6 +116,36 @@ class Attending(nn.Module):
         pixels = features.reshape(batch, channels, height * width)
         attention = (pixels.transpose(1, 2) @ pixels / channels**0.5).softmax(dim=2)
         return self.classify(features + (pixels @ attention.transpose(1, 2)).reshape(features.shape))
+
+
+class Padding(Attending):
+    """Instead of attending it pads, by an amount that may follow from the size, and takes the largest around."""
+
+    def __init__(self, amount) -> None:
+        super().__init__()
+        self.amount = amount
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Above zero, as what HGNetV2 pads: ONNX Runtime takes padding before a MaxPool for minus infinity.
+        features = self.norm(self.encode(images)).relu()
+        before = self.amount(features.shape[3])
+        padded = nn.functional.pad(features, (before, 1 - before, 0, 1))
+        return self.classify(nn.functional.max_pool2d(padded, 2, stride=1))
+
+
+def test_padding_is_generalised_only_where_its_amount_is_the_same_at_every_size():
+    torch.manual_seed(0)
+    constant, by_size = (DeployGraph(Padding(each).eval()) for each in (lambda _: 0, lambda width: width % 2))
+    assert pads_alike(constant) and not pads_alike(by_size)
+    model = trace(constant)
+    assert {node.op_type for node in model.graph.node}.isdisjoint({"Shape", "Slice"}), "no symbols"
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    for shape in [(1, 4, 4, 3), (3, 8, 24, 3), (1, 12, 20, 3)]:
+        image = generator.integers(0, 256, shape, np.uint8)
+        with torch.inference_mode():
+            expected = constant(torch.from_numpy(image)).numpy()
+        assert np.mean(session.run(None, {"image": image})[0] != expected) < 0.01
 
 
 def test_other_networks_are_traced_with_symbols():
