@@ -26,7 +26,7 @@ PYTEST ?=
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install formats bulk docs rivals lock repro demo demo-engine test test-all lint format recipe recipes sweep study study-power study-figures wheel-serving readme clean
+.PHONY: help install formats bulk docs rivals peers lock repro demo demo-engine test test-all lint format recipe recipes sweep study study-power study-figures wheel-serving readme clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,6 +80,22 @@ rivals: .rivals/.installed  ## create .rivals, in which other servers run beside
 	"$(PYTHON)" -m venv .rivals
 	.rivals/bin/python -m pip install --quiet --no-deps --requirement $<
 	.rivals/bin/python -m pip check
+	touch $@
+
+# What `python -m benchmarks.peers` measures beside ours, each in an environment of its own but for PyTorch, which they share.
+PEERS = ultralytics segmentation_models dfine_segmentation geti_library polygraphy
+
+peers: .peers/.installed  ## create .peers, in which other tools run beside ours in benchmarks.peers (8 GB)
+
+.peers/.installed: $(wildcard benchmarks/peers/requirements/*.txt)
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one or set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	for name in pytorch $(PEERS); do \
+	    "$(PYTHON)" -m venv .peers/$$name && \
+	    .peers/$$name/bin/python -m pip install --quiet --no-deps --requirement benchmarks/peers/requirements/$$name.txt || exit; \
+	done
+	for name in $(filter-out polygraphy,$(PEERS)); do \
+	    realpath .peers/pytorch/lib/python*/site-packages > "$$(echo .peers/$$name/lib/python*/site-packages)/pytorch.pth"; \
+	done
 	touch $@
 
 # Likewise; the site itself is built without a network.
