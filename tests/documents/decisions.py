@@ -23,6 +23,10 @@ NOT_RUN = {
         "--identity_provider https://accounts.google.com": "network",
         "contrail verify-card release": "network",
     },
+    "docs/peers.md": {
+        "make peers": "network",
+        "python -m benchmarks.peers artifacts/pixel_contrast-s0 --rounds 3 --images 50 --json": "network",
+    },
     "docs/server.md": {
         "make rivals": "network",
     },
