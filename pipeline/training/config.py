@@ -146,4 +146,6 @@ def decisive_settings(config: TrainConfig) -> dict[str, Any]:
     for name in _LATER:
         if getattr(config, name) == getattr(defaults, name):
             del values[name]
+    if "speed" in values and not config.speed.compile:
+        del values["speed"]["compile"]
     return values

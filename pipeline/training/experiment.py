@@ -45,7 +45,7 @@ from pipeline.training.loop import TrainingData, TrainResult, train
 from pipeline.training.methods import MethodConfig
 from pipeline.training.optimisation import build_optimizer
 from pipeline.training.performance.feeding import feed, workers_for
-from pipeline.training.performance.speed import backends
+from pipeline.training.performance.speed import backends, compile_network
 from pipeline.training.performance.timing import TimeReport, device_name, precision_name, time_report
 from pipeline.training.recorder import SilentRecorder, TrainingRecorder
 from pipeline.training.resuming.fingerprint import training_fingerprint
@@ -169,7 +169,9 @@ def train_branch(
 
     if first:
         ranks = f", {world_size()} processes" if world_size() > 1 else ""
-        say(f"trains on {device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch{ranks}")
+        compiled = ", compiled" if config.speed.compile else ""
+        where = f"{device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch"
+        say(f"trains on {where}{ranks}{compiled}")
     opened = CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say)
     with opened if first else nullcontext() as store:  # the first rank alone writes
         if store is not None and fresh:
@@ -209,6 +211,8 @@ def train_branch(
             say=say,
             positions=positions,
         )
+        if config.speed.compile:  # after the average and the teacher were copied
+            compile_network(trainee)
         statistics = TrainingBatches(
             training,
             dataclasses.replace(config.augment, cache_decoded_bytes=0),

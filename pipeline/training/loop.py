@@ -22,6 +22,7 @@ from pipeline.training.faults.memory import is_out_of_memory, largest_batch, out
 from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.inputs import network_input
 from pipeline.training.optimisation import build_optimizer
+from pipeline.training.performance.speed import compiler_failure, is_compiler_failure
 from pipeline.training.performance.timing import Stopwatch, clock_of
 from pipeline.training.state import TrainingState
 from pipeline.training.step import Batch, Objective, TrainingStep
@@ -245,6 +246,8 @@ def _first_step(step: TrainingStep, parts: list[Batch], state: TrainingState, co
                 f"train.deterministic: {str(error).splitlines()[0]}; set it to false, or train on the CPU, where every "
                 "operation repeats its bits"
             ) from error
+        if config.speed.compile and is_compiler_failure(error):
+            raise compiler_failure(error) from error
         if not is_out_of_memory(error):
             raise
     # Only now: while the error is handled, its stack holds what the step had allocated.
