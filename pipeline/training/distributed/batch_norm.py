@@ -11,7 +11,6 @@ import functools
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -22,7 +21,8 @@ import pipeline.compute.torchvision_shim  # noqa: F401 - timm imports torchvisio
 # isort: split
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 
-from pipeline.losses.shared.distributed import gather_batch, world_size
+from pipeline.losses.shared.distributed import world_size
+from pipeline.training.distributed.direct import DirectExchange
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
@@ -39,31 +39,32 @@ def synchronise_batch_norm(network: nn.Module, device: torch.device) -> None:
     if device.type == "cuda":
         convert_sync_batchnorm(network)
         return
+    exchange = DirectExchange.connect()
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.forward = functools.partial(_forward, module)  # type: ignore[method-assign]
+            module.forward = functools.partial(_forward, module, exchange)  # type: ignore[method-assign]
 
 
-def _forward(norm: _BatchNorm, features: Tensor) -> Tensor:
+def _forward(norm: _BatchNorm, exchange: DirectExchange, features: Tensor) -> Tensor:
     """What `norm` computes of `features [B,C,...]`, as many on every rank."""
     if not norm.training:
         return type(norm).forward(norm, features)
     assert norm.affine and norm.track_running_stats, "as all of the networks here have it"
-    mean, variance, count = _statistics(features.detach(), norm.weight.dtype)
+    mean, variance, count = _statistics(features.detach(), norm.weight.dtype, exchange)
     _track(norm, mean, variance, count)
     output: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
-        features, norm.weight, norm.bias, mean, variance, norm.eps, count
+        features, norm.weight, norm.bias, mean, variance, norm.eps, count, exchange
     )
     return norm.act(norm.drop(output)) if isinstance(norm, BatchNormAct2d) else output
 
 
-def _statistics(features: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
+def _statistics(features: Tensor, dtype: torch.dtype, exchange: DirectExchange) -> tuple[Tensor, Tensor, int]:
     """Mean and biased variance `[C]` over all ranks, and how many values of each channel they are of."""
     channels = features.shape[1]
     unused = [torch.zeros(channels, dtype=dtype) for _ in range(2)]  # of this type are the results
     mean, variance = torch.batch_norm_update_stats(features, *unused, 0.0)  # type: ignore[call-arg, arg-type]
     # By the law of total variance, in float64: no cancellation that float32 could see.
-    means, variances = gather_batch(torch.stack([mean, variance])[None].double()).unbind(1)
+    means, variances = exchange.gather(torch.stack([mean, variance]).double()).unbind(1)
     total = means.mean(0)
     variance = (variances + (means - total).square()).mean(0)
     return total.to(dtype), variance.to(dtype), world_size() * features.numel() // channels
@@ -83,10 +84,18 @@ class _Normalise(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float, count: int
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+        count: int,
+        exchange: DirectExchange,
     ) -> Tensor:
         ctx.save_for_backward(features, weight, mean, variance)
-        ctx.eps, ctx.count = eps, count
+        ctx.eps, ctx.count, ctx.exchange = eps, count, exchange
         output: Tensor = torch.native_batch_norm(features, weight, bias, mean, variance, False, 0.0, eps)[0]
         return output
 
@@ -99,8 +108,7 @@ class _Normalise(Function):
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, features, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
         )
-        sums = torch.stack([of_bias, of_weight]).double()
-        dist.all_reduce(sums)
+        sums = ctx.exchange.gather(torch.stack([of_bias, of_weight]).double()).sum(0)
         of_mean, of_deviation = sums / ctx.count
         deviation = (variance.double() + ctx.eps).rsqrt()
         scale = weight.double() * deviation
@@ -110,4 +118,4 @@ class _Normalise(Function):
         shape = (1, -1, *[1] * (features.ndim - 2))
         scale, slope, offset = (each.to(weight.dtype).reshape(shape) for each in (scale, slope, offset))
         of_features = torch.addcmul(offset, features, slope).addcmul_(gradient, scale).to(features.dtype)
-        return of_features, of_weight, of_bias, None, None, None, None
+        return of_features, of_weight, of_bias, None, None, None, None, None
