@@ -5,13 +5,14 @@ Wang et al., "Exploring Cross-Image Pixel Contrast for Semantic Segmentation", I
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.losses.shared.distributed import gather_rows, mean_over_ranks, sum_over_ranks
+from pipeline.losses.shared.distributed import gather_rows, mean_over_ranks, own_rank, sum_over_ranks, world_size
 from pipeline.losses.shared.gather import embedding_map, embeddings_at
 from pipeline.losses.shared.info_nce import info_nce
 from pipeline.losses.shared.info_nce_by_class import info_nce_by_class
@@ -163,12 +164,7 @@ class PixelContrast(LossTerm):
         if unreliable is not None:
             loss = self._contrast_with_unreliable(embeddings, rows, anchor_labels, unreliable, generator)
         elif self.bank is None:
-            loss = info_nce(
-                rows,
-                anchor_labels,
-                temperature=self.config.temperature,
-                base_temperature=self.config.base_temperature,
-            )
+            loss = self._contrast_anchors(own_rows, anchors, rows, anchor_labels)
         elif self.config.semi_hard:  # whose draws are those of all anchors
             loss = self._contrast_semi_hard(self.bank, rows, anchor_labels, generator)
         else:
@@ -203,6 +199,19 @@ class PixelContrast(LossTerm):
             temperature=self.config.temperature,
             base_temperature=self.config.base_temperature,
         )
+
+    def _contrast_anchors(self, own_rows: Tensor, anchors: AnchorSample, rows: Tensor, labels: Tensor) -> Tensor:
+        """Each rank contrasts its own anchors with those of all ranks."""
+        contrast = functools.partial(
+            info_nce, temperature=self.config.temperature, base_temperature=self.config.base_temperature
+        )
+        if world_size() == 1:
+            return contrast(rows, labels)
+        others = torch.ones(len(own_rows), len(rows), dtype=torch.bool, device=rows.device)
+        others.diagonal(sum(anchors.counts[: own_rank()])).fill_(False)
+        loss = contrast(own_rows, anchors.label, rows, labels, selection=others)
+        of_class = torch.bincount(labels, minlength=self.num_classes)
+        return mean_over_ranks(loss, (of_class[anchors.label] > 1).sum())
 
     def _contrast_with(self, bank: MemoryBank, rows: Tensor, anchors: AnchorSample, most_per_class: int) -> Tensor:
         """Each rank contrasts its own anchors: the bank is the same on all of them."""

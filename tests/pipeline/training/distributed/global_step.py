@@ -136,6 +136,8 @@ def compute() -> dict[str, dict[str, Tensor]]:
         contrast = methods()["pixel_contrast_bank"]
         results[f"{name}, accumulated"] = steps(contrast, SGD, dtype, parts=2)
         results[f"{name}, no anchor on the first rank"] = steps(contrast, SGD, dtype, unlabelled=slice(2))
+        among = methods()["pixel_contrast"]
+        results[f"{name}, no anchor on the second rank"] = steps(among, SGD, dtype, unlabelled=slice(2, 4))
         late = dataclasses.replace(contrast, settings=dataclasses.replace(contrast.settings, warmup_fraction=0.25))
         results[f"{name}, from the second step on"] = steps(late, SGD, dtype)
         for helpers in (taught_by_the_mean, taught_by_another):

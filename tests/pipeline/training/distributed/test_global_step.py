@@ -27,7 +27,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Results], R
 @pytest.mark.slow
 def test_two_ranks_step_as_one_process_with_the_same_batch(computed: tuple[list[Results], Results]) -> None:
     ranks, alone = computed
-    assert len(alone) == 2 * (len(methods()) + 5)
+    assert len(alone) == 2 * (len(methods()) + 6)
     wrong, compared = [], 0
     for case, expected in alone.items():
         first, second = (rank[case] for rank in ranks)
