@@ -40,7 +40,10 @@ class ParallelLoss:
             # would change after the first step, and a resumed training would round its sums otherwise. No buffer need
             # be sent around: normalisation is synchronised, and banks are alike.
             self._parallel = DistributedDataParallel(
-                _Loss(trainee, loss), broadcast_buffers=False, find_unused_parameters=True
+                _Loss(trainee, loss),
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+                gradient_as_bucket_view=True,  # which saves a copy to and fro
             )
 
     def __call__(self, *arguments: Any) -> Tensor:
