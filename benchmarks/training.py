@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from benchmarks.losses.contrast_step import BASELINE, NETWORKS, contrast_costs, street_batches
 from pipeline.compute.devices import keep_large_depthwise_in_float32, use_threads
+from pipeline.data.reading.allocator import keep_freed_memory
 from pipeline.losses.pixel_contrast.loss import PixelContrastConfig
 from pipeline.losses.shared.distributed import own_part
 from pipeline.losses.supervised.loss import SupervisedLoss
@@ -143,6 +144,7 @@ def rank_speed(size: tuple[int, int], batch_size: int, steps: int, pairs: int) -
 
 def _time_rank(rank: int, ranks: int, folder: Path, size: tuple[int, int], batch_size: int, steps: int) -> None:
     use_threads(1)
+    keep_freed_memory()  # as whoever reads batches does
     if ranks > 1:
         dist.init_process_group("gloo", init_method=(folder / "store").as_uri(), rank=rank, world_size=ranks)
     device = torch.device("cpu")
