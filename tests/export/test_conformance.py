@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.networks import exported, street_scenes
 from export.artifacts.onnx_fp32.export import export
+from export.artifacts.shared import single_precision
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
 from export.artifacts.shared.single_precision import build_model
@@ -20,8 +22,11 @@ from export.checks.examination.context import CheckContext
 from export.checks.examination.images import scene
 from export.checks.examination.reference import Reference
 from export.checks.verification import run_checks
+from export.graph.deploy import DeployGraph
 from export.graph.structure import first_difference
+from export.graph.tracing import trace
 from export.report.config import GateConfig
+from export.targets.artifact_config import ArtifactConfig
 from pipeline.models.heads import HEADS
 from pipeline.models.network import BACKBONES
 from pipeline.models.network.config import ModelConfig
@@ -43,9 +48,9 @@ def smallest_network(head: str) -> ModelConfig:
     return ModelConfig(backbone=backbone, pretrained=False, head=head)
 
 
-def settled(config: ModelConfig) -> Segmentor:
+def settled(config: ModelConfig, classes: int = CLASSES) -> Segmentor:
     """A network whose batch norms have seen images, so that its logits depend on what it sees."""
-    segmentor = build_segmentor(config, CLASSES, seed=0)
+    segmentor = build_segmentor(config, classes, seed=0)
     generator = np.random.default_rng(0)
     for module in segmentor.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -90,6 +95,45 @@ def test_every_network_passes_every_check(config: ModelConfig, tmp_path: Path) -
         *("logits", "masks", "agreement", "accuracy"),
     }
     assert {node.op_type for node in onnx.load(path).graph.node}.isdisjoint({"BatchNormalization", "Identity"})
+
+
+INT8 = {"images": 2, "held_out": 1, "max_miou_drop_points": 100.0, "reduce_range": True}
+PRECISIONS = (
+    (ArtifactConfig("onnx_fp16"), "onnxruntime"),
+    (ArtifactConfig("onnx_int8", {"scheme": "asymmetric", **INT8}), "onnxruntime"),
+    (ArtifactConfig("onnx_int8", {"scheme": "symmetric", **INT8}), "openvino"),
+)
+# Untrained, a network's logits lie too close to each other for INT8: what depends on their values is not judged.
+VALUES = {"agreement", "shapes", "extremes"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", networks()[-len(FURTHER) :][:3], ids=lambda config: config.backbone)  # minutes each
+def test_networks_of_today_go_through_every_precision(config, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed (extra cpu)")
+    prepared = street_scenes(tmp_path / "data", 96)
+    segmentor = settled(config, prepared.num_classes)
+    info = SegmentorInfo(config, prepared.num_classes, prepared.class_names, prepared.palette, 255)
+    traced = trace(DeployGraph(segmentor, "mask")).SerializeToString()
+    monkeypatch.setattr(single_precision, "trace", lambda _: onnx.load_from_string(traced))  # once for all
+    failed = {}
+    for number, (artifact, runtime) in enumerate(PRECISIONS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = exported(str(number), artifact, segmentor, prepared, folder)
+        with CheckContext(
+            path,
+            runtime=runtime,
+            options={"threads": 1},
+            reference=Reference(segmentor, info),
+            split=None,
+            config=VerifyConfig(max_side=96),
+            max_miou_drop_points=GateConfig().max_miou_drop_points,
+        ) as context:
+            results = {each.name: each for each in run_checks(context) if each.name not in VALUES}
+        failed |= {(number, name): each.detail for name, each in results.items() if each.status == "fail"}
+        assert results["batch"].status in ("pass", "inconclusive") and results["precision"].status == "pass"
+    assert failed == {}
 
 
 def test_what_the_contrast_trained_with_is_not_in_the_graph(segmentor: Segmentor, exported: Path) -> None:
