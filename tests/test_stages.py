@@ -58,6 +58,9 @@ def file_of(module: str) -> Path:
     return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
 
 
+INTERRUPT = ["from serving.contract.errors import end_on_interrupt", "end_on_interrupt()"]
+
+
 @cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse((ROOT / file_of(module)).read_text())
@@ -125,11 +128,15 @@ def used(module: str, item: Mapping[str, Any]) -> set[str]:
 
 
 def is_exempt(module: str) -> bool:
-    """Registries, and packages that hold a docstring alone or import their names when they are asked for."""
+    """Registries, and packages that hold a docstring alone or import their names when they are asked for.
+
+    The packages of stages have what Ctrl-C says as well, which is no part of what a stage computes.
+    """
     body = tree_of(module).body
     registries = {registry for registry, _ in REGISTRIES.values()}
     lazy = any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in body)
-    return module in registries or (file_of(module).name == "__init__.py" and (len(body) == 1 or lazy))
+    interrupt = [ast.unparse(node) for node in body[1:]] == INTERRUPT and module.endswith(".stages")
+    return module in registries or (file_of(module).name == "__init__.py" and (len(body) == 1 or lazy or interrupt))
 
 
 def items(stage: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -73,8 +73,7 @@ def main() -> int:
         sizes = {tool: round(Environment(tool).size_mb()) for tool in tools}
         found["size_mb"] = sizes | {"pytorch": round(Environment("pytorch").size_mb()), "contrail": round(ours_mb())}
     if "damages" in parts:
-        # Here and not above: it brings PyTorch, and a process starts with its parent's peak of memory as its own.
-        from benchmarks.peers.damages import measured
+        from benchmarks.peers.damages import measured  # it brings PyTorch, which the other parts need not wait for
 
         found["damages"] = measured(Environment("polygraphy"))
     sys.stdout.write(json.dumps(found, indent=2) + "\n")

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,17 @@ from serving.contract.errors import UserError
 ROOT = Path(".peers")
 PROGRAMS = Path(__file__).parent / "programs"
 OURS_NEEDS = ("numpy", "pillow", "onnxruntime")  # of `contrail-serving[onnxruntime]`
+
+
+# A process has its parent's peak of memory as its own from the start, so that a small one stands between.
+LAUNCHER = """
+import json, os, sys, time
+start = time.perf_counter()
+child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), time.perf_counter() - start, used.ru_maxrss / 1024], file)
+"""
 
 
 @dataclass(frozen=True)
@@ -45,19 +55,20 @@ def run(command: list[str]) -> Done:
         "HF_HUB_OFFLINE": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=surroundings)
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        stdout, stderr = out.read(), err.read()
-    if process.returncode:
-        last = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
-        raise UserError(f"{' '.join(map(str, command[:4]))} ... failed ({process.returncode}): {last}")
-    return Done(stdout, stderr, seconds, used.ru_maxrss / 1024)
+    with tempfile.TemporaryDirectory(prefix="contrail-peers-") as folder:
+        told = Path(folder) / "told.json"
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(told), *command],
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        status, seconds, resident_mb = json.loads(told.read_text()) if told.exists() else (done.returncode, 0.0, 0.0)
+    if status:
+        last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise UserError(f"{' '.join(map(str, command[:4]))} ... failed ({status}): {last}")
+    return Done(done.stdout, done.stderr, seconds, resident_mb)
 
 
 def threads() -> int:
