@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="in which all take turns (default 5)")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="a,b", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--tools", default=",".join(TOOLS), metavar="a,b", help=f"of {', '.join(TOOLS)}")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="as for every benchmark; this one prints nothing else")
     arguments = parser.parse_args()
     require_at_least(arguments, {"rounds": 1, "images": 3})
     parts, tools = _chosen("--parts", arguments.parts, PARTS), _chosen("--tools", arguments.tools, TOOLS)
@@ -179,6 +179,9 @@ def _ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def _require_same(tool: str, theirs: Path, ours: Path) -> None:
     """Raise UserError where our masks are not the tool's: then the times would not be of the same work."""
+    names, own_names = ({path.name for path in folder.glob("*.png")} for folder in (theirs, ours))
+    if names != own_names:
+        raise UserError(f"{tool}: it wrote {len(names)} masks and ours {len(own_names)}, of the same images")
     shares = [
         float((np.asarray(Image.open(path)) != np.asarray(Image.open(ours / path.name))).mean())
         for path in sorted(theirs.glob("*.png"))

@@ -69,10 +69,16 @@ def test_masks_that_differ_are_refused(wrong, refused, tmp_path):
         command._require_same("tool", theirs, ours)
 
 
-def test_no_mask_is_no_agreement(tmp_path):
-    (tmp_path / "theirs").mkdir()
-    with pytest.raises(UserError, match=r"100\.00%"):
-        command._require_same("tool", tmp_path / "theirs", tmp_path)
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"), [(0, 0, r"100\.00%"), (1, 2, "1 masks and ours 2"), (2, 1, "2 masks")]
+)
+def test_masks_that_are_missing_are_no_agreement(theirs, ours, message, tmp_path):
+    for folder, count in (("theirs", theirs), ("ours", ours)):
+        (tmp_path / folder).mkdir()
+        for index in range(count):
+            Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / folder / f"{index}.png")
+    with pytest.raises(UserError, match=message):
+        command._require_same("tool", tmp_path / "theirs", tmp_path / "ours")
 
 
 def test_a_ratio_is_the_median_of_the_rounds():
