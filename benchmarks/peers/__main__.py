@@ -84,7 +84,7 @@ def _chosen(option: str, text: str, known: Collection[str]) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in known:
-            raise UserError(f"{option} {name}: no such one; {did_you_mean(name, known)}")
+            raise UserError(f"{option} {name}: no such one{did_you_mean(name, known)}")
     return names
 
 
