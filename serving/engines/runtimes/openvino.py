@@ -20,6 +20,7 @@ from serving.contract.errors import UnavailableError, UserError
 from serving.contract.limits import BF16, FP16, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
+from serving.engines.runtimes.flat_argmax import flatten_argmax
 from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
@@ -135,7 +136,9 @@ class OpenVino(Runtime):
         if not vouched:
             _probe(engine_path, device, settings)
         try:
-            compiled = core.compile_model(core.read_model(str(engine_path)), device, settings)
+            model = core.read_model(str(engine_path))
+            flatten_argmax(openvino, model)
+            compiled = core.compile_model(model, device, settings)
             ports = [{_name(port): _found(port) for port in side} for side in (compiled.inputs, compiled.outputs)]
         except (RuntimeError, ValueError, TypeError) as error:  # ValueError: names in its message that are no UTF-8
             raise UserError(f"{engine_path}: OpenVINO cannot open it: {one_line(error)}") from error
