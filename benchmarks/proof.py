@@ -9,8 +9,8 @@ terms, averages of the weights, teachers), and writes proof-NAME.json and .md.
 
 Untrained networks serve, each from a seed of its own: neither structure nor speed depends on what was learned. Latency
 needs a quiet machine; `--structure-only` leaves it out. The result is written after every network, and a later run
-(`--networks`) with the same settings on the same device keeps those of the others. Exit status 1 when a method fails or
-the negative control does not.
+(`--networks`) keeps those of the others, whatever `--pairs` was, if all other settings and the device are the same.
+Exit status 1 when a method fails or the negative control does not.
 """
 
 from __future__ import annotations
@@ -199,21 +199,21 @@ def _measure(engines: Mapping[str, Engine], baseline: str, settings: Settings) -
     return pairs
 
 
-def page(result: Mapping[str, Any]) -> list[Block]:
-    """The result as tables."""
+def page(result: Mapping[str, Any], experiment: str | None = None) -> list[Block]:
+    """The result as tables; of what, the title says: every architecture, or the arms of an experiment."""
     settings = result["settings"]
     blocks: list[Block] = [
-        Heading(1, "Zero cost on every architecture"),
+        Heading(1, f"Zero cost of {experiment}'s arms" if experiment else "Zero cost on every architecture"),
         Paragraph(
             f"Untrained networks, {NUM_CLASSES} classes, one image of {settings['side']}x{settings['side']}, "
             f"{settings['threads']} thread(s), ONNX Runtime fp32, profile `quick`: {result['device']}. "
             f"`{KEPT}` is the negative control, the first contrastive method's trainee shipped whole: it must fail."
         ),
     ]
-    if not settings["pairs"]:
-        blocks.append(Paragraph("Structure only: latency was not measured, so that no method passes as a whole."))
     for name, entry in result["networks"].items():
         blocks.append(Heading(2, f"{name}: {entry['backbone']}, {entry['head']}"))
+        if not entry["pairs"]:
+            blocks.append(Paragraph("Structure only: latency was not measured, so that no method passes as a whole."))
         blocks += certificate_blocks(entry["certificate"])
     return blocks
 
@@ -246,6 +246,7 @@ def main() -> int:
         params.certify.seed,
     )
     torch.set_num_threads(arguments.threads)
+    title = load_experiment(arguments.experiment).experiment if arguments.experiment else None
     if arguments.experiment is None:
         methods = {name: params.methods[name] for name in (params.certify.baseline, *arguments.methods)}
         path = arguments.output / f"{NAME}.json"
@@ -256,7 +257,7 @@ def main() -> int:
     def save(result: dict[str, Any]) -> None:
         write_json(path, result)
         with atomic_path(path.with_suffix(".md")) as temporary:
-            temporary.write_text(to_markdown(page(result)), encoding="utf-8")
+            temporary.write_text(to_markdown(page(result, title)), encoding="utf-8")
 
     result = run(
         {name: NETWORKS[name] for name in arguments.networks},
@@ -265,7 +266,7 @@ def main() -> int:
         earlier=read_json(path, made_by="benchmarks.proof") if path.exists() else None,
         save=save,
     )
-    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else to_markdown(page(result)))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if arguments.json else to_markdown(page(result, title)))
     for line in result["failures"]:
         sys.stderr.write(f"FAILED: {line}\n")
     return 1 if result["failures"] else 0
@@ -286,14 +287,13 @@ def run(
         methods: see `prove`.
         settings: see `prove`.
         earlier: a result of this function: the networks that it has and `networks` has not are kept, when it was made
-            with the same settings on the same device.
+            with the same settings on the same device; how many pairs were measured is each network's own.
         save: is given the result after every network.
     """
     result: dict[str, Any] = {
         "settings": {
             "side": settings.side,
             "threads": settings.threads,
-            "pairs": settings.plan.looks[-1] if settings.plan else 0,
             "seed": settings.seed,
         },
         "device": device_summary(read_device()),
@@ -308,6 +308,7 @@ def run(
         result["networks"][name] = {
             "backbone": model.backbone,
             "head": model.head,
+            "pairs": settings.plan.looks[-1] if settings.plan else 0,
             "machine": machine.between(before, machine.look()),
             "certificate": certificate,
         }

@@ -55,6 +55,7 @@ def test_the_page_shows_every_network_and_names_the_negative_control(result):
     assert "## tiny: mobilenetv3_small_100, light" in text
     assert "64x64, 1 thread(s), ONNX Runtime fp32, profile `quick`" in text
     assert f"| `{KEPT}` | fail | different |" in text
+    assert to_markdown(page(result, "E7")).startswith("# Zero cost of E7's arms")
 
 
 def entry(structure, latency, pairs=8):
@@ -86,7 +87,7 @@ def test_what_contradicts_the_claim(method, kept, failed):
 def test_the_command_writes_both_files_and_fails_with_the_proof(tmp_path, monkeypatch, capsys):
     certificate = {"methods": {"contrast": entry("fail", "pass"), KEPT: entry("fail", "fail")}}
     monkeypatch.setattr(proof, "prove", lambda *_: certificate)
-    monkeypatch.setattr(proof, "page", lambda _: [])
+    monkeypatch.setattr(proof, "page", lambda *_: [])
     arguments = ["proof", "--networks", "ocr", "--structure-only", "--json", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
     assert proof.main() == 1
@@ -102,6 +103,8 @@ def test_networks_can_be_certified_one_after_the_other(monkeypatch):
     first = proof.run({"a": TINY["tiny"]}, {}, settings, save=lambda result: saved.append(list(result["networks"])))
     both = proof.run({"b": TINY["tiny"]}, {}, settings, earlier=first)
     assert saved == [["a"]] and list(both["networks"]) == ["a", "b"]
+    again = proof.run({"b": TINY["tiny"]}, {}, Settings(64, 1, BRIEF), earlier=both)
+    assert {name: each["pairs"] for name, each in again["networks"].items()} == {"a": 0, "b": 8}
     other = proof.run({"b": TINY["tiny"]}, {}, Settings(96, 1, None), earlier=both)
     assert list(other["networks"]) == ["b"], "made with other settings"
 
@@ -114,7 +117,7 @@ def test_the_default_methods_are_those_of_the_matrix_that_contrast(tmp_path, mon
     seen = {}
     monkeypatch.setattr(proof, "load_params", lambda: params)
     monkeypatch.setattr(proof, "prove", lambda _, methods, settings: seen.update(methods) or {"methods": {}})
-    monkeypatch.setattr(proof, "page", lambda _: [])
+    monkeypatch.setattr(proof, "page", lambda *_: [])
     monkeypatch.setattr(sys, "argv", ["proof", "--structure-only", "--output", str(tmp_path)])
     assert proof.main() == 0
     assert list(seen) == ["cross_entropy", "contextrast"]

@@ -74,6 +74,7 @@ TOY_ARGUMENTS = {
     "python -m benchmarks.kills": "--runs 1 --kills 1",
     "python -m benchmarks.losses": "--quick --rounds 1",
     "python -m benchmarks.plans": "--networks default --precisions fp32",
+    "python -m benchmarks.proof": "--networks default --side 64 --structure-only",
     "python -m benchmarks.server": "--seconds 0.5 --rounds 1 --requests 60",
     "python -m benchmarks.serving": "--images 4 --pairs 1 --many 6 --cold-runs 1",
     "python -m studies.features": "--step 2",
