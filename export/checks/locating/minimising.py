@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from export.checks.examination.context import CheckContext
 from export.checks.locating.location import Location
@@ -74,12 +75,13 @@ class Minimisation:
 
 
 def minimise(context: CheckContext, location: Location, path: Path) -> Minimisation:
-    """Write the smallest part of the graph that still comes out wrong in the engine's runtime.
+    """Write a small part of the graph that still comes out wrong in the engine's runtime.
 
-    It ends at the tensor that was located; where that only comes out wrong with something behind it, at the nearest
-    such tensor too. It begins at the nearest tensor that everything before it goes through and with which it still
-    comes out wrong. What the file says is computed by ONNX Runtime on the CPU with neither kernels for INT8 nor fused
-    operators.
+    It ends at the tensor that was located; where that only comes out wrong with something behind it, at such a tensor
+    too, and then what lies between is left out as far as it comes out wrong without: what read the result of a late
+    layer reads the located tensor instead, and what read that of any other layer what this read. The part begins at
+    the nearest tensor that everything before it goes through and with which it still comes out wrong. What the file
+    says is computed by ONNX Runtime on the CPU with neither kernels for INT8 nor fused operators.
 
     Args:
         context: the engine.
@@ -88,21 +90,20 @@ def minimise(context: CheckContext, location: Location, path: Path) -> Minimisat
     """
     if location.located is None or location.batch is None:
         return Minimisation(None, "no tensor was located")
-    parts = _Parts(context, location.located.tensor, location.batch.images)
+    parts = _Parts(context, context.model, location.located.tensor, location.batch.images)
     allowed = _ALLOWED_FP32 if context.precision == "fp32" else _ALLOWED_ROUNDED
     whole = parts.error(parts.cut(INPUT_NAME, parts.outputs), location.batch.images)
     if whole <= allowed:
         return Minimisation(None, f"the runtime is {whole:.1e} off what the file says: the file itself is wrong")
     least = max(_STILL_SHOWN * whole, allowed)
-    for ends in parts.ends():
-        if parts.error(parts.cut(INPUT_NAME, ends), location.batch.images) < least:
-            continue
-        for begin in parts.beginnings(ends):
-            part, values = parts.cut(begin, ends), parts.values(begin)
-            if (error := parts.error(part, values)) >= least:
-                parts.write(part, values, path)
-                of = len(context.model.graph.node)
-                return Minimisation(Minimised(path.as_posix(), len(part.graph.node), of, error))
+    ends = parts.least_ends(least)
+    parts = parts.shortened(ends, least).thinned(ends, least)
+    for begin in parts.beginnings(ends):
+        part, values = parts.cut(begin, ends), parts.values(begin)
+        if (error := parts.error(part, values)) >= least:
+            parts.write(part, values, path)
+            of = len(context.model.graph.node)
+            return Minimisation(Minimised(path.as_posix(), len(part.graph.node), of, error))
     return Minimisation(None, "no part of the graph comes out as wrong as the whole")
 
 
@@ -111,23 +112,64 @@ class _Parts:
 
     Args:
         context: the engine.
+        model: its graph, or what was made of it.
         tensor: that comes out wrong.
         images: on which it does.
     """
 
-    def __init__(self, context: CheckContext, tensor: str, images: Tensor) -> None:
-        self._context, self._tensor, self._images = context, tensor, images
-        self._model = context.model
+    def __init__(self, context: CheckContext, model: ModelProto, tensor: str, images: Tensor) -> None:
+        self._context, self._model, self._tensor, self._images = context, model, tensor, images
         self._nodes = list(self._model.graph.node)
         self._position = next(index for index, node in enumerate(self._nodes) if tensor in node.output)
         self.outputs = [output.name for output in self._model.graph.output]
+        inferred = onnx.shape_inference.infer_shapes(self._model).graph.value_info
+        self._kinds = {value.name: value.type.tensor_type for value in inferred}
 
-    def ends(self) -> Iterator[list[str]]:
-        """What a part may have as outputs besides the tensor, from nothing to the engine's own."""
-        yield []
-        for node in self._nodes[self._position + 1 :]:
-            yield list(node.output)
-        yield self.outputs
+    def least_ends(self, least: float) -> list[str]:
+        """What a part needs as outputs besides the tensor for an error of `least`: nothing, or as little as is found.
+
+        With all of the engine's own outputs it is that wrong. Between nothing and these the search halves the nodes:
+        a compilation each, and there are hundreds.
+        """
+        ends = [[], *(list(node.output) for node in self._nodes[self._position + 1 :]), self.outputs]
+
+        def shows(index: int) -> bool:
+            return self.error(self.cut(INPUT_NAME, ends[index]), self._images) >= least
+
+        if shows(0):
+            return ends[0]
+        low, high = 0, len(ends) - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if shows(middle) else (middle, high)
+        return ends[high]
+
+    def shortened(self, ends: Sequence[str], least: float) -> _Parts:
+        """Parts of a graph in which the tensor stands in the place of the latest one behind it that allows it."""
+        kept = self._between(INPUT_NAME, list(ends))
+        for index in sorted((index for index in kept if index > self._position), reverse=True):
+            for name in self._nodes[index].output:
+                if name in ends or not self._is_map(name):
+                    continue
+                shorter = self._without(name, self._tensor)
+                if shorter.error(shorter.cut(INPUT_NAME, ends), self._images) >= least:
+                    return shorter
+        return self
+
+    def thinned(self, ends: Sequence[str], least: float) -> _Parts:
+        """Parts of a graph without the layers behind the tensor that make no difference, the last ones first."""
+        parts = self
+        for index in range(len(self._nodes) - 1, self._position, -1):
+            if index not in parts._between(INPUT_NAME, list(ends)):
+                continue
+            for name in self._nodes[index].output:
+                source = parts._source(name)
+                if name in ends or source is None:
+                    continue
+                shorter = parts._without(name, source)
+                if shorter.error(shorter.cut(INPUT_NAME, ends), self._images) >= least:
+                    parts = shorter
+        return parts
 
     def beginnings(self, ends: Sequence[str]) -> Iterator[str]:
         """Float tensors `[B,C,h,w]` that the outputs come from alone, the last of them first; then the image."""
@@ -165,13 +207,15 @@ class _Parts:
     def error(self, part: ModelProto, values: Tensor) -> float:
         """How far the runtime is off what the part says; infinite where what comes out is no number.
 
-        A part that the runtime refuses shows nothing: 0.
+        A part that the runtime refuses shows nothing: 0. So does one that is no graph, since the tensor that stands in
+        another's place has a shape that what reads it cannot take. ONNX Runtime says so, OpenVINO may crash: it is
+        asked second.
         """
         try:
-            found = self._found(part, values)
-        except UserError:
+            expected = self._expected(part, values)
+            return relative_error(self._found(part, values), expected)
+        except (UserError, state.Fail, state.InvalidArgument, state.InvalidGraph, state.RuntimeException):
             return 0.0
-        return relative_error(found, self._expected(part, values))
 
     def write(self, part: ModelProto, values: Tensor, path: Path) -> None:
         """The part, and beside it its input and both results."""
@@ -198,6 +242,30 @@ class _Parts:
             runtime = RUNTIMES.resolve(self._context.runtime)
             with runtime.open(path, manifest, self._context.options, check_hash=False) as opened:
                 return opened.infer(values)[self._tensor]
+
+    def _is_map(self, name: str) -> bool:
+        """Whether a tensor is float and `[B,C,h,w]`, as one that is located mostly is."""
+        kind = self._kinds.get(name)
+        return kind is not None and kind.elem_type == TensorProto.FLOAT and len(kind.shape.dim) == 4
+
+    def _source(self, name: str) -> str | None:
+        """The map that a map is made of, or None; that of what rounds is what was rounded."""
+        if not self._is_map(name):
+            return None
+        makers = {output: node for node in self._nodes for output in node.output}
+        while name in makers:
+            name = makers[name].input[0] if makers[name].input else ""
+            if self._is_map(name):
+                return name
+        return None
+
+    def _without(self, name: str, source: str) -> _Parts:
+        """Parts of the graph in which what read `name` reads `source`."""
+        model = ModelProto()
+        model.CopyFrom(self._model)
+        for node in model.graph.node:
+            node.input[:] = [source if each == name else each for each in node.input]
+        return _Parts(self._context, model, self._tensor, self._images)
 
     def _between(self, begin: str, outputs: Sequence[str]) -> set[int]:
         """Positions of the nodes that the outputs need, from `begin` on."""
