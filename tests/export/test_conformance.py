@@ -108,7 +108,7 @@ VALUES = {"agreement", "shapes", "extremes"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", networks()[-len(FURTHER) :][:3], ids=lambda config: config.backbone)  # minutes each
+@pytest.mark.parametrize("config", networks()[-len(FURTHER) :], ids=lambda config: config.backbone)  # minutes each
 def test_networks_of_today_go_through_every_precision(config, tmp_path, monkeypatch) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed (extra cpu)")
     prepared = street_scenes(tmp_path / "data", 96)
