@@ -70,6 +70,86 @@ def _whole_ratio(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[int,
     return tuple(b // a for a, b in zip(source, target, strict=True))
 
 
+def settle_reshapes(model: ModelProto, probes: Sequence[Mapping[str, TensorType]]) -> None:
+    """Let no Reshape read sizes that are computed one by one, where its target can be told without.
+
+    Copied, constant and one remaining axis make a constant target. Where two axes remain, as where attention puts
+    height and width back, the shape of the nearest tensor before it that has these sizes at all probes is taken whole,
+    with constants in the place of the other axes. What is reshaped stays the same to the bit, and the arithmetic on
+    shapes becomes unneeded. OpenVINO (2026.4.1) computes INT8 graphs wrong in which such single sizes are joined:
+    docs/engines.md.
+
+    Args:
+        model: changed in place.
+        probes: types of all tensors, once per probed input size.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for position, node in reversed(list(enumerate(model.graph.node))):
+        if node.op_type != "Reshape" or node.input[1] not in makers:
+            continue
+        source, result = ([types[name].shape for types in probes] for name in (node.input[0], node.output[0]))
+        target = [_settled(axis, source, result) for axis in range(len(result[0]))]
+        name = f"{node.output[0]}_settled"
+        if target.count(-1) <= 1:
+            model.graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), name))
+        elif (alike := _with_sizes(makers, node.input[0], target, result, probes)) is not None:
+            values = {
+                f"{name}_kept": [int(size <= 0) for size in target],
+                f"{name}_set": [max(size, 0) for size in target],
+            }
+            model.graph.initializer.extend(
+                numpy_helper.from_array(np.array(value, np.int64), key) for key, value in values.items()
+            )
+            kept, fixed = values
+            for arithmetic in (
+                onnx_helper.make_node("Add", [f"{name}_sizes", fixed], [name]),
+                onnx_helper.make_node("Mul", [f"{name}_shape", kept], [f"{name}_sizes"]),
+                onnx_helper.make_node("Shape", [alike], [f"{name}_shape"]),
+            ):
+                model.graph.node.insert(position, arithmetic)
+        else:
+            continue
+        node.input[1] = name
+        for attribute in list(node.attribute):  # a zero copies
+            if attribute.name == "allowzero":
+                node.attribute.remove(attribute)
+
+
+def _settled(axis: int, source: Sequence[tuple[int, ...]], result: Sequence[tuple[int, ...]]) -> int:
+    """A constant, 0 where the axis is copied, -1 where it depends on the size otherwise."""
+    sizes = {shape[axis] for shape in result}
+    if len(sizes) == 1:
+        return sizes.pop()
+    copied = all(axis < len(a) and a[axis] == b[axis] for a, b in zip(source, result, strict=True))
+    return 0 if copied else -1
+
+
+def _with_sizes(
+    makers: Mapping[str, onnx.NodeProto],
+    start: str,
+    target: Sequence[int],
+    result: Sequence[tuple[int, ...]],
+    probes: Sequence[Mapping[str, TensorType]],
+) -> str | None:
+    """The nearest tensor that `start` comes from, or itself, with all sizes of `result` that are no constants."""
+    axes = [axis for axis, size in enumerate(target) if size <= 0]
+    pending, seen = [start], set[str]()
+    while pending:
+        name = pending.pop(0)
+        if name in seen or any(name not in types for types in probes):
+            continue
+        seen.add(name)
+        shapes = [types[name].shape for types in probes]
+        if all(
+            len(shape) == len(wanted) and all(shape[axis] == wanted[axis] for axis in axes)
+            for shape, wanted in zip(shapes, result, strict=True)
+        ):
+            return name
+        if name in makers:
+            pending.extend(makers[name].input)
+    return None
+
+
 def set_io(model: ModelProto) -> None:
     """Name the dynamic axes of input and outputs, and drop what the exporter noted of inner shapes."""
     for value in (*model.graph.input, *model.graph.output):

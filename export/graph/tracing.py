@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from export.graph.costs import TensorType, infer_types
 from export.graph.deploy import CONFIDENCE_NAME, INPUT_NAME, MASK_NAME, DeployGraph
-from export.graph.passes import scale_resizes, set_io
+from export.graph.passes import scale_resizes, set_io, settle_reshapes
 
 OPSET = 18
 # Traced at sizes that share no factor beyond the stride, so that a size baked into the graph fits no other by accident.
@@ -50,7 +50,9 @@ def trace(graph: DeployGraph) -> ModelProto:
     if model is None:
         model = _export(graph, symbolic=True)
         shapes = [(batch, rows * stride, columns * stride, 3) for batch, rows, columns in PROBED]
-        scale_resizes(model, [infer_types(model, shape) for shape in shapes])
+        probes = [infer_types(model, shape) for shape in shapes]
+        scale_resizes(model, probes)
+        settle_reshapes(model, probes)
         set_io(model)
     return model
 

@@ -99,10 +99,12 @@ def test_every_network_passes_every_check(config: ModelConfig, tmp_path: Path) -
 
 INT8 = {"images": 2, "held_out": 1, "max_miou_drop_points": 100.0, "reduce_range": True}
 PRECISIONS = (
-    (ArtifactConfig("onnx_fp16"), "onnxruntime"),
-    (ArtifactConfig("onnx_int8", {"scheme": "asymmetric", **INT8}), "onnxruntime"),
-    (ArtifactConfig("onnx_int8", {"scheme": "symmetric", **INT8}), "openvino"),
+    (ArtifactConfig("onnx_fp16"), ("onnxruntime",)),
+    (ArtifactConfig("onnx_int8", {"scheme": "asymmetric", **INT8}), ("onnxruntime", "openvino")),
+    (ArtifactConfig("onnx_int8", {"scheme": "symmetric", **INT8}), ("openvino",)),
 )
+# What OpenVINO 2026.4.1 computes wrong, and the checks therefore refuse: docs/networks.md.
+REFUSED = {("efficientvit_b0", "symmetric")}
 # Untrained, a network's logits lie too close to each other for INT8: what depends on their values is not judged.
 VALUES = {"agreement", "shapes", "extremes"}
 
@@ -117,22 +119,27 @@ def test_networks_of_today_go_through_every_precision(config, tmp_path, monkeypa
     traced = trace(DeployGraph(segmentor, "mask")).SerializeToString()
     monkeypatch.setattr(single_precision, "trace", lambda _: onnx.load_from_string(traced))  # once for all
     failed = {}
-    for number, (artifact, runtime) in enumerate(PRECISIONS):
+    for number, (artifact, runtimes) in enumerate(PRECISIONS):
         folder = tmp_path / str(number)
         folder.mkdir()
         path = exported(str(number), artifact, segmentor, prepared, folder)
-        with CheckContext(
-            path,
-            runtime=runtime,
-            options={"threads": 1},
-            reference=Reference(segmentor, info),
-            split=None,
-            config=VerifyConfig(max_side=96),
-            max_miou_drop_points=GateConfig().max_miou_drop_points,
-        ) as context:
-            results = {each.name: each for each in run_checks(context) if each.name not in VALUES}
-        failed |= {(number, name): each.detail for name, each in results.items() if each.status == "fail"}
-        assert results["batch"].status in ("pass", "inconclusive") and results["precision"].status == "pass"
+        for runtime in runtimes:
+            with CheckContext(
+                path,
+                runtime=runtime,
+                options={"threads": 1},
+                reference=Reference(segmentor, info),
+                split=None,
+                config=VerifyConfig(max_side=96),
+                max_miou_drop_points=GateConfig().max_miou_drop_points,
+            ) as context:
+                results = {each.name: each for each in run_checks(context) if each.name not in VALUES}
+            refused = {(number, runtime, name): each.detail for name, each in results.items() if each.status == "fail"}
+            if (config.backbone, artifact.options.get("scheme")) in REFUSED:
+                assert refused, "it is computed right now: docs/networks.md"
+                continue
+            failed |= refused
+            assert results["batch"].status in ("pass", "inconclusive") and results["precision"].status == "pass"
     assert failed == {}
 
 

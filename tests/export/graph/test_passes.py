@@ -103,6 +103,67 @@ def test_a_resize_whose_ratio_depends_on_the_size_is_left():
     assert not passes.scale_resizes(model, [types, elsewhere])
 
 
+def attention(rows: str = "h") -> ModelProto:
+    """Height and width in one axis and back, by sizes that are read one by one and joined, as attention does it."""
+    node = helper.make_node
+    sizes = [node("Gather", ["shape", str(axis)], [name]) for axis, name in enumerate("bchw")]
+    nodes = [
+        node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        node("Transpose", ["numbers"], ["x"], perm=[0, 3, 1, 2]),
+        node("Shape", ["x"], ["shape"]),
+        *sizes,
+        node("Mul", ["h", "w"], ["hw"]),
+        node("Add", ["h", "1"], ["more"]),
+        node("Concat", ["b", "c", "hw"], ["flat_target"], axis=0),
+        node("Reshape", ["x", "flat_target"], ["flat"], allowzero=1),
+        node("Relu", ["flat"], ["attended"]),
+        node("Concat", ["b", "c", "w", rows], ["target"], axis=0),
+        node("Reshape", ["attended", "target"], ["back"], allowzero=1),
+    ]
+    constants = [numpy_helper.from_array(np.array([value], np.int64), str(value)) for value in range(4)]
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])
+    back = helper.make_tensor_value_info("back", TensorProto.FLOAT, [None] * 4)
+    graph = helper.make_graph(nodes, "attention", [image], [back], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+SIZES = ((1, 4, 6, 3), (3, 8, 2, 3), (2, 6, 10, 3))
+
+
+def test_reshapes_take_constants_or_a_whole_shape_in_place_of_joined_sizes():
+    model = attention()
+    for node in model.graph.node:  # back to the axes as they were
+        if node.output[0] == "target":
+            node.input[:] = ["b", "c", "h", "w"]
+    before = ModelProto()
+    before.CopyFrom(model)
+    passes.settle_reshapes(model, [infer_types(model, size) for size in SIZES])
+    onnx.checker.check_model(model, full_check=True)
+    pruned = passes.run_passes(model, RemoveUnusedNodesPass())
+    assert operators(pruned) == ["Cast", "Transpose", "Reshape", "Relu", "Shape", "Mul", "Add", "Reshape"]
+    (flat,) = (each for each in pruned.graph.initializer if each.name == "flat_settled")
+    assert numpy_helper.to_array(flat).tolist() == [0, 3, -1]
+    for size in (*SIZES, (5, 3, 7, 3)):
+        image = np.random.default_rng(1).integers(0, 256, size, np.uint8)
+        results = [ReferenceEvaluator(each).run(None, {"image": image})[0] for each in (before, pruned)]
+        np.testing.assert_array_equal(*results)
+
+
+def test_a_reshape_to_sizes_that_no_tensor_has_is_left():
+    """Height and width change places: no tensor before it has them so."""
+    model = attention()
+    passes.settle_reshapes(model, [infer_types(model, size) for size in SIZES])
+    pruned = passes.run_passes(model, RemoveUnusedNodesPass())
+    assert next(node for node in pruned.graph.node if node.output[0] == "back").input[1] == "target"
+
+
+def test_an_axis_that_only_looks_copied_at_one_size_is_told_by_the_others():
+    model = attention()
+    square = [infer_types(model, (2, 4, 4, 3))]
+    passes.settle_reshapes(model, [*square, infer_types(model, SIZES[1])])
+    assert next(node for node in model.graph.node if node.output[0] == "back").input[1] == "target"
+
+
 def test_the_division_folds_into_the_first_convolution():
     model = network()
     before = run(model, "big")
