@@ -27,7 +27,7 @@ from export.machine.hardware import device_summary
 from export.pages.terminal import terminal
 from serving.contract.command import program_name
 from serving.contract.errors import UnavailableError, UserError, run_command
-from serving.engines.runtimes.openvino import import_openvino, shared_core
+from serving.engines.runtimes.openvino.engine import import_openvino, shared_core
 
 SCALE = 8
 SHIPPED = "shipped"

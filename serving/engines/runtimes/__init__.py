@@ -15,7 +15,7 @@ RUNTIMES: Registry[type[Runtime]] = Registry(
     "runtime",
     {
         "onnxruntime": "serving.engines.runtimes.onnxruntime.engine:OnnxRuntime",
-        "openvino": "serving.engines.runtimes.openvino:OpenVino",
+        "openvino": "serving.engines.runtimes.openvino.engine:OpenVino",
         "tensorrt": "serving.engines.runtimes.tensorrt.engine:TensorRT",
     },
 )

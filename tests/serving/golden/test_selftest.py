@@ -15,7 +15,7 @@ from serving.contract.errors import UserError
 from serving.contract.manifest import read_sidecar, write_sidecar
 from serving.engines.predictor import Predictor
 from serving.engines.runtimes.onnxruntime.engine import OnnxRuntime
-from serving.engines.runtimes.openvino import OpenVino
+from serving.engines.runtimes.openvino.engine import OpenVino
 from serving.golden.golden import golden_folder
 from serving.golden.selftest import lines, self_test
 from serving.infer import main as infer_main

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from serving.engines.runtimes.onnxruntime.engine import OnnxRuntime
-from serving.engines.runtimes.openvino import OpenVino
+from serving.engines.runtimes.openvino.engine import OpenVino
 from serving.engines.runtimes.tensorrt.engine import TensorRT
 from serving.images.listing import ListedImage
 from serving.inference.arrangement import arrange

@@ -147,7 +147,7 @@ def test_layers_kept_in_float_on_purpose_do_not_count(quantised, examine, tmp_pa
 
 def test_openvino_is_judged_by_what_it_executes(exported, examine, monkeypatch):
     pytest.importorskip("openvino", reason="openvino is not installed (extra cpu)")
-    from serving.engines.runtimes.openvino import OpenVino
+    from serving.engines.runtimes.openvino.engine import OpenVino
 
     with examine(exported, runtime="openvino", options={"threads": 1}) as context:
         assert context.precision == "fp32"

@@ -11,7 +11,7 @@ import pytest
 from serving.contract.errors import UserError
 from serving.contract.manifest import write_sidecar
 from serving.engines.predictor import Predictor
-from serving.engines.runtimes.openvino import OpenVino
+from serving.engines.runtimes.openvino.engine import OpenVino
 from serving.engines.runtimes.tensorrt.plan import PlanDetails, Profile
 
 RUNTIMES = {

@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from serving.engines.runtimes.flat_argmax import flatten_argmax
-from serving.engines.runtimes.openvino import import_openvino, shared_core
+from serving.engines.runtimes.openvino.engine import import_openvino, shared_core
+from serving.engines.runtimes.openvino.flat_argmax import flatten_argmax
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed (extra cpu)", allow_module_level=True)

@@ -20,7 +20,7 @@ from serving.contract.errors import UnavailableError, UserError
 from serving.contract.limits import BF16, FP16, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
-from serving.engines.runtimes.flat_argmax import flatten_argmax
+from serving.engines.runtimes.openvino.flat_argmax import flatten_argmax
 from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}

@@ -12,7 +12,7 @@ import pytest
 
 from serving.contract.errors import UserError
 from serving.engines.predictor import Predictor
-from serving.engines.runtimes.openvino import import_openvino, layers_by_precision, shared_core
+from serving.engines.runtimes.openvino.engine import import_openvino, layers_by_precision, shared_core
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)

@@ -1,0 +1,1 @@
+"""OpenVINO on CPUs, GPUs and NPUs of Intel, and the argmax that it is given."""
