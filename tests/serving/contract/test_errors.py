@@ -49,9 +49,13 @@ def test_streams_that_are_full_or_closed_and_a_folder_that_is_gone_are_no_traceb
     ["pipeline.stages.train", "pipeline.commands.evaluate", "export.stages.verify", "export.commands.readme"],
 )
 def test_ctrl_c_while_a_command_still_imports_what_it_needs_is_one_line(tmp_path, module):
-    """Whatever it imports first of numpy and torch is where the signal comes: each of them takes its time."""
+    """Whatever it imports first of numpy and torch is where the signal comes: each of them takes its time.
+
+    A shell that starts tests in the background has them ignore it, and so the command: it is given its handler back.
+    """
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     for name in ("numpy", "torch"):
-        (tmp_path / f"{name}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+        (tmp_path / f"{name}.py").write_text(f"import os, signal\n{heard}\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = subprocess.run(
         [sys.executable, "-m", module], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60, check=False,
