@@ -18,7 +18,7 @@ from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
 from export.artifacts.shared.single_precision import build_model
 from export.checks.examination.config import VerifyConfig
-from export.checks.examination.context import CheckContext
+from export.checks.examination.context import CheckContext, CheckResult
 from export.checks.examination.images import scene
 from export.checks.examination.reference import Reference
 from export.checks.verification import run_checks
@@ -73,6 +73,20 @@ def networks() -> list[ModelConfig]:
     return [*map(smallest_network, HEADS), *further]
 
 
+def examined(path: Path, runtime: str, reference: Reference, max_side: int) -> dict[str, CheckResult]:
+    """Every check's result by name, without a dataset."""
+    with CheckContext(
+        path,
+        runtime=runtime,
+        options={"threads": 1},
+        reference=reference,
+        split=None,
+        config=VerifyConfig(max_side=max_side),
+        max_miou_drop_points=GateConfig().max_miou_drop_points,
+    ) as context:
+        return {result.name: result for result in run_checks(context)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", networks(), ids=lambda config: f"{config.backbone}-{config.head}")
 def test_every_network_passes_every_check(config: ModelConfig, tmp_path: Path) -> None:
@@ -80,16 +94,7 @@ def test_every_network_passes_every_check(config: ModelConfig, tmp_path: Path) -
     names = tuple(f"class {index}" for index in range(CLASSES))
     info = SegmentorInfo(config, CLASSES, names, tuple((index, 0, 0) for index in range(CLASSES)), 255)
     path = export(segmentor, ExportContext("onnx_fp32", tmp_path, info), OutputOptions())
-    with CheckContext(
-        path,
-        runtime="onnxruntime",
-        options={"threads": 1},
-        reference=Reference(segmentor, info),
-        split=None,
-        config=VerifyConfig(max_side=160),
-        max_miou_drop_points=GateConfig().max_miou_drop_points,
-    ) as context:
-        results = {result.name: result for result in run_checks(context)}
+    results = examined(path, "onnxruntime", Reference(segmentor, info), max_side=160)
     assert {name: each.detail for name, each in results.items() if each.status in ("fail", "inconclusive")} == {}
     assert {name for name, each in results.items() if each.status == "skipped"} == {
         *("logits", "masks", "agreement", "accuracy"),
@@ -124,17 +129,9 @@ def test_networks_of_today_go_through_every_precision(config, tmp_path, monkeypa
         folder.mkdir()
         path = exported(str(number), artifact, segmentor, prepared, folder)
         for runtime in runtimes:
-            with CheckContext(
-                path,
-                runtime=runtime,
-                options={"threads": 1},
-                reference=Reference(segmentor, info),
-                split=None,
-                config=VerifyConfig(max_side=96),
-                max_miou_drop_points=GateConfig().max_miou_drop_points,
-            ) as context:
-                results = {each.name: each for each in run_checks(context) if each.name not in VALUES}
-            refused = {(number, runtime, name): each.detail for name, each in results.items() if each.status == "fail"}
+            results = examined(path, runtime, Reference(segmentor, info), max_side=96)
+            judged = {name: each for name, each in results.items() if name not in VALUES}
+            refused = {(number, runtime, name): each.detail for name, each in judged.items() if each.status == "fail"}
             if (config.backbone, artifact.options.get("scheme")) in REFUSED:
                 assert refused, "it is computed right now: docs/networks.md"
                 continue
