@@ -87,6 +87,8 @@ def settle_reshapes(model: ModelProto, probes: Sequence[Mapping[str, TensorType]
     for position, node in reversed(list(enumerate(model.graph.node))):
         if node.op_type != "Reshape" or node.input[1] not in makers:
             continue
+        if any(name not in types for types in probes for name in (node.input[0], node.output[0])):
+            continue  # its sizes follow from values
         source, result = ([types[name].shape for types in probes] for name in (node.input[0], node.output[0]))
         target = [_settled(axis, source, result) for axis in range(len(result[0]))]
         name = f"{node.output[0]}_settled"

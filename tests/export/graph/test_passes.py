@@ -157,6 +157,14 @@ def test_a_reshape_to_sizes_that_no_tensor_has_is_left():
     assert next(node for node in pruned.graph.node if node.output[0] == "back").input[1] == "target"
 
 
+def test_a_reshape_whose_sizes_are_not_known_is_left():
+    model = attention()
+    probes = [infer_types(model, size) for size in SIZES]
+    del probes[1]["flat"]
+    passes.settle_reshapes(model, probes)
+    assert next(node for node in model.graph.node if node.output[0] == "flat").input[1] == "flat_target"
+
+
 def test_an_axis_that_only_looks_copied_at_one_size_is_told_by_the_others():
     model = attention()
     square = [infer_types(model, (2, 4, 4, 3))]
