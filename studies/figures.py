@@ -24,7 +24,8 @@ from export.pages.formatting import DASH, signed
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_atomically
-from studies.experiments.pairs import differences, is_complete, read_record, seeds_of, wanted_seeds
+from studies.experiments.checked import checked_record, settled
+from studies.experiments.pairs import differences, is_complete, record_path, seeds_of, wanted_seeds
 from studies.experiments.protocol import Experiment, experiment_names, load_experiment, path_of
 from studies.power import holm, p_value, smallest_effect
 from studies.record import RESULTS_DIR
@@ -69,7 +70,7 @@ def shown_experiments() -> list[Shown]:
     """All experiments, in the order of their numbers.
 
     Raises:
-        UserError: a file is not valid, or a record damaged.
+        UserError: a file is not valid, or a record not sound or of another protocol.
     """
 
     def order(name: str) -> tuple[str, int, str]:
@@ -78,7 +79,8 @@ def shown_experiments() -> list[Shown]:
 
     found = []
     for name in sorted(experiment_names(), key=order):
-        experiment, record = load_experiment(name), read_record(name)
+        experiment = load_experiment(name)
+        record = checked_record(name, settled(name)) if record_path(name).exists() else None
         if record is None or not seeds_of(record):
             found.append(Shown(name, experiment, (), 0, experiment.pairs.planned, False))
             continue

@@ -6,7 +6,9 @@
 
 A pair is one seed with all arms. A finished pair is appended to the record at once; killed at any time, the command
 goes on with the run that it was at. Two processes (the command, started twice) share the seeds between them. Pairs of
-another protocol or of other data are never mixed with those that are there: that is refused before anything runs.
+another protocol or of other data are never mixed with those that are there: that is refused before anything runs. The
+arms of a pair are trained by the same code, on the same kind of device: what an interrupted call left is trained anew
+where either is another.
 
 What a run leaves besides lies under runs/experiments; its weights are deleted when it has been judged.
 """
@@ -14,6 +16,7 @@ What a run leaves besides lies under runs/experiments; its weights are deleted w
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -21,28 +24,20 @@ from export.report.inputs import commit
 from pipeline.compute.devices import use_threads
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command
+from studies.experiments.checked import checked_record, settled
 from studies.experiments.pairs import (
+    STUDIES_DIR,
     Record,
     add_pair,
-    is_complete,
     locked,
     new_record,
-    read_record,
     record_path,
-    refuse_another_protocol,
     seeds_of,
     wanted_seeds,
     write_record,
 )
-from studies.experiments.protocol import (
-    Experiment,
-    best_only,
-    load_experiment,
-    path_of,
-    teacher_params,
-    trainable_arms,
-)
-from studies.experiments.runs import WORK_DIR, Workplace, data_sha256, run_arm, settings_sha256
+from studies.experiments.protocol import Experiment, path_of, teacher_params, trainable_arms
+from studies.experiments.runs import WORK_DIR, Workplace, code_sha256, data_sha256, run_arm, settings_sha256
 
 
 @dataclass(frozen=True)
@@ -65,37 +60,9 @@ class Opened:
         """The record as it is now.
 
         Raises:
-            UserError: it holds pairs of another protocol or of other data.
+            UserError: it is not sound, or holds pairs of another protocol or of other data.
         """
-        found = read_record(self.name)
-        if found is None:
-            return self.empty
-        refuse_another_protocol(self.name, found, self.empty)
-        return found
-
-
-def settled(name: str) -> Experiment:
-    """The experiment, where it confirms what another chooses with the comparisons that were chosen.
-
-    Raises:
-        UserError: there is no such experiment, it is not valid, or nothing is chosen yet.
-    """
-    experiment = load_experiment(name)
-    if experiment.choose is None:
-        return experiment
-    found: dict[str, float | None] = {}
-    unfinished = []
-    for chooser in experiment.choose.studies:
-        record = read_record(chooser)
-        if record is None or not is_complete(load_experiment(chooser), record):
-            unfinished.append(str(path_of(chooser)))
-        else:
-            found |= {comparison["name"]: comparison["difference"] for comparison in record["comparisons"]}
-    if unfinished:
-        raise UserError(
-            f"{path_of(name)}: confirms what {' and '.join(unfinished)} choose, whose pairs are not all there"
-        )
-    return best_only(experiment, found)
+        return checked_record(self.name, self.experiment, data_sha256=self.workplace.data) or self.empty
 
 
 def open_experiment(name: str) -> Opened:
@@ -112,10 +79,20 @@ def open_experiment(name: str) -> Opened:
         name,
         experiment,
         new_record(experiment, settings_sha256=settings, data_sha256=data),
-        Workplace(WORK_DIR / name / f"{settings[:8]}-{data[:8]}", commit()),
+        Workplace(WORK_DIR / name / f"{settings[:8]}-{data[:8]}", commit_of_code(), data, code_sha256()),
     )
     opened.record()
     return opened
+
+
+def commit_of_code() -> str | None:
+    """The checked-out commit, with `-dirty` where code differs from it: the records change while pairs are added."""
+    found = commit()
+    if found is None or not found.endswith("-dirty"):
+        return found
+    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){STUDIES_DIR}"]
+    changed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found if changed.returncode or changed.stdout else found.removesuffix("-dirty")
 
 
 def run_pair(opened: Opened, seed: int) -> None:
@@ -178,6 +155,9 @@ def plan(opened: Opened) -> str:
         f"{wanted[-1]}; arms: {', '.join(experiment.used_arms)}",
     ]
     missing = [seed for seed in wanted if seed not in done]
+    made_by = opened.workplace.commit or ""
+    if missing and made_by.endswith("-dirty"):
+        lines.append(f"warning: code differs from its commit; pairs will name {made_by}, which nobody can check out")
     if experiment.teacher is not None and missing and any(map(experiment.is_taught, experiment.used_arms)):
         teacher = teacher_params(experiment)
         lines.append(

@@ -40,10 +40,8 @@ def record_path(name: str) -> Path:
     return STUDIES_DIR / f"{name}.json"
 
 
-def read_record(name: str) -> Record | None:
-    """What was recorded so far, or None. Raises UserError when the file is damaged."""
-    if not record_path(name).exists():
-        return None
+def read_record(name: str) -> Record:
+    """What was recorded so far, as the file has it. Raises UserError when it cannot be read."""
     record: Record = read_json(record_path(name), made_by=f"studies.run {name}")
     return record
 
@@ -75,14 +73,22 @@ def new_record(experiment: Experiment, *, settings_sha256: str, data_sha256: str
     }
 
 
-def refuse_another_protocol(name: str, record: Record, expected: Record) -> None:
+def refuse_another_protocol(name: str, record: Record, *, settings_sha256: str, data_sha256: str | None = None) -> None:
     """See that the pairs that are there were made by the protocol of today, with its data: never are two mixed.
+
+    Args:
+        name: of the experiment.
+        record: its record.
+        settings_sha256: of the protocol of today.
+        data_sha256: of the data of today; None where only the protocol is looked at.
 
     Raises:
         UserError: they were not; the message says what differs.
     """
-    ours, theirs = record["provenance"], expected["provenance"]
-    other = [what for what in ("settings", "data") if ours[f"{what}_sha256"] != theirs[f"{what}_sha256"]]
+    made = record["provenance"]
+    other = ["settings"] if made["settings_sha256"] != settings_sha256 else []
+    if data_sha256 is not None and made["data_sha256"] != data_sha256:
+        other.append("data")
     if other:
         raise UserError(
             f"{record_path(name)}: its {len(seeds_of(record))} pairs were made with other {' and '.join(other)} than "
@@ -121,14 +127,14 @@ def add_pair(
     """
     comparisons = []
     for comparison, before in zip(experiment.comparisons, record["comparisons"], strict=True):
-        decimals = _DECIMALS[before["unit"]]
+        unit = before["unit"]
         pair = {
             "seed": seed,
-            "baseline": round(outcomes[comparison.baseline][comparison.outcome], decimals),
-            "method": round(outcomes[comparison.method][comparison.outcome], decimals),
+            "baseline": round(outcomes[comparison.baseline][comparison.outcome], _DECIMALS[unit]),
+            "method": round(outcomes[comparison.method][comparison.outcome], _DECIMALS[unit]),
         }
         pairs = sorted([*before["pairs"], pair], key=lambda each: each["seed"])
-        comparisons.append(before | {"pairs": pairs} | summary(pairs, decimals))
+        comparisons.append(before | {"pairs": pairs} | summary(pairs, unit))
     made = {"seed": seed, "commits": commits, "device": device, "cpu_minutes": dict(cpu_minutes)}
     if teachers:
         made["teachers"] = dict(teachers)
@@ -138,9 +144,14 @@ def add_pair(
     return record | {"commit": commits[-1], "comparisons": comparisons, "provenance": provenance}
 
 
-def summary(pairs: list[dict[str, Any]], decimals: int) -> dict[str, Any]:
-    """`difference` and `ci95` of pairs, the differences as they stand in the file."""
-    values = differences(pairs)
+def summary(pairs: list[dict[str, Any]], unit: str) -> dict[str, Any]:
+    """`difference` and `ci95` of pairs, the differences as they stand in the file.
+
+    Args:
+        pairs: at least one.
+        unit: `points` or `nats`; decides how many decimals a record keeps.
+    """
+    values, decimals = differences(pairs), _DECIMALS[unit]
     if len(values) < 2:
         return {"difference": round(values[0], decimals), "ci95": None}
     interval = t_interval(values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import math
 import sys
@@ -22,12 +24,15 @@ from pipeline.data.datasets.shared.dataset import Dataset, LabelFile
 from pipeline.data.datasets.shared.prepared import FILE_NAME, Prepared, load_prepared, resolve_root
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.preparation import prepare
+from pipeline.data.preparing.watching import take_snapshot
 from pipeline.layout.branches import branch_name
+from pipeline.layout.paths import OUTPUT_PATHS
 from pipeline.params import Params
 from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import decisive_settings
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
 from pipeline.training.performance.timing import device_name
+from pipeline.training.resuming.fingerprint import PACKAGES
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.files import read_json, write_json
 from studies.experiments.measures import TrainedRun, measure
@@ -38,6 +43,9 @@ from studies.features import part_of
 
 WORK_DIR = Path("runs/experiments")
 
+# What pairs are made with; tests, reports and documents are no part of it.
+CODE = ("pipeline", "serving", "studies")
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -46,10 +54,14 @@ class Workplace:
     Attributes:
         folder: for this protocol and this data.
         commit: of the code that runs.
+        data: hash of the whole dataset's files.
+        code: hash of the code that runs.
     """
 
     folder: Path
     commit: str | None
+    data: str
+    code: str
 
     @property
     def prepared(self) -> Path:
@@ -105,9 +117,10 @@ def _without_nulls(value: object) -> object:
 
 
 def open_prepared(config: PrepareConfig, folder: Path) -> Prepared:
-    """A dataset by its settings, prepared once below `folder`, whichever process comes first."""
-    name = _sha256(dataclasses.asdict(config))[:12]
+    """A dataset by its settings and by what its files hold now, prepared once below `folder` by whoever comes first."""
     root = resolve_root(config.root)
+    files = None if root is None else take_snapshot(root, content=True, leave_out=OUTPUT_PATHS).sha256
+    name = _sha256({"config": dataclasses.asdict(config), "files": files})[:12]
     with locked(folder / f"{name}.lock", wait=True):
         if not (folder / name / FILE_NAME).exists():
             prepare(config, folder / name)
@@ -127,23 +140,44 @@ def data_sha256(config: PrepareConfig, folder: Path) -> str:
     return _sha256({"classes": prepared.class_names, "files": files})
 
 
+def code_sha256() -> str:
+    """Hash of the code that trains and judges, and of the versions of the packages that compute.
+
+    All of the three packages counts, not only what a training imports: the arms of a pair are hours apart at most, and
+    to train one of them anew costs less than to find out what may differ.
+    """
+    digest = hashlib.sha256(repr([(name, importlib.metadata.version(name)) for name in PACKAGES]).encode())
+    for package in CODE:
+        spec = importlib.util.find_spec(package)
+        assert spec is not None and spec.origin is not None
+        folder = Path(spec.origin).parent
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{package}/{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -> dict[str, Any]:
-    """Train an arm with a seed and judge it, or take what an earlier call on the same device came to.
+    """Train an arm with a seed and judge it, or take what an earlier call came to, of this code on the same device.
 
     Returns:
-        `outcomes` (outcome -> value), `commit`, `device`, `cpu_minutes` and, where it had one, its teacher's
+        `outcomes` (outcome -> value), `commit`, `code`, `device`, `cpu_minutes` and, where it had one, its teacher's
         `teacher_sha256`.
 
     Raises:
-        UserError: as training and judging raise it, or an outcome is not a number.
+        UserError: as training and judging raise it, the data changed meanwhile, or an outcome is not a number.
     """
     folder = workplace.folder / branch_name(arm, seed)
     config, params = experiment.arms[arm], arm_params(experiment, arm, seed)
     device = device_name(select_device(params.train.device))
     if (folder / "outcome.json").exists():
         found: dict[str, Any] = read_json(folder / "outcome.json", made_by="studies.run")
-        if found.get("device") == device:
+        if isinstance(found, dict) and (found.get("code"), found.get("device")) == (workplace.code, device):
             return found
+    if data_sha256(params.prepare, workplace.prepared) != workplace.data:
+        raise UserError(
+            f"{experiment.experiment}, {arm}, seed {seed}: the dataset's files changed since the experiment was "
+            "opened; put them back, or run it under another name"
+        )
     prepared = open_prepared(params.prepare, workplace.prepared)
     ignored = class_indices(prepared, config.ignore_classes)
     seen = without_classes(prepared, ignored)
@@ -168,6 +202,7 @@ def run_arm(experiment: Experiment, arm: str, seed: int, workplace: Workplace) -
     result = {
         "outcomes": outcomes,
         "commit": workplace.commit,
+        "code": workplace.code,
         "device": device,
         "cpu_minutes": round((time.process_time() - started) / 60, 2),
     }

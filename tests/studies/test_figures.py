@@ -12,12 +12,14 @@ import pytest
 from export.pages.formatting import DASH
 from studies import figures
 from studies.experiments.pairs import summary
+from studies.experiments.protocol import load_experiment, path_of, trainable_arms
+from studies.experiments.runs import settings_sha256
 from studies.figures import adjusted_p_values, figure, page, shown_experiments
 
 ROOT = Path(__file__).parents[2]
 
 
-def write_record(name: str, values: dict[str, list[float]], primary: str, unit: str = "points") -> None:
+def write_record(name: str, values: dict[str, list[float]], primary: str) -> None:
     """A record of pairs whose baselines are 50 and whose differences are `values`."""
     comparisons = []
     for comparison, differences in values.items():
@@ -25,12 +27,16 @@ def write_record(name: str, values: dict[str, list[float]], primary: str, unit: 
             {"seed": 100 + index, "baseline": 50.0, "method": 50.0 + difference}
             for index, difference in enumerate(differences)
         ]
+        unit = "nats" if comparison == "training" else "points"
         entry = {"name": comparison, "primary": comparison == primary, "unit": unit, "pairs": pairs}
-        comparisons.append(entry | summary(pairs, 4))
-    seeds = [{"seed": 100 + index, "commits": [None], "cpu_minutes": {}} for index in range(len(differences))]
+        comparisons.append(entry | summary(pairs, unit))
+    made = {"commits": [None], "device": "CPU", "cpu_minutes": {}}
+    seeds = [{"seed": 100 + index} | made for index in range(len(differences))]
+    experiment = load_experiment(name)
+    settings = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
     path = Path("docs", "results", "studies", f"{name}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    provenance = {"settings_sha256": "", "data_sha256": "", "pairs": seeds}
+    provenance = {"settings_sha256": settings, "data_sha256": "", "pairs": seeds}
     record = {
         "experiment": name,
         "hypothesis": "",
@@ -59,7 +65,7 @@ def test_a_finished_experiment_is_decided_by_its_primary_comparison(place: Path)
     write_record("tiny", {"test mIoU": [1.0, 1.1], "training": [-0.2, 0.4]}, "test mIoU")
     said = page(shown_experiments())
     assert "| **test mIoU** | 2 of 2 | +1.05 points | +0.41 to +1.69 | 0.82 | 0.03 | **counts** |" in said
-    assert "| training | 2 of 2 | +0.10 points | -3.71 to +3.91 | 4.90 |  |  |" in said
+    assert "| training | 2 of 2 | +0.1000 nats | -3.7119 to +3.9119 | 4.9002 |  |  |" in said
     assert "- **E0** (2 pairs): The contrast changes something. It would count if the interval lay above 0." in said
 
 

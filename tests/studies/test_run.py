@@ -17,7 +17,10 @@ from scipy import stats
 
 from pipeline.training.experiment import train_branch
 from serving.contract.errors import UserError
+from studies import run
 from studies.experiments import runs
+from tests.studies.conftest import call_main
+from tests.studies.folders import mirror_a_label, street_folder
 
 TEACHER = (
     "teacher: {method: {loss: cross_entropy}, params: {model: {backbone: mobilenetv3_small_100}, "
@@ -108,6 +111,75 @@ def test_the_arms_of_a_pair_are_trained_on_one_device(call, place, monkeypatch):
     call("tiny", "--pairs", "1")
     assert trained == [("cross_entropy", "fp32"), ("contrast", "fp32")] * 2
     assert [pair["device"] for pair in record()["provenance"]["pairs"]] == ["CPU"]
+
+
+def test_the_arms_of_a_pair_are_trained_by_the_same_code(call, place, monkeypatch):
+    """A run that an earlier call made with other code is made anew, however its commit is called."""
+    trained = interrupted_in_the_second_run(call, monkeypatch, lambda setup: setup.name)
+    monkeypatch.setattr(run, "code_sha256", lambda: "other code")
+    call("tiny", "--pairs", "1")
+    assert trained == ["cross_entropy", "contrast"] * 2
+    codes = {json.loads(path.read_text())["code"] for path in Path("runs").glob("**/outcome.json")}
+    assert codes == {"other code"}
+
+
+@pytest.mark.parametrize("damage", ["[]", "{}", '{"device": "CPU"}'])
+def test_a_run_whose_outcome_is_not_whole_is_made_anew(call, place, monkeypatch, damage):
+    trained = interrupted_in_the_second_run(call, monkeypatch, lambda setup: setup.name)
+    (outcome,) = Path("runs").glob("**/outcome.json")
+    outcome.write_text(damage)
+    call("tiny", "--pairs", "1")
+    assert trained == ["cross_entropy", "contrast"] * 2
+
+
+@pytest.fixture
+def place_of_a_folder(place: Path) -> Path:
+    """A working directory in which one pair of `tiny` has run on a user's folder."""
+    street_folder(place / "mine")
+    streets = "options: {train: 6, val: 2, test: 4, height: 64, width: 96, seed: 0, train_images: 4}"
+    edit(place, streets, "dataset: folder, root: mine, options: {train_images: 4}")
+    call_main("tiny", "--pairs", "1")
+    return place
+
+
+def test_files_that_changed_on_disk_are_other_data(call, place_of_a_folder):
+    before = RECORD.read_bytes()
+    mirror_a_label(place_of_a_folder / "mine", "test")
+    with pytest.raises(UserError, match="its 1 pairs were made with other data than tiny has now"):
+        call("tiny")
+    assert RECORD.read_bytes() == before
+
+
+def test_files_that_change_while_an_experiment_runs_end_it(call, place_of_a_folder, monkeypatch):
+    before, real = RECORD.read_bytes(), train_branch
+
+    def changed(setup, *arguments, **options):
+        mirror_a_label(place_of_a_folder / "mine", "test")
+        return real(setup, *arguments, **options)
+
+    monkeypatch.setattr(runs, "train_branch", changed)
+    with pytest.raises(UserError, match="E0, contrast, seed 101: the dataset's files changed since the experiment was"):
+        call("tiny")
+    assert RECORD.read_bytes() == before
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], check=True, capture_output=True)
+
+
+def test_the_commit_is_clean_where_only_records_changed(call, place):
+    RECORD.parent.mkdir(parents=True)
+    RECORD.with_name("other.json").write_text("{}")
+    git("init")
+    git("add", "params.yaml", "studies", "docs")
+    git("commit", "-m", "x")
+    assert "nobody can check out" not in call("tiny", "--plan")
+    RECORD.with_name("other.json").write_text("[]")
+    commit = run.commit_of_code()
+    assert commit is not None and len(commit) == 40
+    edit(place, "E0", "E00")
+    assert run.commit_of_code() == f"{commit}-dirty"
+    assert f"warning: code differs from its commit; pairs will name {commit}-dirty" in call("tiny", "--plan")
 
 
 def test_the_record_alone_counts_as_done(call, place_of_one_pair):

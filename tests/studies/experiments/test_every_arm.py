@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.recipes import merge
 from studies.experiments.measures import OUTCOMES
-from studies.experiments.protocol import Experiment, experiment_names, load_experiment
-from studies.experiments.runs import Workplace, run_arm
+from studies.experiments.protocol import Experiment, arm_params, experiment_names, load_experiment
+from studies.experiments.runs import Workplace, code_sha256, data_sha256, run_arm
 
 ROOT = Path(__file__).parents[3]
 STREETS = {"train": 12, "val": 2, "test": 2, "height": 64, "width": 96, "seed": 0}  # new classes are drawn from ten
@@ -77,7 +77,9 @@ def test_an_arm_runs_from_training_to_its_outcomes(
     monkeypatch.chdir(tmp_path)
     experiment = in_small(load_experiment(name), arm)
     compared = [each for each in experiment.comparisons if arm in (each.method, each.baseline)]
-    found = run_arm(experiment, arm, experiment.pairs.first_seed, Workplace(tmp_path / "runs" / "x", None))
+    data = data_sha256(arm_params(experiment, arm).prepare, tmp_path / "runs" / "prepared")
+    place = Workplace(tmp_path / "runs" / "x", None, data, code_sha256())
+    found = run_arm(experiment, arm, experiment.pairs.first_seed, place)
     assert found["outcomes"].keys() == {each.outcome for each in compared} <= OUTCOMES.keys()
     assert all(isinstance(value, float) for value in found["outcomes"].values())
     assert ("teacher_sha256" in found) == experiment.is_taught(arm)

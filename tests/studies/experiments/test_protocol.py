@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from serving.contract.errors import UserError
-from studies.experiments.pairs import read_record
 from studies.experiments.protocol import (
     arm_params,
     best_only,
@@ -146,16 +145,6 @@ def test_pairs_that_an_earlier_version_made_are_gone_on_with(name: str, monkeypa
     experiment = load_experiment(name)
     found = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
     assert found.startswith(COLLECTED[name]), "its settings, or the code's defaults, are others: the runner refuses it"
-
-
-def test_every_record_of_the_repository_is_of_the_protocol_that_is_there(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(ROOT)
-    for name in experiment_names():
-        record = read_record(name)
-        if record is not None and load_experiment(name).choose is None:
-            experiment = load_experiment(name)
-            found = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
-            assert record["provenance"]["settings_sha256"] == found, name
 
 
 def test_every_arm_of_every_experiment_of_the_repository_is_valid(monkeypatch: pytest.MonkeyPatch):

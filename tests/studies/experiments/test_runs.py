@@ -16,7 +16,15 @@ from pipeline.data.preparing.preparation import prepare
 from serving.contract.errors import UserError
 from studies.experiments import runs
 from studies.experiments.protocol import Judged, load_experiment, trainable_arms
-from studies.experiments.runs import class_indices, data_sha256, open_prepared, settings_sha256, without_classes
+from studies.experiments.runs import (
+    class_indices,
+    code_sha256,
+    data_sha256,
+    open_prepared,
+    settings_sha256,
+    without_classes,
+)
+from tests.studies.folders import mirror_a_label, street_folder
 
 STREETS = {"train": 4, "val": 2, "test": 2, "height": 64, "width": 96, "seed": 0}
 
@@ -84,9 +92,30 @@ def test_a_dataset_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert json.loads(content.read_text())["sha256"] == first.sha256
 
 
+def test_other_files_are_another_dataset_though_it_was_prepared_before(tmp_path: Path):
+    street_folder(tmp_path / "mine")
+    config = PrepareConfig(dataset="folder", root=str(tmp_path / "mine"))
+    before = data_sha256(config, tmp_path / "prepared")
+    assert data_sha256(config, tmp_path / "prepared") == before
+    mirror_a_label(tmp_path / "mine")
+    assert data_sha256(config, tmp_path / "prepared") != before, "size and time of the file are those of before"
+
+
+def test_code_that_trains_is_told_apart(monkeypatch: pytest.MonkeyPatch):
+    before = code_sha256()
+    assert code_sha256() == before and len(before) == 64
+    monkeypatch.setattr(runs, "CODE", ("pipeline", "serving"))
+    without = code_sha256()
+    monkeypatch.setattr(runs, "PACKAGES", ("numpy",))
+    assert len({before, without, code_sha256()}) == 3
+
+
 @pytest.mark.usefixtures("place")
 def test_an_outcome_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(runs, "measure", lambda run, wanted: dict.fromkeys(wanted, float("nan")))
+    experiment = load_experiment("tiny")
+    arms = trainable_arms(experiment, Path("x"))
+    data = data_sha256(arms["cross_entropy"].prepare, tmp_path / "runs" / "prepared")
     with pytest.raises(UserError, match="E0, cross_entropy, seed 100: no number came out for miou, training_cross_ent"):
-        runs.run_arm(load_experiment("tiny"), "cross_entropy", 100, runs.Workplace(tmp_path / "runs" / "x", None))
+        runs.run_arm(experiment, "cross_entropy", 100, runs.Workplace(tmp_path / "runs" / "x", None, data, "code"))
     assert not list(tmp_path.glob("runs/**/outcome.json"))
