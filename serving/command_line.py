@@ -56,6 +56,7 @@ COMMANDS = {
     "validate": Command("pipeline.commands.validate", "say everything that is wrong with params.yaml"),
     "readme": Command("export.commands.readme", "write README's results block from a report"),
     "study": Command("studies.study", "train and compare methods over several seeds"),
+    "experiment": Command("studies.run", "run an experiment of studies/, or go on with it"),
 }
 
 # `dvc repro` runs them in their order; one alone: `contrail stage NAME`.

@@ -24,7 +24,7 @@ from export.pages.formatting import DASH, signed
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import write_atomically
-from studies.experiments.checked import checked_record, settled
+from studies.experiments.checked import checked_record, has_other_settings, settled
 from studies.experiments.pairs import differences, is_complete, record_path, seeds_of, wanted_seeds
 from studies.experiments.protocol import Experiment, experiment_names, load_experiment, path_of
 from studies.power import holm, p_value, smallest_effect
@@ -49,6 +49,8 @@ class Shown:
         done: number of pairs there.
         wanted: number of pairs it shall have.
         complete: whether they are all there.
+        other_settings: whether its pairs were made with other settings than the protocol gives over the params.yaml
+            that lies here: then it decides nothing.
     """
 
     name: str
@@ -57,12 +59,15 @@ class Shown:
     done: int
     wanted: int
     complete: bool
+    other_settings: bool = False
 
     @property
     def state(self) -> str:
         """How far it is, in words."""
         if not self.comparisons:
             return "not run"
+        if self.other_settings:
+            return f"{self.done} pairs, made with other settings than those here"
         return f"{self.done} pairs" if self.complete else f"{self.done} of {self.wanted} pairs, unfinished"
 
 
@@ -70,7 +75,7 @@ def shown_experiments() -> list[Shown]:
     """All experiments, in the order of their numbers.
 
     Raises:
-        UserError: a file is not valid, or a record not sound or of another protocol.
+        UserError: a file is not valid, or a record not sound.
     """
 
     def order(name: str) -> tuple[str, int, str]:
@@ -80,13 +85,16 @@ def shown_experiments() -> list[Shown]:
     found = []
     for name in sorted(experiment_names(), key=order):
         experiment = load_experiment(name)
-        record = checked_record(name, settled(name)) if record_path(name).exists() else None
+        if record_path(name).exists():  # then what it confirms, if anything, was chosen
+            experiment = settled(name)
+        record = checked_record(name, experiment)
         if record is None or not seeds_of(record):
             found.append(Shown(name, experiment, (), 0, experiment.pairs.planned, False))
             continue
+        other = has_other_settings(name, experiment, record)
         wanted = len(wanted_seeds(experiment, record))
         done, complete = len(seeds_of(record)), is_complete(experiment, record)
-        found.append(Shown(name, experiment, record["comparisons"], done, wanted, complete))
+        found.append(Shown(name, experiment, record["comparisons"], done, wanted, complete, other))
     return found
 
 
@@ -95,7 +103,7 @@ def adjusted_p_values(experiments: Sequence[Shown]) -> dict[tuple[str, str], flo
     found = {}
     for one in experiments:
         claims = {comparison.name: comparison for comparison in one.experiment.comparisons}
-        for comparison in one.comparisons if one.complete else ():
+        for comparison in one.comparisons if one.complete and not one.other_settings else ():
             claim = claims[comparison["name"]]
             if comparison["primary"]:
                 values = differences(comparison["pairs"])
@@ -141,7 +149,8 @@ def _line(title: str, one: Shown, comparison: dict[str, Any], adjusted: float | 
     if comparison["ci95"] is not None:
         interval = " to ".join(signed(bound, digits) for bound in comparison["ci95"])
         sees = f"{smallest_effect(len(values), statistics.stdev(values)):.{digits}f}"
-    verdict = "" if not comparison["primary"] else "undecided: pairs are missing"
+    missing = "made with other settings than those here" if one.other_settings else "pairs are missing"
+    verdict = "" if not comparison["primary"] else f"undecided: {missing}"
     if adjusted is not None:
         verdict = "**counts**" if adjusted < 0.05 else "does not count"
     cells = [

@@ -51,7 +51,7 @@ def smallest_effect(pairs: int, sd: float) -> float:
     high = 0.1
     while missing(high) < 0:
         high *= 1.5
-    return sd * float(optimize.brentq(missing, high / 1.5, high))
+    return sd * float(optimize.brentq(missing, 0, high))
 
 
 def pairs_needed(sd: float, *, see: float, planned: int, at_most: int) -> int:

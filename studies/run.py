@@ -32,6 +32,7 @@ from studies.experiments.pairs import (
     locked,
     new_record,
     record_path,
+    refuse_another_protocol,
     seeds_of,
     wanted_seeds,
     write_record,
@@ -62,7 +63,12 @@ class Opened:
         Raises:
             UserError: it is not sound, or holds pairs of another protocol or of other data.
         """
-        return checked_record(self.name, self.experiment, data_sha256=self.workplace.data) or self.empty
+        found = checked_record(self.name, self.experiment)
+        if found is None:
+            return self.empty
+        settings = self.empty["provenance"]["settings_sha256"]
+        refuse_another_protocol(self.name, found, settings_sha256=settings, data_sha256=self.workplace.data)
+        return found
 
 
 def open_experiment(name: str) -> Opened:

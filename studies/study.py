@@ -39,7 +39,7 @@ from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import decisive_settings
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
 from serving.contract.command import program_name
-from serving.contract.errors import UserError, run_command
+from serving.contract.errors import UserError, did_you_mean, run_command
 from serving.contract.files import read_json, write_json
 from studies.record import WORK_DIR, load_runs, refuse_other_settings, run_path
 from studies.table import write_table
@@ -56,7 +56,11 @@ def study_name(recipe: str, over: Path | None) -> str:
 def study_params(
     recipe: str, methods: Sequence[str] | None, seeds: Sequence[int] | None, over: Path | None = None
 ) -> Params:
-    """params.yaml with the recipe, with what `over` holds, and with the study's methods and seeds."""
+    """params.yaml with the recipe, with what `over` holds, and with the study's methods and seeds.
+
+    Raises:
+        UserError: a method that is not there, a seed below 0, or params that are not valid; all of a kind at once.
+    """
     values = read_yaml(PARAMS_PATH)
     merge(values, load_recipe(recipe))
     if over is not None:
@@ -66,6 +70,14 @@ def study_params(
     # The baseline is always among them: every difference is to its run of the same seed.
     baseline = (values.get("certify") or {}).get("baseline", CertifyConfig.baseline)
     methods = [*([] if baseline in methods else [baseline]), *methods]
+    problems = [
+        f"--methods: {name!r} is not in the section methods{did_you_mean(name, values['methods'])}"
+        for name in methods
+        if name not in values["methods"]
+    ]
+    problems += [f"--seeds: expected at least 0, got {seed}" for seed in seeds or () if seed < 0]
+    if problems:
+        raise UserError("\n".join(problems))
     values["branches"] = branch_entries(values["methods"], methods, seeds or dict.fromkeys(row["seed"] for row in rows))
     # A study deploys nothing, but the section must name a method that there is.
     values["deploy"] = {"method": methods[-1]}

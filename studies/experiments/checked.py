@@ -19,7 +19,6 @@ from studies.experiments.pairs import (
     is_complete,
     read_record,
     record_path,
-    refuse_another_protocol,
     seeds_of,
     summary,
     wanted_seeds,
@@ -95,17 +94,21 @@ def settled(name: str) -> Experiment:
     return best_only(experiment, found)
 
 
-def checked_record(name: str, experiment: Experiment, *, data_sha256: str | None = None) -> Record | None:
-    """The record of a settled experiment, or None where nothing has run.
+def has_other_settings(name: str, experiment: Experiment, record: Record) -> bool:
+    """Whether pairs of a settled experiment were made with other settings than it has over the params.yaml of today."""
+    try:
+        settings = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
+    except UserError:  # over another dataset's or network's params.yaml an arm need not even be valid
+        return True
+    return bool(record["provenance"]["settings_sha256"] != settings)
 
-    Args:
-        name: of its files.
-        experiment: the protocol.
-        data_sha256: of the data of today, where pairs shall be added.
+
+def checked_record(name: str, experiment: Experiment) -> Record | None:
+    """The record of a settled experiment, whatever its settings, or None where nothing has run.
 
     Raises:
-        UserError: it is damaged, was made by another protocol, or does not follow from its pairs; all problems are
-            listed.
+        UserError: it is damaged, has other comparisons or seeds than the protocol, or does not follow from its pairs;
+            all problems are listed.
     """
     if not record_path(name).exists():
         return None
@@ -120,8 +123,6 @@ def checked_record(name: str, experiment: Experiment, *, data_sha256: str | None
     if problems:
         told = "take the committed file again, or remove it and run the experiment anew"
         raise UserError("\n".join([*problems, f"{record_path(name)}: is not as studies.run writes it: {told}"]))
-    settings = settings_sha256(experiment, trainable_arms(experiment, path_of(name)))
-    refuse_another_protocol(name, record, settings_sha256=settings, data_sha256=data_sha256)
     return record
 
 

@@ -73,22 +73,20 @@ def new_record(experiment: Experiment, *, settings_sha256: str, data_sha256: str
     }
 
 
-def refuse_another_protocol(name: str, record: Record, *, settings_sha256: str, data_sha256: str | None = None) -> None:
+def refuse_another_protocol(name: str, record: Record, *, settings_sha256: str, data_sha256: str) -> None:
     """See that the pairs that are there were made by the protocol of today, with its data: never are two mixed.
 
     Args:
         name: of the experiment.
         record: its record.
         settings_sha256: of the protocol of today.
-        data_sha256: of the data of today; None where only the protocol is looked at.
+        data_sha256: of the data of today.
 
     Raises:
         UserError: they were not; the message says what differs.
     """
-    made = record["provenance"]
-    other = ["settings"] if made["settings_sha256"] != settings_sha256 else []
-    if data_sha256 is not None and made["data_sha256"] != data_sha256:
-        other.append("data")
+    now, made = {"settings": settings_sha256, "data": data_sha256}, record["provenance"]
+    other = [what for what, sha256 in now.items() if made[f"{what}_sha256"] != sha256]
     if other:
         raise UserError(
             f"{record_path(name)}: its {len(seeds_of(record))} pairs were made with other {' and '.join(other)} than "

@@ -26,6 +26,11 @@ def test_an_effect_of_that_size_is_found_four_times_of_five():
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
+def test_many_pairs_see_little():
+    for pairs in (1000, 100_000):
+        assert smallest_effect(pairs, 1.0) == pytest.approx((1.95996 + 0.84162) / pairs**0.5, rel=2e-3)
+
+
 def test_pairs_are_added_by_the_deviation_alone():
     assert pairs_needed(0.60, see=0.6, planned=12, at_most=20) == 12
     assert pairs_needed(0.75, see=0.6, planned=12, at_most=20) == 15

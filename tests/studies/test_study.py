@@ -256,6 +256,17 @@ def test_gradients_beside_each_other_by_hand():
     }
 
 
+def test_methods_and_seeds_that_are_none_are_all_named(call, place):
+    with pytest.raises(UserError) as error:
+        call(study.main, "run", "--recipe", "tiny", "--methods", "contrst", "nosuch", "--seeds", "-1")
+    told = str(error.value).splitlines()
+    assert [line.split(";")[0] for line in told] == [
+        "--methods: 'contrst' is not in the section methods",
+        "--methods: 'nosuch' is not in the section methods",
+        "--seeds: expected at least 0, got -1",
+    ]
+
+
 @pytest.mark.parametrize("worker", ["2/2", "1", "a/b", "-1/2"])
 def test_a_worker_that_is_none(call, worker):
     with pytest.raises(UserError, match="expected K/N"):
