@@ -31,6 +31,7 @@ _LEAST_MAXIMUM = 1 << 14
 # TIFF tags: bits of a sample, samples of a pixel, kind of page (bit 0: a smaller copy of another), what marks a DNG.
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _NEW_SUBFILE_TYPE, _DNG_VERSION = 258, 277, 254, 50706
 _ORIENTATION = 0x0112
+_PLACES_OF_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # What an EXIF orientation asks for, as Pillow names it.
 EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,10 +57,12 @@ class DecodedImage:
     Attributes:
         pixels: `[H,W,3]` uint8, RGB.
         notes: what was done with it that its owner may want to know, in a few words each ("turned by its EXIF tag").
+        orientation: EXIF orientation, 1 to 8, by which it was turned; 1 for none.
     """
 
     pixels: UInt8
     notes: tuple[str, ...] = ()
+    orientation: int = 1
 
 
 def image_size(file: BinaryIO, source: str) -> tuple[int, int]:
@@ -104,9 +107,10 @@ def decode_image(file: BinaryIO, source: str, *, max_pixels: int = MAX_PIXELS) -
             notes: list[str] = []
             _require_one_picture(image, name, source, max_pixels, notes)
             deep = _is_deep(image, name, source, notes)
+            orientation = exif_orientation(image)
             image.load()
-            pixels = _to_rgb(_upright(image, notes), deep, notes, source)
-            return DecodedImage(pixels, tuple(notes))
+            pixels = _to_rgb(_upright(image, orientation, notes), deep, notes, source)
+            return DecodedImage(pixels, tuple(notes), orientation or 1)
     except MemoryError as error:
         raise UserError(f"{source}: there is not enough memory to decode it") from error
     except UnidentifiedImageError as error:
@@ -114,6 +118,25 @@ def decode_image(file: BinaryIO, source: str, *, max_pixels: int = MAX_PIXELS) -
     except _DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{source}: not a readable {name} image: {reason}") from error
+
+
+def exif_orientation(image: Image.Image) -> int | None:
+    """How an open image asks to be turned: 1 to 8, where 1 is not at all; None for an orientation that does not exist.
+
+    Args:
+        image: a TIFF must not be loaded yet, since Pillow turns it as it loads it.
+
+    Raises:
+        OSError, ValueError or their like: a damaged file.
+    """
+    if image.format == "PNG":
+        image.load()  # it may be said behind the pixels
+    # Where Pillow finds an orientation: EXIF, ImageMagick's EXIF in a PNG, XMP. Looking here first also spares the
+    # import of Pillow's EXIF reader.
+    if image.format != "TIFF" and not any(place in image.info for place in _PLACES_OF_ORIENTATION):
+        return 1
+    stated = image.getexif().get(_ORIENTATION, 1)
+    return next((known for known in (1, *EXIF_TURNS) if known == stated), None)  # text, in some files
 
 
 def _format(head: bytes, source: str) -> str:
@@ -170,25 +193,17 @@ def _is_deep(image: Image.Image, name: str, source: str, notes: list[str]) -> bo
     return image.mode.startswith("I") or ";16" in str(rawmode)
 
 
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Turn the image as its EXIF orientation asks."""
-    # The other places where Pillow finds an orientation: ImageMagick's EXIF in a PNG, XMP. Looking here first also
-    # spares the import of Pillow's EXIF reader.
-    places = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
-    if image.format != "TIFF" and not any(place in image.info for place in places):
-        return image
-    exif = image.getexif()
-    orientation = exif.get(_ORIENTATION, 1)
-    if orientation == 1:
-        if not exif and len(image.info.get("exif", b"")) > len(b"Exif\0\0II*\0\0\0\0\0"):
-            notes.append("unreadable EXIF data, taken as stored")
-        return image
-    transposition = EXIF_TURNS.get(orientation)
-    if transposition is None:
+def _upright(image: Image.Image, orientation: int | None, notes: list[str]) -> Image.Image:
+    """Turn the loaded image as its EXIF orientation asks."""
+    if orientation is None:
         notes.append("an EXIF orientation that does not exist, taken as stored")
-        return image
-    notes.append("turned by its EXIF tag")
-    return image.transpose(transposition)
+    elif orientation != 1:
+        notes.append("turned by its EXIF tag")
+        if image.format != "TIFF":  # which Pillow has turned
+            return image.transpose(EXIF_TURNS[orientation])
+    elif len(image.info.get("exif", b"")) > len(b"Exif\0\0II*\0\0\0\0\0") and not image.getexif():
+        notes.append("unreadable EXIF data, taken as stored")
+    return image
 
 
 def _to_rgb(image: Image.Image, deep: bool, notes: list[str], source: str) -> UInt8:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from pipeline.data.datasets.shared.labels import Colour
 from serving.contract.errors import UserError, shown
+from serving.images.decoding import exif_orientation
 
 Overlap = Literal["last", "smallest", "void", "refuse"]
-ORIENTATION = 274
 MAX_SHOWN = 20
 
 
@@ -114,7 +114,7 @@ def stored_size(path: Path) -> tuple[int, int, int]:
     """Height, width and EXIF orientation of an image file, as it is stored. Raises UserError for what is none."""
     try:
         with Image.open(path) as image:
-            return image.height, image.width, image.getexif().get(ORIENTATION, 1)
+            return image.height, image.width, exif_orientation(image) or 1
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{shown(path)}: cannot be read: {error}") from error
 

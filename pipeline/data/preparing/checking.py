@@ -12,7 +12,7 @@ from pipeline.data.datasets.shared.dataset import Dataset, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import LabelFacts
 from pipeline.data.datasets.shared.labels import UnreadableError
 from pipeline.data.datasets.shared.prepared import Entry, files_sha256
-from pipeline.data.preparing.image_notes import describe_mismatch, image_orientation
+from pipeline.data.preparing.image_notes import describe_mismatch
 from serving.contract.errors import UserError, shown
 from serving.images.decoding import decode_image
 
@@ -69,7 +69,6 @@ def check_pair(dataset: Dataset, pair: Pair) -> SoundPair | BadPair:
     try:
         content = pair.image.read_bytes()
         image = decode_image(io.BytesIO(content), str(pair.image))
-        orientation = image_orientation(content)
     except (UserError, OSError) as error:
         return BadPair(kind="unreadable", problem=_with_path(error, pair.image))
     try:
@@ -81,7 +80,7 @@ def check_pair(dataset: Dataset, pair: Pair) -> SoundPair | BadPair:
         return BadPair(kind="bad label", problem=_with_path(error, pair.label))
     height, width = image.pixels.shape[:2]
     if (height, width) != (facts.height, facts.width):
-        got = describe_mismatch((width, height), (facts.width, facts.height), orientation, facts.orientation)
+        got = describe_mismatch((width, height), (facts.width, facts.height), image.orientation, facts.orientation)
         return BadPair(kind="size mismatch", problem=shown(f"{pair.image}: {got} ({pair.label})"))
     entry = Entry(
         name=shown(pair.name),
@@ -94,7 +93,7 @@ def check_pair(dataset: Dataset, pair: Pair) -> SoundPair | BadPair:
         sequence=None if pair.sequence is None else shown(pair.sequence),
         more_labels=tuple(_relative(path, dataset.root) for path in pair.more_labels),
     )
-    return SoundPair(entry, facts, orientation, image.notes)
+    return SoundPair(entry, facts, image.orientation, image.notes)
 
 
 def check_image(dataset: Dataset, image: LoneImage) -> SoundImage | BadPair:

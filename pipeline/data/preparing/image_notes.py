@@ -5,14 +5,10 @@ Images are turned by their orientation, and so are labels that have one of their
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
-
-from PIL import Image
 
 from pipeline.data.datasets.shared.facts import Findings
 
-_ORIENTATION = 0x0112
 _QUARTER_TURNS = (5, 6, 7, 8)
 # Notes of `decode_image` on what can be meant in one way only; whatever else it notes is warned of.
 _TURNED = "turned by its EXIF tag"
@@ -20,15 +16,6 @@ _CERTAIN = frozenset(
     {"16 bits per channel brought to 8", "several pictures in the file, the first taken"}
     | {"CMYK converted without its colour profile"}
 )
-
-
-def image_orientation(content: bytes) -> int:
-    """The EXIF orientation of an image file that can be read; 1 for none."""
-    with Image.open(io.BytesIO(content)) as image:
-        if image.format == "PNG" and "exif" not in image.info and b"eXIf" not in content:
-            return 1  # Pillow would decode the whole image to look behind it
-        orientation: int = image.getexif().get(_ORIENTATION, 1)
-    return orientation if 1 <= orientation <= 8 else 1
 
 
 def describe_mismatch(image: tuple[int, int], label: tuple[int, int], of_image: int, of_label: int) -> str:

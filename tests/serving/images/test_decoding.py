@@ -148,12 +148,33 @@ def test_an_orientation_in_xmp_or_written_by_imagemagick_counts_too(photo):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
     image = Image.fromarray(photo(16, 24))
     assert decode(encoded(image, "JPEG", xmp=xmp)).pixels.shape == (24, 16, 3)
+    assert decode(encoded(image, "JPEG", xmp=xmp)).orientation == 6
     from PIL.PngImagePlugin import PngInfo
 
     exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
     text = PngInfo()
     text.add_text("Raw profile type exif", f"\nexif\n{len(exif) + 6:8}\n" + (b"Exif\0\0" + exif).hex())
     assert decode(encoded(image, pnginfo=text)).pixels.shape == (24, 16, 3)
+    assert decode(encoded(image, pnginfo=text)).orientation == 6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_orientation_by_which_an_image_was_turned_is_told(photo, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    turned = decode(encoded(Image.fromarray(photo(16, 24)), kind, exif=exif))
+    assert (turned.orientation, turned.pixels.shape) == (8, (24, 16, 3))
+    assert turned.notes == ("turned by its EXIF tag",)
+    plain = decode(encoded(Image.fromarray(photo(16, 24)), kind))
+    assert (plain.orientation, plain.notes) == (1, ())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_orientation_that_is_text_turns_nothing(photo, kind):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0" + bytes(4)
+    decoded = decode(encoded(Image.fromarray(photo(16, 24)), kind, exif=exif))
+    assert (decoded.orientation, decoded.pixels.shape) == (1, (16, 24, 3))
+    assert decoded.notes == ("an EXIF orientation that does not exist, taken as stored",)
 
 
 def test_pictures_that_are_not_read_are_named():

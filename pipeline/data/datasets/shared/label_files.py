@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from pipeline.data.datasets.shared.labels import LabelError, UnreadableError
-from serving.images.decoding import MAX_PIXELS
+from serving.images.decoding import EXIF_TURNS, MAX_PIXELS, exif_orientation
 
 # Formats that are opened: those that keep every pixel, and JPEG to say what is wrong with it.
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG")
@@ -31,8 +31,7 @@ _LOSSLESS_TIFF = frozenset(
 _ONE_CHANNEL = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
 # Pillow stretches grey values of 2 and 4 bits to 0..255; optimisers like to write labels that way.
 _STRETCH = {"L;2": 85, "L;4": 17}
-_PHOTOMETRIC, _SAMPLES_PER_PIXEL, _ORIENTATION = 262, 277, 274  # TIFF tags; the last is EXIF's too
-_PLACES_OF_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+_PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277  # TIFF tags
 
 # What Pillow's decoders raise on damaged files, beside OSError; SyntaxError for some broken headers.
 _DECODER_ERRORS = (
@@ -94,14 +93,13 @@ def read_label_image(path: Path, content: bytes | None = None) -> LabelImage:
         with Image.open(file, formats=_FORMATS) as image:
             _require_exact(image, file, path)
             raw_mode, top = _raw_mode(image)
-            orientation: int = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)  # Pillow turns a TIFF as it loads it
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about damaged EXIF data, which then turns nothing
+                orientation = exif_orientation(image) or 1
             image.load()
             upright: Image.Image = image
-            if image.format != "TIFF" and any(place in image.info for place in _PLACES_OF_ORIENTATION):
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # about damaged EXIF data, which then turns nothing
-                    orientation = image.getexif().get(_ORIENTATION, 1)
-                    upright = ImageOps.exif_transpose(image) or image
+            if orientation != 1 and image.format != "TIFF":  # which Pillow turns as it loads it
+                upright = image.transpose(EXIF_TURNS[orientation])
             pixels, palette, transparent = _pixels(upright, path)
     except Image.DecompressionBombError as error:
         raise LabelError(f"{path}: {error}") from error
@@ -114,7 +112,7 @@ def read_label_image(path: Path, content: bytes | None = None) -> LabelImage:
     elif top is not None and pixels.ndim == 2:  # a PGM says its own largest value, and Pillow stretches to it
         full = 255 if pixels.dtype == np.uint8 else 65535
         pixels = np.rint(pixels * (top / full)).astype(pixels.dtype)
-    return LabelImage(pixels, upright.mode, palette, transparent, orientation if 1 <= orientation <= 8 else 1)
+    return LabelImage(pixels, upright.mode, palette, transparent, orientation)
 
 
 def read_index_image(path: Path, content: bytes | None = None) -> NDArray[np.integer]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.data.datasets.folder.classes import read_classes
 from pipeline.data.importing.environment import REQUIREMENTS, VARIABLE
@@ -253,6 +254,14 @@ class TestCvat:
         replicas.image(source / "images/a.png")
         replicas.cvat(source / "annotations.xml", {"a.png": [shape], "gone.png": []}, LABELS)
         assert said in (told := refused()) and "missing image (1)" in told
+
+    def test_an_orientation_that_is_text_is_none(self, source: Path, run: Run) -> None:
+        exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0" + bytes(4)
+        replicas.image(source / "images/a.png")
+        Image.open(source / "images/a.png").save(source / "images/a.png", exif=exif)
+        square = '<polygon label="car" points="0,0;8,0;8,8;0,8" z_order="0"></polygon>'
+        replicas.cvat(source / "annotations.xml", {"a.png": [square]}, LABELS)
+        assert (run().where("a", "car") == covered((0, 0, 8, 8))).all()
 
     def test_a_turned_box(self, source: Path, run: Run) -> None:
         replicas.image(source / "images/a.png")

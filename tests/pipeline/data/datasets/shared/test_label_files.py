@@ -237,6 +237,11 @@ class TestOrientation:
         assert label.orientation == 1
         np.testing.assert_array_equal(label.pixels, IDS)
 
+    @pytest.mark.parametrize("name", ["label.png", "label.webp"])
+    def test_an_orientation_stored_as_text_turns_nothing(self, tmp_path: Path, name: str) -> None:
+        exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0" + bytes(4)
+        assert read_label_image(saved(tmp_path / name, Image.fromarray(IDS), exif=exif, lossless=True)).orientation == 1
+
 
 def write_tiff(
     path: Path,
