@@ -156,7 +156,11 @@ def _told(
         if rules.overlap == "void":
             yield "  where small things lie on large ones, such as windows on a house: --overlap smallest"
     if tally.boxes:
-        meant = {"void": "their pixels are void", "fill": "they were filled", "leave-out": "they were left out"}
+        meant = {
+            "void": "their pixels are void where neither a mask of their class nor one above them covers them",
+            "fill": "they were filled",
+            "leave-out": "they were left out",
+        }
         yield f"boxes: {tally.boxes} have no mask: {meant[rules.boxes]} (--boxes)"
     if tally.crowds:
         meant = {"class": "are of their class", "void": "are void"}

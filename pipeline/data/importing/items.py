@@ -76,30 +76,30 @@ def shapes_of(
     Raises:
         UserError: an annotation of no class.
     """
-    covering = {one.id for one in annotations if one.type in (Kind.polygon, Kind.mask) and one.group}
+    covering = {one.id for one in annotations if one.type in (Kind.polygon, Kind.mask) and one.group and one.id}
     parts: dict[int, list[Any]] = {}
     for index, one in enumerate(annotations):
         covers = one.type in (Kind.polygon, Kind.mask, *_BOXES)
         if covers and (one.label is None or not 0 <= one.label < labels):
             raise UserError(f"an annotation ({one.type.name}) of no class that the export lists")
-        order = (int(getattr(one, "z_order", 0) or 0), index)
-        if one.type == Kind.polygon and one.group and one.id:
+        numbered = bool(one.group and one.id)
+        order = (int(getattr(one, "z_order", 0) or 0), one.id if numbered else index)
+        if one.type == Kind.polygon and numbered:
             parts.setdefault(one.id, []).append((order, one))  # several polygons are one object
         elif one.type == Kind.polygon:
             yield Shape(one.label, order, "polygon", _polygons([one.points], height, width))
         elif one.type == Kind.mask:
             crowd = bool(one.attributes.get("is_crowd"))
-            order = (order[0], one.id or index)
             yield Shape(one.label, order, "mask", _mask(one, height, width), crowd)
         elif one.type in _BOXES:
-            if not (one.group and one.id in covering):
-                yield Shape(one.label, (order[0], one.id or index), "box", _box(one, height, width))
+            if not (numbered and one.id in covering):
+                yield Shape(one.label, order, "box", _box(one, height, width))
         else:
             left_out[one.type.name] += 1
-    for number, found in parts.items():
+    for found in parts.values():
         first = found[0][1]
         points = [one.points for _, one in found]
-        order = (found[0][0][0], number)
+        order = found[0][0]
         crowd = bool(first.attributes.get("is_crowd"))
         yield Shape(first.label, order, "polygon", _polygons(points, height, width), crowd)
 

@@ -40,7 +40,7 @@ class Tally:
 
     Attributes:
         shapes: kind -> how many were painted.
-        boxes: alone, how many.
+        boxes: without a mask, how many.
         crowds: how many.
         twice: pixels in shapes of two classes.
         pictures_twice: images with such pixels.
@@ -73,15 +73,11 @@ def paint(picture: Picture, rules: Rules, tally: Tally) -> NDArray[np.uint8]:
     """The label map of a picture, `[H,W]`; 255 is void.
 
     Several polygons of one annotation are one object, holes come from masks or from shapes above. Boxes without a mask
-    lie below all that has one.
+    lie among the other shapes; where they are void, pixels that are of their class already stay so.
     """
     found = np.full((picture.height, picture.width), rules.elsewhere, dtype=np.uint8)
-    boxes = sorted((one for one in picture.shapes if one.kind == "box"), key=lambda one: one.order)
-    tally.boxes += len(boxes)
-    if rules.boxes != "leave-out":
-        for box in boxes:
-            found[box.draw()] = box.label if rules.boxes == "fill" else IGNORE_INDEX
-    drawn = [_drawn(shape, tally) for shape in picture.shapes if shape.kind != "box"]
+    painted = [shape for shape in picture.shapes if shape.kind != "box" or rules.boxes != "leave-out"]
+    drawn = [_drawn(shape, tally) for shape in painted]
     drawn.sort(key=lambda one: (-one.pixels if rules.overlap == "smallest" else 0, one.shape.order))
     owner = np.full(found.shape, -1, dtype=np.int16)
     twice = np.zeros(found.shape, dtype=bool)
@@ -90,12 +86,16 @@ def paint(picture: Picture, rules: Rules, tally: Tally) -> NDArray[np.uint8]:
         label = IGNORE_INDEX if of_void else one.shape.label
         below = owner[one.window]
         twice[one.window] |= one.mask & (below >= 0) & (below != label)
+        if one.shape.kind == "box" and rules.boxes == "void":
+            found[one.window][one.mask & (below != label)] = IGNORE_INDEX
+        else:
+            found[one.window][one.mask] = label
         owner[one.window][one.mask] = label
-        found[one.window][one.mask] = label
     if rules.overlap == "void":
         found[twice] = IGNORE_INDEX
     tally.twice += int(twice.sum())
     tally.pictures_twice += bool(twice.any())
+    tally.boxes += sum(shape.kind == "box" for shape in picture.shapes)
     tally.blank += not picture.shapes
     tally.pixels.update(count_values(found))
     return found
@@ -104,7 +104,8 @@ def paint(picture: Picture, rules: Rules, tally: Tally) -> NDArray[np.uint8]:
 def _drawn(shape: Shape, tally: Tally) -> _Drawn:
     mask = shape.draw()
     rows = np.flatnonzero(mask.any(axis=1))
-    tally.shapes[shape.kind] += 1
+    if shape.kind != "box":
+        tally.shapes[shape.kind] += 1
     tally.crowds += shape.crowd
     if not len(rows):
         tally.nothing += 1

@@ -64,6 +64,30 @@ class TestCoco:
         assert link.is_symlink() and link.resolve() == source / "images/default/nothing.png"
         assert made.prepare(tmp_path / "prepared").pairs == {"train": 5, "val": 1, "test": 0}
 
+    @pytest.mark.parametrize(
+        ("options", "of_box"),
+        [
+            ((), "void"),
+            (("--boxes", "fill"), "void"),
+            (("--boxes", "fill", "--overlap", "smallest"), "car"),
+            (("--boxes", "fill", "--overlap", "last"), "road"),
+            (("--overlap", "smallest"), "void"),
+            (("--boxes", "leave-out"), "road"),
+        ],
+    )
+    def test_a_box_over_a_polygon_follows_the_rule(
+        self, source: Path, run: Run, options: tuple[str, ...], of_box: str
+    ) -> None:
+        drawn = [
+            {"category_id": 2, "segmentation": [], "bbox": [4.0, 3.0, 6.0, 5.0]},
+            {"category_id": 1, "segmentation": [rectangle(0, 0, 20, 12)]},
+        ]
+        replicas.image(source / "a.png")
+        replicas.coco(source / "a.json", {"a.png": drawn}, {1: "road", 2: "car"})
+        made = run(*options)
+        box = covered((4, 3, 10, 8))
+        assert made.where("a", of_box)[box].all() and made.where("a", "road")[~box].all()
+
     @pytest.mark.parametrize(("overlap", "of_both"), [("last", "large"), ("smallest", "small"), ("void", "void")])
     def test_overlap_follows_the_rule(self, source: Path, run: Run, overlap: str, of_both: str) -> None:
         replicas.image(source / "a.png")
@@ -237,6 +261,37 @@ class TestCvat:
         assert made.where("a", label)[3:7, 2:6].all()
         assert "boxes: 1 have no mask" in made.said
 
+    @pytest.mark.parametrize(("boxes", "label"), [("fill", "car"), ("leave-out", "road"), ("void", "void")])
+    @pytest.mark.parametrize(("z_order", "above"), [(5, True), (0, True), (-1, False)])
+    @pytest.mark.parametrize("group", [0, 3])
+    def test_a_box_lies_above_and_below_polygons_as_it_was_drawn(
+        self, source: Path, run: Run, boxes: str, label: str, z_order: int, above: bool, group: int
+    ) -> None:
+        replicas.image(source / "images/a.png")
+        shapes = [
+            f'<polygon label="road" points="0,0;20,0;20,12;0,12" z_order="0" group_id="{group}"></polygon>',
+            f'<box label="car" xtl="2" ytl="3" xbr="6" ybr="7" z_order="{z_order}" group_id="{group}"></box>',
+        ]
+        replicas.cvat(source / "annotations.xml", {"a.png": shapes}, LABELS)
+        made = run("--boxes", boxes)
+        box = covered((2, 3, 6, 7))
+        assert made.where("a", label if above else "road")[box].all() and made.where("a", "road")[~box].all()
+        assert "boxes: 1 have no mask" in made.said
+        assert ("overlap: 16 pixels" in made.said) == (boxes != "leave-out")
+
+    @pytest.mark.parametrize("z_order", [5, -1])
+    def test_a_box_over_its_own_class_leaves_it(self, source: Path, run: Run, z_order: int) -> None:
+        replicas.image(source / "images/a.png")
+        shapes = [
+            '<polygon label="car" points="0,0;4,0;4,12;0,12" z_order="0"></polygon>',
+            f'<box label="car" xtl="2" ytl="3" xbr="6" ybr="7" z_order="{z_order}"></box>',
+        ]
+        replicas.cvat(source / "annotations.xml", {"a.png": shapes}, LABELS)
+        made = run()
+        assert (made.where("a", "car") == covered((0, 0, 4, 12))).all()
+        assert (made.where("a", "void") == covered((4, 3, 6, 7))).all()
+        assert "overlap:" not in made.said
+
     @pytest.mark.parametrize(
         ("shape", "said"),
         [
@@ -347,6 +402,14 @@ class TestLabelme:
         assert made.where("c", "cell")[6, 10] and 40 < made.where("c", "cell").sum() < 60
         assert "left out: 1 point" in made.said and "left out: 1 linestrip" in made.said
         assert made.prepare(tmp_path / "prepared").pairs["train"] == 3
+
+    def test_a_rectangle_drawn_last_is_void_or_filled(self, source: Path, run: Run) -> None:
+        shapes = [
+            {"label": "tissue", "shape_type": "polygon", "points": replicas.pairs(rectangle(0, 0, 20, 12))},
+            {"label": "cell", "shape_type": "rectangle", "points": [[2, 2], [6, 6]]},
+        ]
+        replicas.labelme(source, "a", shapes)
+        assert (run("--boxes", "fill").where("a", "cell") == covered((2, 2, 6, 6))).all()
 
     def test_what_labelme_ignores_is_void(self, source: Path, run: Run) -> None:
         points = replicas.pairs(rectangle(1, 1, 6, 6))
