@@ -55,7 +55,7 @@ def main() -> int:
         overlap: Overlap = arguments.overlap or ("last" if export.ordered else "void")
         rules = Rules(overlap, arguments.boxes, arguments.crowd, elsewhere, export.void)
         export, names, rules = _without_void(export, names, rules)
-        tally, notes = write_folder(export, rules, names, output, problems)
+        tally, notes = write_folder(export, rules, names, output, problems, arguments.drawn_on)
     for line in _told(source, output, export, rules, names, tally, notes):
         sys.stdout.write(f"{shown(line)}\n")
     return 0

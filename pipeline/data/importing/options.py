@@ -29,6 +29,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--crowd", choices=("class", "void"), default="class", help="regions of many objects (COCO's iscrowd)"
     )
     parser.add_argument(
+        "--drawn-on",
+        choices=("shown", "stored"),
+        help="photos with an EXIF orientation that keeps their size: whether annotations were drawn on the image as it "
+        "is shown, or as it is stored (default what the sizes of the other photos tell, else shown, and it is said)",
+    )
+    parser.add_argument(
         "--background",
         metavar="NAME",
         help="class of the pixels in no annotation, or void (default the class called background, which is made where "

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,12 @@ def split_pictures(pictures: Sequence[Picture]) -> tuple[dict[int, str | None], 
 
 
 def write_folder(
-    export: Export, rules: Rules, names: Sequence[str], output: Path, problems: Problems
+    export: Export,
+    rules: Rules,
+    names: Sequence[str],
+    output: Path,
+    problems: Problems,
+    drawn_on: Literal["shown", "stored"] | None = None,
 ) -> tuple[Tally, list[str]]:
     """Write the dataset.
 
@@ -62,6 +68,8 @@ def write_folder(
         names: of the classes, as they are written.
         output: the folder; absent or empty.
         problems: gets what is wrong; with any, nothing is written.
+        drawn_on: for photos with an EXIF orientation whose sizes do not tell, whether annotations were drawn on what is
+            shown or on what is stored; None for what the other photos tell.
 
     Returns:
         What was painted, and what is to be said.
@@ -73,9 +81,9 @@ def write_folder(
         raise UserError(f"expected 2 to {MAX_CLASSES} classes, got {len(names)}: {listed(names)}")
     splits, notes = split_pictures(export.pictures)
     places = _places(export.pictures, splits, problems)
+    turns, said = _turns(export.pictures, drawn_on, problems)
     problems.raise_any()
     tally = Tally()
-    turned = 0
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -83,14 +91,14 @@ def write_folder(
         raise UserError(f"{shown(output)}: cannot be written: {error.strerror or error}") from error
     try:
         colours = export.colours or [distinct_colour(index) for index in range(len(names))]
-        for picture, (of_image, of_label) in zip(export.pictures, places, strict=True):
+        for picture, (of_image, of_label), turn in zip(export.pictures, places, turns, strict=True):
             try:
                 label = paint(picture, rules, tally)
             except (ValueError, TypeError, IndexError) as error:
                 problems.add("bad annotation", f"{picture.name}: {error}")
                 continue
-            label, was_turned = _upright(label, picture, problems)
-            turned += was_turned
+            if turn != 1:
+                label = np.asarray(Image.fromarray(label).transpose(EXIF_TURNS[turn]))
             (partial / of_image).parent.mkdir(parents=True, exist_ok=True)
             (partial / of_label).parent.mkdir(parents=True, exist_ok=True)
             (partial / of_image).symlink_to(picture.path.resolve())
@@ -111,9 +119,7 @@ def write_folder(
         raise UserError(f"{shown(output)}: nothing was written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    if turned:
-        notes.append(f"{turned} labels were turned as the EXIF orientation of their images asks for")
-    return tally, notes
+    return tally, notes + said
 
 
 def _places(pictures: Sequence[Picture], splits: dict[int, str | None], problems: Problems) -> list[tuple[str, str]]:
@@ -142,19 +148,47 @@ def _group(picture: Picture, split: str | None) -> tuple[str | None, str]:
     return (split, picture.subset) if split else (None, "")
 
 
-def _upright(label: NDArray[np.uint8], picture: Picture, problems: Problems) -> tuple[NDArray[np.uint8], bool]:
-    """The label as the image is shown, and whether it was turned for that."""
-    height, width, orientation = stored_size(picture.path)
-    shown_size = (width, height) if orientation >= 5 else (height, width)
-    if label.shape == shown_size:
-        return label, False
-    if label.shape == (height, width):
-        return np.asarray(Image.fromarray(label).transpose(EXIF_TURNS[orientation])), True
-    problems.add(
-        "size",
-        f"{picture.name}: the export says {picture.width}x{picture.height}, the image is {width}x{height}",
-    )
-    return label, False
+def _turns(
+    pictures: Sequence[Picture], drawn_on: Literal["shown", "stored"] | None, problems: Problems
+) -> tuple[list[int], list[str]]:
+    """How every label is turned to lie on what is shown of its image, and what is to be said of it.
+
+    A size tells whether annotations were drawn on the stored image only where the orientation swaps height and width.
+    Of one export, the photos that tell speak for those that do not.
+    """
+    turns: list[int] = []
+    shown_ones, stored_ones = 0, 0
+    unsure: list[tuple[int, int]] = []  # picture, its orientation
+    for index, picture in enumerate(pictures):
+        turns.append(1)
+        height, width, orientation = stored_size(picture.path)
+        stored, turned = (height, width), (width, height) if orientation >= 5 else (height, width)
+        if (picture.height, picture.width) not in (stored, turned):
+            problems.add(
+                "size",
+                f"{picture.name}: the export says {picture.width}x{picture.height}, the image is {width}x{height}",
+            )
+        elif orientation != 1 and stored == turned:
+            unsure.append((index, orientation))
+        elif (picture.height, picture.width) == turned:
+            shown_ones += orientation != 1
+        else:
+            stored_ones += 1
+            turns[-1] = orientation
+    taken = drawn_on or ("stored" if stored_ones and not shown_ones else "shown")
+    if taken == "stored":
+        for index, orientation in unsure:
+            turns[index] = orientation
+    count = sum(turn != 1 for turn in turns)
+    notes = [f"{count} labels were turned as the EXIF orientation of their images asks for"] if count else []
+    if unsure and drawn_on is None:
+        others = {0: "no other photo tells", 1: "as the other photos tell", 2: "the other photos tell both"}
+        notes.append(
+            f"EXIF: {len(unsure)} images, such as {pictures[unsure[0][0]].name}, have an orientation that keeps their "
+            f"size, which does not tell which way their annotations were drawn: taken as drawn on what is {taken} "
+            f"({others[bool(shown_ones) + bool(stored_ones)]}); look at them, or write --drawn-on shown | stored"
+        )
+    return turns, notes
 
 
 def _write_label(label: NDArray[np.uint8], colours: Sequence[Colour], path: Path) -> None:

@@ -76,10 +76,11 @@ def judge_orientations(pairs: Iterable[tuple[str, tuple[int, int], int, int]], f
             unsure.append(name)
     if images or labels:
         findings.note("EXIF", f"{images} images and {labels} labels were turned by their EXIF orientation")
-    if unsure and not sure:
+    if unsure:
+        others = f" (the labels of {sure} other images fit the turned image)" if sure else ""
         findings.warn(
             "EXIF",
             f"{len(unsure)} images, such as {unsure[0]}, are turned by an EXIF orientation that their labels do not "
-            "have, and their sizes do not tell whether the labels were drawn on the turned image: look at them "
-            "(python -m pipeline.commands.describe_data draws them)",
+            f"have, and their sizes do not tell whether the labels were drawn on the turned image{others}: look at "
+            "them (python -m pipeline.commands.describe_data draws them)",
         )
