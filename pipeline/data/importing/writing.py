@@ -134,10 +134,12 @@ def _places(pictures: Sequence[Picture], splits: dict[int, str | None], problems
         split = splits[index]
         inner = os.path.relpath(picture.path.with_suffix(""), common[_group(picture, split)])
         place = Path(split or "", inner).as_posix()
-        other = taken.setdefault(composed(place), picture.path)
-        if picture.path.name != other.name:
+        other = taken.get(composed(place))
+        if other is None:
+            taken[composed(place)] = picture.path
+        elif picture.path.name != other.name:
             problems.add("equal names", f"{other} and {picture.path}: their labels would have one name")
-        elif len(taken) <= len(found):
+        else:
             problems.add("listed twice", f"{picture.path}: the export lists this image, or two of its name, twice")
         found.append((f"images/{place}{picture.path.suffix}", f"labels/{place}.png"))
     return found

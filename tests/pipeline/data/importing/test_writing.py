@@ -33,6 +33,15 @@ def photos(source: Path, orientations: dict[str, int], turned: tuple[str, ...] =
     (source / "all.json").write_text(json.dumps(content))
 
 
+def test_an_image_listed_twice_is_named_and_no_other(source: Path, refused: Callable[..., str]) -> None:
+    photos(source, dict.fromkeys(("a.jpg", "b.jpg", "c.jpg", "d.jpg"), 1))
+    content = json.loads((source / "all.json").read_text())
+    content["images"].insert(2, content["images"][1] | {"id": 99})
+    (source / "all.json").write_text(json.dumps(content))
+    said = refused()
+    assert "listed twice (1)" in said and "b.jpg: the export lists this image" in said
+
+
 class TestOrientation:
     @pytest.mark.parametrize(("half", "expected"), [(2, np.fliplr), (3, lambda one: np.rot90(one, 2)), (4, np.flipud)])
     def test_photos_told_by_their_sizes_speak_for_the_others(
