@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.datasets.shared.labels import Colour
 from serving.contract.errors import UserError, shown
@@ -110,13 +110,16 @@ class Problems:
         raise UserError("\n".join(text))
 
 
-def stored_size(path: Path) -> tuple[int, int, int]:
-    """Height, width and EXIF orientation of an image file, as it is stored. Raises UserError for what is none."""
+def stored_size(path: Path, problems: Problems) -> tuple[int, int, int] | None:
+    """Height, width and EXIF orientation of an image file, as it is stored; of what is none, a problem is noted."""
     try:
         with Image.open(path) as image:
             return image.height, image.width, exif_orientation(image) or 1
+    except UnidentifiedImageError:
+        problems.add("unreadable", f"{path}: no image, or a damaged one")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error}") from error
+        problems.add("unreadable", f"{path}: {error}")
+    return None
 
 
 def plain_name(name: object) -> str:

@@ -126,7 +126,10 @@ def read_voc(root: Path, problems: Problems) -> Export:
         if path is None or not path.is_file():
             problems.add("missing image", f"JPEGImages/{item.id}")
             continue
-        height, width, _ = stored_size(root / MASKS / f"{item.id}.png")
+        stored = stored_size(root / MASKS / f"{item.id}.png", problems)
+        if stored is None:
+            continue
+        height, width, _ = stored
         picture = Picture(path, item.id, item.subset, height, width)
         picture.shapes += list(shapes_of(item.annotations, height, width, len(labels), left_out))
         pictures.append(picture)
@@ -150,8 +153,10 @@ def read_labelme_xml(source: Path, problems: Problems) -> Export:
         if not path.is_file():
             problems.add("missing image", str(path.relative_to(source)) if path.is_relative_to(source) else str(path))
             continue
-        height, width, _ = stored_size(path)
-        height, width = item.media.size or (height, width)
+        stored = stored_size(path, problems)
+        if stored is None:
+            continue
+        height, width = item.media.size or stored[:2]
         picture = Picture(path, f"{item.subset}/{item.id}".strip("/"), item.subset, height, width)
         picture.shapes += list(shapes_of(item.annotations, height, width, len(labels), left_out))
         pictures.append(picture)

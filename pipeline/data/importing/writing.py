@@ -163,7 +163,10 @@ def _turns(
     unsure: list[tuple[int, int]] = []  # picture, its orientation
     for index, picture in enumerate(pictures):
         turns.append(1)
-        height, width, orientation = stored_size(picture.path)
+        found = stored_size(picture.path, problems)
+        if found is None:
+            continue
+        height, width, orientation = found
         stored, turned = (height, width), (width, height) if orientation >= 5 else (height, width)
         if (picture.height, picture.width) not in (stored, turned):
             problems.add(

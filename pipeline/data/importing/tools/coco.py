@@ -164,7 +164,10 @@ def _subset(
         if path is None:
             problems.add("missing image", f"{file.name}: {stated}")
             continue
-        height, width, _ = stored_size(path)
+        stored = stored_size(path, problems)
+        if stored is None:
+            continue
+        height, width, _ = stored
         size = (entry.get("height") or height, entry.get("width") or width)
         if not all(isinstance(side, int) and side > 0 for side in size):
             problems.add("size", f"{file.name}: {stated}: height {size[0]!r}, width {size[1]!r}")

@@ -99,7 +99,10 @@ def _take(
     if path is None:
         problems.add("missing image", f"{file.name}: {stated}")
         return
-    height, width, _ = stored_size(path)
+    stored = stored_size(path, problems)
+    if stored is None:
+        return
+    height, width, _ = stored
     size = [image.get("height") or str(height), image.get("width") or str(width)]
     if not all(side.isdecimal() and int(side) for side in size):
         problems.add("size", f"{file.name}: {stated}: height {size[0]!r}, width {size[1]!r}")

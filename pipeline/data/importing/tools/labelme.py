@@ -60,7 +60,10 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
             problems.add("missing image", f"{file.relative_to(source)}: {content['imagePath']}")
             continue
         subset = subsets.setdefault(name, CocoSubset(name, labels))
-        height, width, _ = stored_size(path)
+        stored = stored_size(path, problems)
+        if stored is None:
+            continue
+        height, width, _ = stored
         size = (content.get("imageHeight") or height, content.get("imageWidth") or width)
         if not all(isinstance(side, int) and side > 0 for side in size):
             problems.add("size", f"{file.relative_to(source)}: imageHeight {size[0]!r}, imageWidth {size[1]!r}")

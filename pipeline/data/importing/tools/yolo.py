@@ -44,7 +44,10 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
     for subset, paths in pictures.items():
         made = CocoSubset(subset, labels)
         for path in paths:
-            height, width, _ = stored_size(path)
+            stored = stored_size(path, problems)
+            if stored is None:
+                continue
+            height, width, _ = stored
             made.pictures.append(Picture(path, finder.name(path), subset, height, width))
             _annotate(made, _label_file(path), problems)
         subsets.append(made)

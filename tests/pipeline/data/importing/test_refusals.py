@@ -120,6 +120,41 @@ class TestEveryFormat:
                 replicas.voc(source / part, {"a": mask}, {"train": ["a"]}, "background:0,0,0::\n")
         assert f"several exports of the format {tool}: one" in refused()
 
+    @pytest.mark.parametrize("tool", ["coco", "cvat", "labelme", "labelme-xml", "voc", "yolo"])
+    def test_all_damaged_images_are_named_at_once(self, source: Path, refused: Refused, tool: str) -> None:
+        names, points = ("a", "b", "c"), rectangle(1, 1, 6, 6)
+        folder = source / {"voc": "JPEGImages", "labelme-xml": "Images/day"}.get(tool, "images")
+        polygon = {"label": "one", "shape_type": "polygon", "points": replicas.pairs(points)}
+        square = f'<polygon label="one" points="{replicas.cvat_points(points)}" z_order="0"></polygon>'
+        for name in names:
+            replicas.image(folder / f"{name}.jpg")
+            if tool == "labelme":
+                replicas.labelme(folder, name, [polygon])
+            elif tool == "labelme-xml":
+                corners = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in replicas.pairs(points))
+                (source / "Annotations/day").mkdir(parents=True, exist_ok=True)
+                (source / f"Annotations/day/{name}.xml").write_text(
+                    f"<annotation><filename>{name}.jpg</filename><folder>day</folder><object><name>one</name><id>0</id>"
+                    f"<polygon>{corners}</polygon></object></annotation>"
+                )
+            elif tool == "yolo":
+                (source / "labels").mkdir(exist_ok=True)
+                (source / f"labels/{name}.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+        if tool == "coco":
+            replicas.coco(source / "all.json", {f"{name}.jpg": [SQUARE] for name in names}, {1: "one"})
+        elif tool == "cvat":
+            replicas.cvat(source / "all.xml", {f"{name}.jpg": [square] for name in names}, {"one": "#ff0000"})
+        elif tool == "voc":
+            mask = np.zeros((replicas.HEIGHT, replicas.WIDTH, 3), np.uint8)
+            mask[2:5] = (255, 0, 0)
+            replicas.voc(source, dict.fromkeys(names, mask), {"train": names}, "background:0,0,0::\none:255,0,0::\n")
+        elif tool == "yolo":
+            (source / "data.yaml").write_text("names: [one]\ntrain: images\n")
+        for name in ("b", "c"):
+            (folder / f"{name}.jpg").write_bytes(b"no image")
+        said = refused()
+        assert "unreadable (2)" in said and f"{folder / 'b.jpg'}: no image, or a damaged one" in said
+
 
 class TestCoco:
     @pytest.mark.parametrize(
