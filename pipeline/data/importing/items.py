@@ -138,7 +138,7 @@ def read_voc(root: Path, problems: Problems) -> Export:
     )
     told = [colours[index] for index in range(len(labels)) if index in colours]
     alike = len(told) == len(labels) and len(set(told)) == len(labels)
-    notes = finder.unused([picture.path for picture in pictures])
+    notes = finder.notes([picture.path for picture in pictures])
     return Export("voc", labels, pictures, told if alike else None, void, ordered=True, left_out=left_out, notes=notes)
 
 

@@ -92,7 +92,7 @@ def read_coco(source: Path, files: Sequence[Path], problems: Problems) -> tuple[
         notes += [f"{name!r}, as the parent of the classes, is none itself" for name in sorted(parents)]
     labels = list(dict.fromkeys(name for found in categories.values() for name in found.values()))
     subsets = [_subset(file, content, categories[file], labels, finder, problems) for file, content in contents.items()]
-    notes += finder.unused([picture.path for subset in subsets for picture in subset.pictures])
+    notes += finder.notes([picture.path for subset in subsets for picture in subset.pictures])
     return subsets, Export("coco", labels, [], notes=notes)
 
 

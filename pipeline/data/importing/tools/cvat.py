@@ -70,7 +70,7 @@ def read_cvat(source: Path, files: Sequence[Path], folder: Path, problems: Probl
     ElementTree(whole).write(folder / "annotations.xml", encoding="utf-8", xml_declaration=True)
     parsed = [_colour(colours[name]) for name in labels]
     told = [colour for colour in parsed if colour is not None]
-    notes = finder.unused([picture.path for picture in pictures])
+    notes = finder.notes([picture.path for picture in pictures])
     return Export(
         "cvat",
         labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,7 @@ class Finder:
         self._by_base: dict[str, list[str]] = {}
         for file in self._files:
             self._by_base.setdefault(PurePosixPath(file).name, []).append(file)
+        self._elsewhere: dict[str, str] = {}  # what annotations call an image in a folder of another name -> its file
 
     def find(self, stated: str, folders: Sequence[Path]) -> Path | None:
         """The file that annotations call `stated`: below one of the folders, else the only one of that name.
@@ -38,18 +40,26 @@ class Finder:
             stated: a name or a path, of another machine maybe.
             folders: where it may lie, the likeliest first.
         """
-        text = composed(stated.replace("\\", "/")).removeprefix("./")
+        text = composed(stated.replace("\\", "/"))
         if not text:
             return None
         for folder in folders:
             place = folder.relative_to(self._source).as_posix()
-            found = self._files.get(text if place == "." else f"{place}/{text}")
+            found = self._files.get(posixpath.normpath(posixpath.join(place, text)))
             if found is not None:
                 return found
+        text = posixpath.normpath(text)
+        while text.startswith("../"):
+            text = text.removeprefix("../")
         alike = self._by_base.get(PurePosixPath(text).name, [])
         longer = [file for file in alike if f"/{file}".endswith(f"/{text}")]
         chosen = longer if len(longer) == 1 else alike
-        return self._files[chosen[0]] if len(chosen) == 1 else None
+        if len(chosen) != 1:
+            return None
+        named, real = PurePosixPath(text).parent.name, PurePosixPath(chosen[0]).parent.name
+        if named not in ("", real):
+            self._elsewhere[stated] = chosen[0]
+        return self._files[chosen[0]]
 
     def of_subset(self, subset: str) -> list[Path]:
         """Folders where the images of a subset use to lie."""
@@ -61,8 +71,17 @@ class Finder:
         """The place of an image, without ending and without the folders that all exports have."""
         return path.relative_to(self._source).with_suffix("").as_posix()
 
-    def unused(self, used: Iterable[Path]) -> list[str]:
-        """A line about images that no annotation file lists."""
+    def notes(self, used: Iterable[Path]) -> list[str]:
+        """Lines about images that were found in other folders than is stated, and those that nothing lists."""
         taken = set(used)
         rest = sorted(file for file, path in self._files.items() if path not in taken)
-        return [f"{len(rest)} images are in no list of the export and were left out: {listed(rest, 3)}"] if rest else []
+        found = []
+        if self._elsewhere:
+            told = listed((f"{file} for {stated}" for stated, file in self._elsewhere.items()), 3)
+            found.append(
+                f"LOOK: {len(self._elsewhere)} images were found by their names alone, in other folders than the "
+                f"annotations say: {told}; where these are other images, their labels are wrong"
+            )
+        if rest:
+            found.append(f"{len(rest)} images are in no list of the export and were left out: {listed(rest, 3)}")
+        return found

@@ -78,7 +78,7 @@ def read_labelme(source: Path, files: Sequence[Path], problems: Problems) -> tup
     problems.raise_any()
     if not labels:
         raise UserError(f"{shown(source)}: nothing is labelled in {len(files)} files of labelme")
-    notes = finder.unused([picture.path for subset in subsets.values() for picture in subset.pictures])
+    notes = finder.notes([picture.path for subset in subsets.values() for picture in subset.pictures])
     void = labels.index(_VOID) if _VOID in labels else None
     return list(subsets.values()), Export("labelme", labels, [], None, void, True, left_out, notes)
 

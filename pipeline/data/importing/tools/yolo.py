@@ -55,7 +55,7 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
     read = {_label_file(path) for path in every}
     places = {file.parent for file in read}
     orphans = sorted(file for place in places for file in place.glob("*.txt") if file not in read)
-    notes = finder.unused(every)
+    notes = finder.notes(every)
     corners = {len(part) for made in subsets for one in made.annotations for part in one["segmentation"]}
     if corners == {8}:
         notes.append("every polygon has four corners: if these are oriented boxes (OBB), their pixels are no masks")

@@ -136,6 +136,16 @@ class TestCoco:
         replicas.coco(source / "all.json", {"a.png": [{"category_id": 1, "segmentation": []} | change]}, {1: "one"})
         assert said in refused()
 
+    def test_images_found_in_other_folders_than_stated_are_told(self, source: Path, run: Run) -> None:
+        drawn = [{"category_id": 1, "segmentation": [rectangle(0, 0, 4, 3)]}]
+        stated = {"seq1/a.png": drawn, "data/seq2/b.png": drawn, "/home/me/photos/c.png": drawn, "d.png": drawn}
+        for index, place in enumerate(("seq2/a.png", "seq2/b.png", "seq2/c.png", "seq2/d.png")):
+            replicas.image(source / "pictures" / place, shade=index)
+        replicas.coco(source / "all.json", stated, {1: "one"})
+        said = run().said
+        assert "LOOK: 2 images were found by their names alone, in other folders than the annotations say" in said
+        assert "pictures/seq2/a.png for seq1/a.png, pictures/seq2/c.png for /home/me/photos/c.png" in said
+
     def test_all_missing_images_are_named_at_once(self, source: Path, refused: Callable[..., str]) -> None:
         replicas.coco(source / "all.json", {"a.png": [], "b/c.png": []}, {1: "one"})
         assert "missing image (2)" in (said := refused()) and "b/c.png" in said
@@ -402,6 +412,20 @@ class TestLabelme:
         assert made.where("c", "cell")[6, 10] and 40 < made.where("c", "cell").sum() < 60
         assert "left out: 1 point" in made.said and "left out: 1 linestrip" in made.said
         assert made.prepare(tmp_path / "prepared").pairs["train"] == 3
+
+    def test_images_in_a_folder_beside_the_annotations(self, source: Path, run: Run) -> None:
+        points = replicas.pairs(rectangle(1, 1, 6, 6))
+        for subset in ("train", "val"):
+            replicas.labelme(source / subset / "json", "a", [{"label": subset, "points": points}])
+            replicas.image(source / subset / "images/a.jpg", shade=len(subset))
+            (source / subset / "json/a.jpg").unlink()
+            content = json.loads((source / subset / "json/a.json").read_text())
+            (source / subset / "json/a.json").write_text(json.dumps(content | {"imagePath": "..\\images\\a.jpg"}))
+        made = run()
+        for subset in ("train", "val"):
+            assert (made.where(f"{subset}/a", subset) == covered((1, 1, 6, 6))).all()
+            assert (made.folder / f"images/{subset}/a.jpg").resolve() == source / subset / "images/a.jpg"
+        assert "LOOK" not in made.said
 
     def test_a_rectangle_drawn_last_is_void_or_filled(self, source: Path, run: Run) -> None:
         shapes = [
