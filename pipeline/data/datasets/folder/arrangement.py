@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.data.datasets.folder.layout import Layout, find_layout
 from pipeline.data.datasets.folder.meaning.masks import class_of_mask, class_of_name
 from pipeline.data.datasets.folder.options import FolderOptions
-from pipeline.data.datasets.folder.pairing import Paired, pair_place
+from pipeline.data.datasets.folder.pairing import LABEL_SUFFIXES, Paired, pair_place
 from pipeline.data.datasets.folder.splits import (
     UNLABELLED,
     SplitList,
@@ -24,6 +24,7 @@ from pipeline.data.datasets.folder.unlabelled import Unlabelled, images_without_
 from pipeline.data.datasets.shared.dataset import IMAGE_SUFFIXES, LoneImage, Pair
 from pipeline.data.datasets.shared.facts import listed
 from pipeline.data.datasets.shared.names import relative_name
+from pipeline.data.datasets.shared.walking import walk
 from serving.contract.errors import shown
 from serving.images.listing import LeftOut
 
@@ -62,7 +63,8 @@ class FolderArrangement:
         """What is not read, with the reason."""
         unlisted = [LeftOut(str(pair.image), "in no list of a split") for pair in self._by_split.get(None, [])]
         inside = [] if self._walks_unlabelled else self._unlabelled.left_out
-        return [each for _, paired in self._places for each in paired.left_out] + inside + unlisted
+        paired = [each for _, paired in self._places for each in paired.left_out]
+        return [*paired, *inside, *unlisted, *self._beside_splits()]
 
     def pairs(self, split: str) -> list[Pair]:
         """The pairs of a split, sorted by name."""
@@ -181,6 +183,24 @@ class FolderArrangement:
                 if picture and not known and not path.name.startswith("."):
                     what = "a folder" if path.is_dir() else "an image"
                     yield f"{shown(path)}: {what} beside the folders of the splits; move it into one of them"
+
+    def _beside_splits(self) -> Iterator[LeftOut]:
+        """Folders of images, and labels, that lie beside those of the splits: `valid/images` beside `val/images`."""
+        if not self.layout.is_split:
+            return
+        folders = {folder for place in self.layout.places for folder in (place.images, place.labels)}
+        tops = {self.root / folder.relative_to(self.root).parts[0] for folder in folders}
+        for path in sorted(self.root.iterdir()):
+            if path.is_dir() and path not in tops and not path.name.startswith("."):
+                inner = walk(path / self.options.image_folder).files
+                if any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in inner):
+                    yield LeftOut(str(path), "images beside the folders of the splits")
+        of_images = {place.images.parent for place in self.layout.places}
+        for parent in sorted({place.labels.parent for place in self.layout.places} - of_images):
+            for path in sorted(parent.iterdir()):
+                label = path.is_dir() or path.suffix.lower() in LABEL_SUFFIXES
+                if label and path not in folders and not path.name.startswith("."):
+                    yield LeftOut(str(path), "labels beside the folders of the splits")
 
     def _strange_masks(self) -> Iterator[str]:
         """Masks whose names tell no class, where there are more than two classes or other names do."""

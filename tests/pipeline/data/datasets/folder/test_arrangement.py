@@ -91,6 +91,35 @@ class TestEveryFile:
         assert "labels/day2/b.png (for b.png)" in str(caught.value) and "images/b.jpg (for b.png)" in str(caught.value)
 
 
+class TestBesideSplits:
+    def test_folders_of_images_beside_those_of_the_splits_are_told(self, tree: Tree) -> None:
+        for split in ("train", "val", "valid", "extra"):
+            for name in ("a", "b"):
+                tree.pair(f"{split}/images/{split}{name}.png", f"{split}/labels/{split}{name}.png")
+        tree.image("unlabelled/images/c.png", 99)
+        (tree.root / "notes").mkdir()
+        assert tree.names().keys() == {"train", "val"}
+        assert tree.prepare().warnings == (
+            "left out: 3 left out, images beside the folders of the splits: extra, unlabelled, valid",
+        )
+
+    def test_splits_that_are_themselves_folders_of_images(self, tree: Tree) -> None:
+        for split in ("train", "val", "more"):
+            tree.pair(f"{split}/a{split}.png", f"{split}/a{split}_mask.png")
+        options = {"image_folder": ".", "label_folder": ".", "label_suffix": "_mask"}
+        assert "left out: 1 left out, images beside the folders of the splits: more" in tree.prepare(**options).warnings
+
+    def test_labels_of_a_split_without_images_are_told(self, tree: Tree) -> None:
+        for split in ("train", "val"):
+            tree.pair(f"images/{split}/{split}.png", f"labels/{split}/{split}.png")
+        tree.label("labels/test/t.png", 9)
+        tree.label("labels/u.png", 9)
+        (tree.root / "labels/notes.txt").write_text("x")
+        assert tree.prepare().warnings == (
+            "left out: 2 left out, labels beside the folders of the splits: labels/test, labels/u.png",
+        )
+
+
 class TestNames:
     def test_a_suffix_of_labels(self, tree: Tree) -> None:
         for name in ("a", "b"):
