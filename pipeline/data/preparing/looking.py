@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pipeline.data.preparing.checking import SoundImage, SoundPair, check_image,
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.image_notes import judge_image_notes, judge_orientations
 from pipeline.data.preparing.subsets import choose, left_over
+from serving.contract.errors import shown
 
 Item = TypeVar("Item")
 
@@ -133,7 +135,7 @@ def _check_pairs(
                 if isinstance(checked, SoundPair):
                     sound[split].append(checked)
                 elif checked.kind == "unreadable" and config.skip_unreadable and not strict:
-                    findings.warn("skipped unreadable pair", checked.problem)
+                    findings.warn("skipped unreadable pair", _placed(checked.problem, dataset))
                 else:
                     findings.problem(checked.kind, checked.problem)
     return sound
@@ -151,10 +153,15 @@ def _check_images(
             if isinstance(checked, SoundImage):
                 sound.append(checked)
             elif config.skip_unreadable and not strict:
-                findings.warn("skipped unreadable image", checked.problem)
+                findings.warn("skipped unreadable image", _placed(checked.problem, dataset))
             else:
                 findings.problem(checked.kind, checked.problem)
     return sound
+
+
+def _placed(problem: str, dataset: Dataset) -> str:
+    """A problem with files called by their places in the dataset: a warning must not depend on where that lies."""
+    return problem.replace(f"{shown(dataset.root)}{os.sep}", "")
 
 
 def _spread(pairs: Sequence[Item], limit: int | None) -> list[Item]:

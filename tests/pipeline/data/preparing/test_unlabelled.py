@@ -36,6 +36,24 @@ def splits_of(root: Path, output: Path) -> dict[str, list[str]]:
     return found
 
 
+def test_what_was_skipped_is_told_by_its_place_wherever_the_data_lies(folder: Path, tmp_path: Path, write_image):
+    write_image(folder / "images/unlabelled/later.png", height=7, width=9)
+    for name in ("a", "unlabelled/later"):
+        (folder / f"images/{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "labels/b.png").write_bytes(b"damaged")
+    shutil.copytree(folder, tmp_path / "moved/caf\udce9")
+    first, second = (
+        prepare(PrepareConfig("folder", str(root), skip_unreadable=True), tmp_path / f"prepared{index}")
+        for index, root in enumerate((folder, tmp_path / "moved/caf\udce9"))
+    )
+    assert first.warnings == second.warnings and first.sha256 == second.sha256
+    assert [warning.partition(": not")[0] for warning in first.warnings] == [
+        "skipped unreadable pair: images/a.png",
+        "skipped unreadable pair: labels/b.png",
+        "skipped unreadable image: images/unlabelled/later.png",
+    ]
+
+
 def test_the_folder_of_unlabelled_images_is_listed_and_changes_no_split(folder: Path, tmp_path: Path, write_image):
     before = splits_of(folder, tmp_path / "before")
     content = json.loads((tmp_path / "before/dataset.json").read_text())
