@@ -96,8 +96,14 @@ class _Settling:
         if not known_numbers:
             return "colours"
         assert numbers is not None
+        shades = {  # number -> the grey that it is seen as: of one bit, 1 is white
+            (value, value * (255 if facts.mode == "1" else 1))
+            for facts in self.all_facts
+            for value in as_numbers(facts) or ()
+        }
         if all(
-            self._by_number.meaning[v] == self._by_colour.meaning[colour_code((v, v, v))] for v in numbers if v < 256
+            self._by_number.meaning.get(value) == self._by_colour.meaning.get(colour_code((grey, grey, grey)))
+            for value, grey in shades
         ):
             return "numbers"
         labelled = {self._by_number.meaning[value] for value in numbers} - {IGNORE_INDEX}

@@ -339,6 +339,27 @@ class TestPalettes:
         own.write(THREE, with_palette(*ramp)).expect(3)
 
 
+class TestOneBit:
+    BLACK_AND_WHITE = ("background 0 0 0", "object 255 255 255")
+
+    @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+    def test_black_and_white_of_classes_txt(self, own: Any, suffix: str) -> None:
+        own.write(self.BLACK_AND_WHITE, values(0, 255, mode="1", suffix=suffix)).expect(2)
+
+    def test_files_of_one_bit_among_those_of_eight(self, own: Any) -> None:
+        def save(ids: np.ndarray, path: Path, index: int) -> None:
+            values(0, 255, mode="1" if index % 2 else None)(ids, path, index)
+
+        own.write(self.BLACK_AND_WHITE, save)
+        refused(own, "the values 0, 1, 255 are both", "labels: numbers, or colours")
+        own.expect(2, labels="colours")
+
+    def test_the_other_way_round_is_asked(self, own: Any) -> None:
+        own.write(tuple(reversed(self.BLACK_AND_WHITE)), values(255, 0, mode="1"))
+        refused(own, "are both numbers of classes and their colours", "labels: numbers, or colours")
+        own.expect(2, labels="colours")
+
+
 class TestTransparency:
     @pytest.mark.parametrize("mode", ["RGBA", "LA"])
     def test_pixels_that_are_not_opaque_are_asked_about(self, own: Any, mode: str) -> None:
