@@ -69,7 +69,7 @@ class Encoding:
             raise LabelError(f"{path}: {int(hidden.sum())} pixels are not opaque; run prepare again")
         values = numbers_of(label, path) if self.kind == "numbers" else colours_of(label, path)
         if hidden is not None:
-            known = next(iter(self.meaning))
+            known = min(value for value in self.meaning if value >= 0)  # fits every dtype that holds any
             values = np.where(hidden if values.ndim == 2 else hidden[..., None], _as(known, values), values)
         train = self._table.apply(values, path)
         return train if hidden is None else np.where(hidden, np.uint8(IGNORE_INDEX), train)

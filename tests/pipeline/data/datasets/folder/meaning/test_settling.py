@@ -374,6 +374,17 @@ class TestTransparency:
         for name, ids in own.read(transparent="void").items():
             np.testing.assert_array_equal(ids == 255, own.scene(int(name[1:]), 3) == 1)
 
+    @pytest.mark.parametrize("void", [-1, 300])
+    def test_void_values_that_no_such_file_holds(self, own: Any, void: int) -> None:
+        def save(ids: np.ndarray, path: Path, index: int) -> None:
+            picture = Image.fromarray(ids).convert("LA")
+            picture.putalpha(Image.fromarray(np.where(ids == 1, 0, 255).astype(np.uint8)))
+            picture.save(path.with_suffix(".png"))
+
+        own.write(THREE, save)
+        for name, ids in own.read(transparent="void", void_values=[void]).items():
+            np.testing.assert_array_equal(ids == 255, own.scene(int(name[1:]), 3) == 1)
+
     def test_half_transparent_edges_are_asked_about(self, own: Any) -> None:
         def save(ids: np.ndarray, path: Path, index: int) -> None:
             picture = Image.fromarray(COLOURS[ids]).convert("RGBA")
