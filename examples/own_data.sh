@@ -10,7 +10,7 @@ images=${2:?what to segment in the end}
 output=${3:?where overlays go}
 
 # What it is and what is wrong with it; a folder that `prepare` would refuse ends here. The section to paste comes last.
-described=$(contrail describe-data "$folder" --no-sheet)
+described=$(contrail describe-data "$folder" --no-sheet) || { status=$?; echo "$described"; exit "$status"; }
 echo "$described"
 { echo "# Own data."; sed -n '/^prepare:/,$p' <<< "$described"; } > recipes/own.yaml
 contrail recipe apply own

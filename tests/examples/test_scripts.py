@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,29 @@ def test_own_data_end_to_end(toy, tmp_path):
     assert toy.params["prepare"]["dataset"] == "folder"
     assert (toy.root / "out" / "legend.png").exists() and len(list((toy.root / "out").glob("*.overlay.jpg"))) == 16
     assert "pass" in done.stdout
+
+
+@pytest.mark.slow
+def test_own_data_that_prepare_refuses_is_described(tmp_path):
+    (tmp_path / "own/images").mkdir(parents=True)
+    (tmp_path / "own/labels").mkdir()
+    for name in ("a", "b", "c"):
+        shutil.copy(IMAGE, tmp_path / f"own/images/{name}.png")
+        if name != "c":
+            Image.fromarray(np.eye(192, 256, dtype=np.uint8)).save(tmp_path / f"own/labels/{name}.png")
+    (tmp_path / "recipes").mkdir()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(EXAMPLES / "own_data.sh"), str(tmp_path / "own"), str(IMAGE), "out"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1 and "PROBLEM, missing label:" in done.stdout and "prepare:" in done.stdout
+    assert not list((tmp_path / "recipes").iterdir())
 
 
 @pytest.mark.slow
