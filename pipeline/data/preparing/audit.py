@@ -28,6 +28,7 @@ def audit_labels(
     names: Mapping[str, Sequence[str]],
     counts: Mapping[str, Sequence[Int64]],
     findings: Findings,
+    partly: str = "",
 ) -> None:
     """Judge which classes have pixels where.
 
@@ -37,6 +38,7 @@ def audit_labels(
         counts: split -> labelled pixels `[C]` of each of them.
         findings: a split without a labelled pixel, or a training split of one class only, is a problem; a class without
             pixels and images without labels are warnings.
+        partly: behind every line where not all images were looked at, which says so.
     """
     totals: dict[str, Int64] = {}
     for split, pixels in counts.items():
@@ -46,29 +48,29 @@ def audit_labels(
         empty = [name for name, found in zip(names[split], pixels, strict=True) if not found.any()]
         if len(empty) == len(pixels):
             findings.problem(
-                "no labels", f"{split}: none of its {len(pixels)} images has a labelled pixel, all is void"
+                "no labels", f"{split}: none of its {len(pixels)} images has a labelled pixel, all is void{partly}"
             )
         elif empty:
-            shown_names = listed(empty, 3)
             findings.warn(
-                "unlabelled", f"{len(empty)} of {len(pixels)} images of {split} are void throughout: {shown_names}"
+                "unlabelled",
+                f"{len(empty)} of {len(pixels)} images of {split} are void throughout: {listed(empty, 3)}{partly}",
             )
     train = totals.get("train")
     if train is not None and np.count_nonzero(train) == 1:
         name = class_names[int(np.flatnonzero(train)[0])]
         findings.problem(
-            "one class", f"train: all labelled pixels are {name!r}, so that there is nothing to tell apart"
+            "one class", f"train: all labelled pixels are {name!r}, so that there is nothing to tell apart{partly}"
         )
     for index, name in enumerate(class_names):
         absent = [split for split, total in totals.items() if not total[index]]
         if len(absent) == len(totals):
-            findings.warn("unused class", f"{name}: no pixel in any split")
+            findings.warn("unused class", f"{name}: no pixel in any split{partly}")
             continue
         for split in absent:
             if split == "train":
-                findings.warn("unseen class", f"{name}: no training pixel")
+                findings.warn("unseen class", f"{name}: no training pixel{partly}")
             else:
-                findings.warn("absent class", f"{name}: no pixel in {split}, and no part in its mIoU")
+                findings.warn("absent class", f"{name}: no pixel in {split}, and no part in its mIoU{partly}")
 
 
 def find_duplicate_names(split: str, pairs: Sequence[Pair], findings: Findings) -> None:

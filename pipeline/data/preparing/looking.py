@@ -92,7 +92,9 @@ def look_at(
     before = findings.count
     dataset.settle([pair.facts for pair in everything], findings)
     settled = findings.count == before
-    lone = _check_images(dataset, _spread(dataset.unlabelled(), limit), config, strict, findings, bar)
+    every_lone = dataset.unlabelled()
+    chosen_lone = _spread(every_lone, limit)
+    lone = _check_images(dataset, chosen_lone, config, strict, findings, bar)
     all_sound, sound = sound, choose(dataset.options, sound, findings)
     unlabelled = [*left_over(dataset.options, all_sound, sound), *(image.entry for image in lone)]
     unlabelled.sort(key=lambda entry: entry.name)
@@ -110,9 +112,12 @@ def look_at(
         counts = {split: [dataset.train_counts(pair.facts)[:classes] for pair in sound[split]] for split in SPLITS}
         if not findings.problems:  # else what is missing would be called a class without pixels
             names = {split: [pair.entry.name for pair in sound[split]] for split in SPLITS}
-            audit_labels(dataset.class_names, names, counts, findings)
+            there, looked_at = (sum(map(len, found.values())) for found in (every, pairs))
+            partly = f" (of {there} images, {looked_at} were looked at)" if looked_at < there else ""
+            audit_labels(dataset.class_names, names, counts, findings, partly)
     if unlabelled:
-        findings.note("unlabelled", f"{len(unlabelled)} images without labels are listed; they are never scored")
+        count = len(unlabelled) + len(every_lone) - len(chosen_lone)
+        findings.note("unlabelled", f"{count} images without labels are listed; they are never scored")
     return Look(sound, counts, findings, tuple(unlabelled))
 
 
