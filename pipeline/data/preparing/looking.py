@@ -70,17 +70,9 @@ def look_at(
     """
     every = {split: dataset.pairs(split) for split in SPLITS}
     findings = Findings()
-    alone = next((split for split in SPLITS if len(every[split]) == 1), None)
     for split in ("train", "val"):
-        if every[split]:
-            continue
-        if alone is not None and sum(map(len, every.values())) == 1:
-            told = (
-                f"{split}: the only image with a label is in {alone}; expected one to train on and one to validate on"
-            )
-            findings.problem("empty split", f"{told} at least")
-        else:
-            findings.problem("empty split", f"{split}: no image found under {dataset.root}")
+        if not every[split]:
+            findings.problem("empty split", _why_empty(split, every, dataset))
     for split in SPLITS:
         find_duplicate_names(split, every[split], findings)
     pairs = {split: _spread(found, limit) for split, found in every.items()}
@@ -162,6 +154,24 @@ def _check_images(
             else:
                 findings.problem(checked.kind, checked.problem)
     return sound
+
+
+def _why_empty(split: str, every: Mapping[str, list[Pair]], dataset: Dataset) -> str:
+    others = {other: len(found) for other, found in every.items() if found}
+    if not others:
+        return f"{split}: no image found under {dataset.root}"
+    if sum(others.values()) == 1:
+        return (
+            f"{split}: the only image with a label is in {next(iter(others))}; expected one to train on and one to "
+            "validate on at least"
+        )
+    told = f"{split}: no image of this split found under {dataset.root}, and " + " and ".join(
+        f"{count} of {other}" for other, count in others.items()
+    )
+    sequences = {pair.sequence for found in every.values() for pair in found}
+    if len(sequences) == 1 and None not in sequences:
+        told += f"; all are of one sequence, {shown(sequences.pop())!r}, which stays in one split as a whole"
+    return told
 
 
 def _placed(problem: str, dataset: Dataset) -> str:

@@ -46,3 +46,24 @@ class TestAPart:
             Image.new("RGB", (8, 6), (index, 0, 0)).save(root / f"images/unlabelled/{index}.png")
         for limit in (2, None):
             assert "unlabelled: 5 images without labels are listed; they are never scored" in look(root, limit).notes
+
+
+class TestAnEmptySplit:
+    def test_one_sequence_cannot_be_dealt_out(self, tmp_path: Path) -> None:
+        root = folder(tmp_path / "own", [f"A_{index}" for index in range(5)])
+        assert look(root, sequence_pattern=r"^(\w)_").problems["empty split"] == [
+            f"train: no image of this split found under {root}, and 5 of val; all are of one sequence, 'A', which "
+            "stays in one split as a whole"
+        ]
+
+    def test_where_all_images_are_is_said(self, tmp_path: Path) -> None:
+        root = folder(tmp_path / "own", list("abc"))
+        (root / "train.txt").write_text("a\nb\nc\n")
+        (root / "val.txt").write_text("")
+        assert look(root).problems["empty split"] == [f"val: no image of this split found under {root}, and 3 of train"]
+
+    def test_a_folder_without_images(self, tmp_path: Path) -> None:
+        root = folder(tmp_path / "own", [])
+        assert look(root).problems["empty split"] == [
+            f"{split}: no image found under {root}" for split in ("train", "val")
+        ]
