@@ -17,6 +17,7 @@ from pipeline.data.datasets.folder.splits import (
     SplitList,
     assign_by_lists,
     deal,
+    doubled_lists,
     find_lists,
     find_unlabelled_list,
 )
@@ -61,7 +62,8 @@ class FolderArrangement:
     @property
     def left_out(self) -> list[LeftOut]:
         """What is not read, with the reason."""
-        unlisted = [LeftOut(str(pair.image), "in no list of a split") for pair in self._by_split.get(None, [])]
+        files = (pair.image if pair.image.is_file() else pair.label for pair in self._by_split.get(None, []))
+        unlisted = [LeftOut(str(file), "in no list of a split") for file in files]
         inside = [] if self._walks_unlabelled else self._unlabelled.left_out
         paired = [each for _, paired in self._places for each in paired.left_out]
         return [*paired, *inside, *unlisted, *self._beside_splits()]
@@ -84,6 +86,7 @@ class FolderArrangement:
             folder = next(iter(self._lists.values())).path.parent
             missing = [split for split in ("train", "val") if split not in self._lists]
             found += [f"{shown(folder / f'{split}.txt')}: missing list (images of {split})" for split in missing]
+            found += doubled_lists(self.root)
         found += self._assigned[1]
         names = [pair.name for _, paired in self._places for pair in paired.pairs]
         pattern = self.options.sequence_pattern

@@ -48,12 +48,17 @@ def find_lists(root: Path) -> dict[str, SplitList]:
     Raises:
         UserError: a list that cannot be read as text.
     """
-    for folder in _LIST_FOLDERS:
-        named = {split: [root / folder / f"{name}.txt" for name in NAMES[split]] for split in SPLITS}
-        paths = {split: path for split in SPLITS for path in named[split] if path.is_file()}
-        if paths:
-            return {split: SplitList(path, _lines(path)) for split, path in paths.items()}
-    return {}
+    return {split: SplitList(paths[0], _lines(paths[0])) for split, paths in _list_paths(root).items()}
+
+
+def doubled_lists(root: Path) -> list[str]:
+    """One line for each split that has lists under several of its names."""
+    return [
+        f"{shown(paths[0])}: there is {' and '.join(path.name for path in paths[1:])} too, and both are lists of "
+        f"{split}; keep one"
+        for split, paths in _list_paths(root).items()
+        if len(paths) > 1
+    ]
 
 
 def find_unlabelled_list(root: Path) -> SplitList | None:
@@ -104,6 +109,16 @@ def deal(names: list[str], *, val_fraction: float, test_fraction: float) -> dict
     test = round(len(ordered) * test_fraction)
     splits = ["val"] * val + ["test"] * test + ["train"] * max(0, len(ordered) - val - test)
     return dict(zip(ordered, splits, strict=False))
+
+
+def _list_paths(root: Path) -> dict[str, list[Path]]:
+    """Split -> its lists, one for each name that is used, in the first of the usual folders that has any."""
+    for folder in _LIST_FOLDERS:
+        named = {split: [root / folder / f"{name}.txt" for name in NAMES[split]] for split in SPLITS}
+        found = {split: [path for path in paths if path.is_file()] for split, paths in named.items()}
+        if any(found.values()):
+            return {split: paths for split, paths in found.items() if paths}
+    return {}
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -43,6 +43,22 @@ class TestSplits:
         assert tree.names() == {"train": ["a", "b"], "val": ["deep/c"]}
         assert tree.prepare().warnings == ("left out: 1 left out, in no list of a split: images/d e.png",)
 
+    def test_two_lists_of_one_split_are_a_problem(self, tree: Tree) -> None:
+        for name in ("a", "b", "c"):
+            tree.pair(f"images/{name}.png", f"labels/{name}.png")
+        for name, lines in {"train": "a\n", "val": "b\n", "dev": "c\n"}.items():
+            (tree.root / f"{name}.txt").write_text(lines)
+        with pytest.raises(UserError, match=r"val\.txt: there is dev\.txt too, and both are lists of val; keep one"):
+            tree.prepare()
+
+    def test_a_label_alone_in_no_list_is_named_itself(self, tree: Tree) -> None:
+        for name in ("a", "b"):
+            tree.pair(f"images/{name}.png", f"labels/{name}.png")
+        tree.label("labels/lonely.png", 9)
+        (tree.root / "train.txt").write_text("a\n")
+        (tree.root / "val.txt").write_text("b\n")
+        assert tree.prepare().warnings == ("left out: 1 left out, in no list of a split: labels/lonely.png",)
+
     def test_lists_that_are_wrong(self, tree: Tree) -> None:
         for name in ("a", "b"):
             tree.pair(f"images/{name}.png", f"labels/{name}.png")
