@@ -97,9 +97,10 @@ class FolderArrangement:
                 f"{shown(self._unlabelled_list.path)}: is not read where folders tell the splits; put these images "
                 f"into {shown(self._unlabelled_folder)}"
             )
-        found += with_labels_all_the_same(
-            self._unlabelled_folder, (pair for _, each in self._places for pair in each.pairs)
-        )
+        inside = (pair for _, each in self._places for pair in each.pairs if self._is_unlabelled(pair))
+        found += with_labels_all_the_same(self._unlabelled_folder, inside)
+        if self._unlabelled_list:
+            found += with_labels_all_the_same(self._unlabelled_list.path, self._by_split.get(UNLABELLED, []))
         return found + list(self._strange_masks())
 
     @cached_property
@@ -116,6 +117,10 @@ class FolderArrangement:
     @property
     def _unlabelled_folder(self) -> Path:
         return self.root / self.options.image_folder / UNLABELLED
+
+    def _is_unlabelled(self, pair: Pair) -> bool:
+        """Whether its image lies in the folder of unlabelled ones."""
+        return self._unlabelled_folder in pair.image.parents
 
     @property
     def _walks_unlabelled(self) -> bool:
@@ -148,7 +153,7 @@ class FolderArrangement:
         """The pairs of every split, and of the unlabelled list; those of None are in no list."""
         found: dict[str | None, list[Pair]] = {}
         for split, paired in self._places:
-            pairs = [pair for pair in paired.pairs if self._unlabelled_folder not in pair.image.parents]
+            pairs = [pair for pair in paired.pairs if not self._is_unlabelled(pair)]
             found.setdefault(split, []).extend(pairs)
         if self.layout.is_split:
             return found

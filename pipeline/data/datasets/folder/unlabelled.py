@@ -47,12 +47,12 @@ def images_without_labels(folder: Path, sequence: Callable[[str], str | None]) -
     return Unlabelled(sorted(found, key=lambda image: (image.name, str(image.image))), list(listing.left_out))
 
 
-def with_labels_all_the_same(folder: Path, pairs: Iterable[Pair]) -> list[str]:
-    """One line where images in the folder of the unlabelled ones have labels."""
-    labelled = [pair for pair in pairs if folder in pair.image.parents and pair.label.is_file()]
+def with_labels_all_the_same(place: Path, pairs: Iterable[Pair]) -> list[str]:
+    """One line where images of the folder, or the list, of the unlabelled ones have labels."""
+    labelled = [pair for pair in pairs if pair.label.is_file()]
     if not labelled:
         return []
     return [
-        f"{shown(folder)}: {len(labelled)} of its images have labels, such as {shown(labelled[0].label)}; move them "
-        "out of the folder, or their labels away"
+        f"{shown(place)}: {len(labelled)} of its images have labels, such as {shown(labelled[0].label)}; take them out "
+        "of it, or their labels away"
     ]

@@ -104,6 +104,9 @@ def test_a_list_names_unlabelled_images_among_the_others(folder: Path, tmp_path:
         "test": [],
         "unlabelled": ["x"],
     }
+    (folder / "unlabelled.txt").write_text("x\nd\ne\n")
+    with pytest.raises(UserError, match=r"unlabelled.txt: 2 of its images have labels, such as .*labels/d.png; take"):
+        prepare(PrepareConfig("folder", str(folder)), tmp_path / "refused")
     (folder / "unlabelled.txt").write_text("nowhere\n")
     with pytest.raises(UserError, match="'nowhere' is no image"):
         prepare(PrepareConfig("folder", str(folder)), tmp_path / "refused")
