@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.data.datasets.shared.facts import listed
+from pipeline.data.datasets.shared.walking import walk
 from pipeline.data.importing.export import Export, Picture, Problems, plain_name, stored_size
 from pipeline.data.importing.tools.coco import CocoSubset
 from pipeline.data.importing.tools.finding import Finder
@@ -54,7 +55,7 @@ def read_yolo(source: Path, description: Path, problems: Problems) -> tuple[list
     every = [path for paths in pictures.values() for path in paths]
     read = {_label_file(path) for path in every}
     places = {file.parent for file in read}
-    orphans = sorted(file for place in places for file in place.glob("*.txt") if file not in read)
+    orphans = sorted(file for place in places for file in place.glob("[!.]*.txt") if file not in read)
     notes = finder.notes(every)
     corners = {len(part) for made in subsets for one in made.annotations for part in one["segmentation"]}
     if corners == {8}:
@@ -104,7 +105,7 @@ def _images(source: Path, content: Mapping[str, Any], stated: str, finder: Finde
         if not Path(os.path.normpath(place)).is_relative_to(source):
             continue
         if place.is_dir():
-            return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+            return [place / file for file in walk(place).files if Path(file).suffix.lower() in SUFFIXES]
         if place.is_file():
             lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
             found = {line: finder.find(line, [source, place.parent]) for line in lines}

@@ -300,6 +300,15 @@ class TestYolo:
         (source / "list.txt").write_text("images/train/a.jpg\nimages/gone.jpg\n")
         assert said in refused()
 
+    def test_hidden_files_are_no_images(self, source: Path, run: Run) -> None:
+        self.write(source, "train: images/train\nval: images/val\nnames: [a]\n")
+        replicas.image(source / "images/train/.ipynb_checkpoints/a-checkpoint.jpg")
+        (source / "images/val/._a.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+        (source / "labels/train/._a.txt").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+        made = run()
+        images = sorted(path.relative_to(made.folder).as_posix() for path in made.folder.glob("images/**/*.jpg"))
+        assert images == ["images/train/a.jpg", "images/val/a.jpg"] and "belong to no image" not in made.said
+
     def test_labels_that_lie_elsewhere_are_not_taken_for_images_without_any(
         self, source: Path, refused: Refused
     ) -> None:
