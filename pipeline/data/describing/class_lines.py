@@ -18,6 +18,7 @@ _LISTS = (
     *("labelmap.txt", "label_colors.txt", "class_dict.csv", "classes.csv", "colors.txt", "labels.txt", "codes.txt"),
     *("class_names.txt", "obj.names"),  # of labelme and YOLO
 )
+_VOID = "__ignore__"  # what lists of labelme begin with
 _PLACES = ("", "labels", "masks", "annotations")
 _MANY = 64
 
@@ -35,6 +36,8 @@ def listed_classes(root: Path) -> tuple[list[str], Path] | None:
             found = [match for line in lines for match in [_match(line)] if match is not None]
             if len(found) >= 2 and len(found) >= len(lines) - 1:  # a line of headings is none
                 return [_line(match["name"], match) for match in found], path
+            if lines[:1] == [_VOID]:  # its number is -1, and the first class is the next line
+                lines = lines[1:]
             plain = re.compile(r"^[^\d:,;#]+$")
             if 2 <= len(lines) <= _MANY and all(plain.match(line) for line in lines):
                 return lines, path

@@ -146,6 +146,11 @@ class TestClasses:
         (tmp_path / "own/class_names.txt").write_text("_background_\npotted plant\ntv/monitor\n")
         assert self.classes(tmp_path / "own", tmp_path) == ["_background_", "potted plant", "tv/monitor"]
 
+    def test_what_labelme_ignores_is_no_class(self, tmp_path: Path) -> None:
+        pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
+        (tmp_path / "own/labels.txt").write_text("__ignore__\n_background_\ncar\ndog\n")
+        assert self.classes(tmp_path / "own", tmp_path) == ["_background_", "car", "dog"]
+
     def test_classes_txt_is_kept(self, tmp_path: Path) -> None:
         pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
         (tmp_path / "own/classes.txt").write_text("ground\ndisc\nbar\n")
