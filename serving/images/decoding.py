@@ -78,7 +78,7 @@ def image_size(file: BinaryIO, source: str) -> tuple[int, int]:
     name = _format(file.read(HEAD_BYTES), source)
     file.seek(0)
     try:
-        with _SILENCE, Image.open(file, formats=(name,)) as image:
+        with SILENCE, Image.open(file, formats=(name,)) as image:
             return image.height, image.width
     except _DECODER_ERRORS as error:
         raise UserError(f"{source}: not a readable {name} image") from error
@@ -103,7 +103,7 @@ def decode_image(file: BinaryIO, source: str, *, max_pixels: int = MAX_PIXELS) -
     name = _format(head, source)
     try:
         # Pillow warns about odd metadata; what matters is checked here.
-        with _SILENCE, Image.open(file, formats=(name,)) as image:
+        with SILENCE, Image.open(file, formats=(name,)) as image:
             notes: list[str] = []
             _require_one_picture(image, name, source, max_pixels, notes)
             deep = _is_deep(image, name, source, notes)
@@ -266,4 +266,4 @@ class _Silence:
                 self._caught.__exit__(None, None, None)
 
 
-_SILENCE = _Silence()
+SILENCE = _Silence()

@@ -24,6 +24,7 @@ from pipeline.data.preparing.checking import SoundPair, check_pair
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.looking import Look, look_at
 from serving.contract.errors import UserError
+from serving.images.decoding import SILENCE
 
 _PLACEHOLDER = ("class0", "class1")  # until the labels have been looked at
 
@@ -203,7 +204,7 @@ def _classes(names: Sequence[str], look: Look) -> tuple[ClassShare, ...]:
 def _kind(path: Path) -> str:
     """`PNG, RGB, 8 bits`."""
     try:
-        with Image.open(path) as image:
+        with SILENCE, Image.open(path) as image:
             tiles: Any = getattr(image, "tile", [])
             deep = image.mode.startswith(("I", "F")) or (tiles and ";16" in str(tiles[0][3]))
             return f"{image.format}, {image.mode}, {16 if deep else 8} bits"

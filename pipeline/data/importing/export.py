@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.datasets.shared.labels import Colour
 from serving.contract.errors import UserError, shown
-from serving.images.decoding import exif_orientation
+from serving.images.decoding import SILENCE, exif_orientation
 
 Overlap = Literal["last", "smallest", "void", "refuse"]
 MAX_SHOWN = 20
@@ -113,7 +113,7 @@ class Problems:
 def stored_size(path: Path, problems: Problems) -> tuple[int, int, int] | None:
     """Height, width and EXIF orientation of an image file, as it is stored; of what is none, a problem is noted."""
     try:
-        with Image.open(path) as image:
+        with SILENCE, Image.open(path) as image:
             return image.height, image.width, exif_orientation(image) or 1
     except UnidentifiedImageError:
         problems.add("unreadable", f"{path}: no image, or a damaged one")

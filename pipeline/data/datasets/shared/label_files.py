@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.datasets.shared.labels import LabelError, UnreadableError
-from serving.images.decoding import EXIF_TURNS, MAX_PIXELS, exif_orientation
+from serving.images.decoding import EXIF_TURNS, MAX_PIXELS, SILENCE, exif_orientation
 
 # Formats that are opened: those that keep every pixel, and JPEG to say what is wrong with it.
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG")
@@ -90,12 +89,11 @@ def read_label_image(path: Path, content: bytes | None = None) -> LabelImage:
     """
     try:
         file = io.BytesIO(path.read_bytes() if content is None else content)
-        with Image.open(file, formats=_FORMATS) as image:
+        # Pillow warns about damaged EXIF data, which then turns nothing, and of sizes below what is read.
+        with SILENCE, Image.open(file, formats=_FORMATS) as image:
             _require_exact(image, file, path)
             raw_mode, top = _raw_mode(image)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about damaged EXIF data, which then turns nothing
-                orientation = exif_orientation(image) or 1
+            orientation = exif_orientation(image) or 1
             image.load()
             upright: Image.Image = image
             if orientation != 1 and image.format != "TIFF":  # which Pillow turns as it loads it

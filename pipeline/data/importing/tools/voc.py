@@ -16,6 +16,7 @@ from pipeline.data.datasets.shared.facts import colour_code, colour_of, count_va
 from pipeline.data.datasets.shared.labels import Colour
 from pipeline.data.importing.export import Problems
 from serving.contract.errors import UserError, shown
+from serving.images.decoding import SILENCE
 
 LISTS = "ImageSets/Segmentation"
 MASKS = "SegmentationClass"
@@ -63,9 +64,9 @@ def check_masks(root: Path, colours: Mapping[int, Colour], names: Mapping[str, l
             problems.add("missing mask", str(path.relative_to(root)))
             continue
         try:
-            with Image.open(path) as image:
+            with SILENCE, Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB")).astype(np.uint32)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             problems.add("unreadable", f"{path.relative_to(root)}: {error}")
             continue
         codes = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]

@@ -208,6 +208,12 @@ def test_nothing_to_train_on_is_one_message(tmp_path: Path, what: str) -> None:
     assert expected[what] in str(caught.value)
 
 
+def test_large_images_are_described_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", scene(0).size - 1)
+    assert describe(tmp_path / "own").description.looked_at
+
+
 def test_a_part_of_a_large_folder_is_looked_at(tmp_path: Path) -> None:
     pairs(tmp_path / "own", "images/{}.jpg", "labels/{}.png")
     with Progress(disable=True) as bar:

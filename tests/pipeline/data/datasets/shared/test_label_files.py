@@ -214,6 +214,15 @@ class TestNumbersThatPillowWouldStretch:
 UNDO = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that a camera held that way would record
 
 
+def test_large_labels_are_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", IDS.size - 1)  # above it Pillow warns, above twice that it refuses
+    path = saved(tmp_path / "label.png", Image.fromarray(IDS))
+    np.testing.assert_array_equal(read_label_image(path).pixels, IDS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", IDS.size // 2 - 1)
+    with pytest.raises(LabelError):
+        read_label_image(path)
+
+
 class TestOrientation:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("name", ["label.png", "label.tif", "label.webp"])
