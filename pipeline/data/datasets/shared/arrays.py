@@ -109,8 +109,12 @@ def _whole(label: NDArray[Any], what: str) -> NDArray[np.integer]:
     if label.dtype == np.uint8:
         return label
     whole: NDArray[np.integer] = np.nan_to_num(label, nan=-1).clip(-1, 1 << 30).astype(np.int32)
-    if (whole != label).any():  # MATLAB saves numbers as doubles unless told otherwise
-        raise LabelError(f"{what} holds fractions; expected whole label ids")
+    strange = label[whole != label]  # MATLAB saves numbers as doubles unless told otherwise
+    if len(strange):
+        if np.isnan(strange).any():
+            raise LabelError(f"{what} holds NaN; expected whole label ids, such as 255 for pixels that have none")
+        kind = "fractions" if (strange != np.floor(strange)).any() else f"{strange[0]}"
+        raise LabelError(f"{what} holds {kind}; expected whole label ids")
     return whole
 
 

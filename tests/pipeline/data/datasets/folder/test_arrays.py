@@ -40,7 +40,10 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("array", "problem"),
         [
-            (np.full((8, 10), 0.5), "holds fractions"),
+            (np.full((8, 10), 0.5), "holds fractions; expected whole label ids"),
+            (np.full((8, 10), np.nan), "holds NaN; expected whole label ids, such as 255 for pixels that have none"),
+            (np.full((8, 10), -np.inf), "holds -inf; expected whole label ids"),
+            (np.full((8, 10), -7), "holds -7; expected whole label ids"),
             (np.zeros((8, 10, 3)), "expected whole numbers, HxW"),
             (np.array([{}], dtype=object), "Python objects"),
         ],
