@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+from types import FrameType
 
 from pipeline.data.preparing.preparation import prepare
 from pipeline.layout.paths import PREPARED_DIR
@@ -18,6 +20,7 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="fail on what is otherwise only warned of")
     arguments = parser.parse_args()
     params = load_params()
+    signal.signal(signal.SIGTERM, _stop)
     done = prepare(params.prepare, PREPARED_DIR, strict=arguments.strict, progress=True)
     for note in done.notes:
         sys.stderr.write(f"note: {note}\n")
@@ -30,6 +33,11 @@ def main() -> int:
         counts += " pairs"
     sys.stdout.write(f"{done.folder}: {counts}, sha256 {done.sha256[:12]}\n")
     return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as an exception does, so that what is half written is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
