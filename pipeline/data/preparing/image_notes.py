@@ -62,7 +62,7 @@ def judge_orientations(pairs: Iterable[tuple[str, tuple[int, int], int, int]], f
 
     Args:
         pairs: name, size, EXIF orientation of the image and of the label, for pairs whose sizes agree.
-        findings: gets a note, and a warning where it is not certain.
+        findings: gets notes, and a warning where nothing tells.
     """
     images, labels, sure, unsure = 0, 0, 0, []
     for name, (height, width), of_image, of_label in pairs:
@@ -77,10 +77,11 @@ def judge_orientations(pairs: Iterable[tuple[str, tuple[int, int], int, int]], f
     if images or labels:
         findings.note("EXIF", f"{images} images and {labels} labels were turned by their EXIF orientation")
     if unsure:
-        others = f" (the labels of {sure} other images fit the turned image)" if sure else ""
-        findings.warn(
-            "EXIF",
+        untold = (
             f"{len(unsure)} images, such as {unsure[0]}, are turned by an EXIF orientation that their labels do not "
-            f"have, and their sizes do not tell whether the labels were drawn on the turned image{others}: look at "
-            "them (python -m pipeline.commands.describe_data draws them)",
+            "have, and their sizes do not tell whether the labels were drawn on the turned image"
         )
+        if sure:  # a label drawn on a stored image that is turned by a quarter would have been refused for its size
+            findings.note("EXIF", f"{untold}: taken so, as the labels of {sure} other images fit the turned image")
+        else:
+            findings.warn("EXIF", f"{untold}: look at them (python -m pipeline.commands.describe_data draws them)")
