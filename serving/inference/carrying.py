@@ -19,6 +19,7 @@ from serving.contract.errors import UserError, shown
 from serving.contract.files import is_full
 from serving.engines.predictor import Predictor, Segmentation
 from serving.images.decoding import MAX_PIXELS
+from serving.inference.marks import source_name
 from serving.inference.planning import Job
 from serving.inference.results import ResultWriter
 from serving.inference.supply import read_unmarked, sample
@@ -36,6 +37,7 @@ class Record:
 
     Attributes:
         job: the image and where its results go.
+        source: the `source_name` of the image's file, from before it was read.
         status: `left out` for results of earlier runs, `skipped` for what an earlier run did already.
         problem: in a line, where it failed.
         by_engine: whether the engine failed, and not the reading or writing.
@@ -47,6 +49,7 @@ class Record:
     """
 
     job: Job
+    source: str = ""
     status: Status = "done"
     problem: str = ""
     by_engine: bool = False
@@ -113,7 +116,7 @@ class Carrier:
             record, image = records[index], images[index]
             start = time.perf_counter_ns()
             try:
-                self.writer.write(record.job, image, segmentation)
+                self.writer.write(record.job, image, segmentation, record.source)
             except UserError as error:
                 _fail(record, error, self.writer)
                 continue
@@ -129,7 +132,8 @@ class Carrier:
     def _read(self, record: Record) -> UInt8 | None:
         """The image; None where there is nothing to do with it."""
         job = record.job
-        if self.skip_existing and self.writer.is_done(job):
+        record.source = source_name(job.image.path)
+        if self.skip_existing and self.writer.is_done(job, record.source):
             record.status = "skipped"
             return None
         start = time.perf_counter_ns()
@@ -205,7 +209,7 @@ def _time(predictor: Predictor, images: list[UInt8]) -> float:
 
 def _fail(record: Record, error: UserError, writer: ResultWriter, *, by_engine: bool = False) -> None:
     """Note why an image failed, and which results of an earlier run are still there in its name."""
-    old = writer.of_other_runs(record.job)
+    old = writer.of_other_runs(record.job, record.source)
     still = f" ({', '.join(map(shown, old))}: still there, of an earlier run)" if old else ""
     path = f"{shown(record.job.name)}: " if by_engine else ""
     record.status, record.by_engine, record.is_full = "failed", by_engine, is_full(error)

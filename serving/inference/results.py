@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from serving.contract.manifest import Manifest
 from serving.engines.predictor import Segmentation
 from serving.images.image_io import write_image, write_mask
-from serving.inference.marks import mark_text, read_mark
+from serving.inference.marks import mark_text, read_marked
 from serving.inference.planning import Job
 
 UInt8 = NDArray[np.uint8]
@@ -41,34 +40,28 @@ class ResultWriter:
         """Kind -> where it goes."""
         return {kind: job.stem + ending for kind, ending in self.kinds.items()}
 
-    def is_done(self, job: Job) -> bool:
-        """Whether all results of an image are there, by the same engine and settings, and not older than the image."""
-        try:
-            changed = os.stat(job.image.path).st_mtime_ns
-            return all(
-                read_mark(path) == self.run and os.stat(path).st_mtime_ns >= changed
-                for path in self.paths(job).values()
-            )
-        except OSError:
-            return False
+    def is_done(self, job: Job, source: str) -> bool:
+        """Whether all results of an image in this state are there, by the same engine and settings."""
+        return bool(source) and all(read_marked(path) == (self.run, source) for path in self.paths(job).values())
 
-    def of_other_runs(self, job: Job) -> list[str]:
-        """Results of an image that an earlier run left there."""
-        return [path for path in self.paths(job).values() if read_mark(path) not in (None, self.run)]
+    def of_other_runs(self, job: Job, source: str) -> list[str]:
+        """Results that an earlier run left there, or this one of the image in another state."""
+        return [path for path in self.paths(job).values() if read_marked(path) not in (None, (self.run, source))]
 
-    def write(self, job: Job, image: UInt8, segmentation: Segmentation) -> None:
+    def write(self, job: Job, image: UInt8, segmentation: Segmentation, source: str) -> None:
         """Write all results of one image.
 
         Args:
             job: where they go.
             image: `[H,W,3]` uint8 RGB, as it was read.
             segmentation: of the image.
+            source: the `source_name` of its file, from before it was read.
 
         Raises:
             UserError: a file cannot be written; those before it are.
         """
         for kind, path in self.paths(job).items():
-            self._write(kind, Path(path), image, segmentation)
+            self._write(kind, Path(path), image, segmentation, source)
 
     def write_legend(self, path: Path) -> None:
         """Write the colours with the names of their classes. Raises UserError where the file cannot be written."""
@@ -77,9 +70,9 @@ class ResultWriter:
         drawn = legend(self.manifest.class_names, self.manifest.palette)
         write_image(path, drawn, mark=mark_text("legend", self.run))
 
-    def _write(self, kind: str, path: Path, image: UInt8, segmentation: Segmentation) -> None:
+    def _write(self, kind: str, path: Path, image: UInt8, segmentation: Segmentation, source: str) -> None:
         palette = self.manifest.palette
-        mark = mark_text("layer" if kind.isdigit() else kind, self.run)
+        mark = mark_text("layer" if kind.isdigit() else kind, self.run, source)
         if kind == "mask":
             write_mask(path, segmentation.mask, palette, mark=mark)
         else:

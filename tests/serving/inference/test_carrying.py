@@ -1,6 +1,7 @@
 """What becomes of images on their way: batches hold equal sizes, one that fails costs no other, records tell all."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -105,12 +106,35 @@ def test_what_was_done_is_skipped_and_what_changed_is_done_again(carry, tmp_path
     assert statuses(skip_existing=True, run="f" * 16) == ["skipped", "skipped"]
     (tmp_path / "out" / "a.png").unlink()
     later = (tmp_path / "out" / "b.png").stat().st_mtime + 5
-    import os
-
     os.utime(tmp_path / "photos" / "b.png", (later, later))  # the image is newer than its mask
     assert statuses(skip_existing=True, run="f" * 16) == ["done", "done"]
     Image.new("L", (20, 10)).save(tmp_path / "out" / "a.png")  # somebody else's
     assert statuses(skip_existing=True, run="f" * 16)[0] == "done"
+
+
+@pytest.mark.parametrize("moved", ["file", "folder"])
+def test_another_photograph_in_the_same_place_is_done_though_its_time_is_older_than_the_mask(carry, tmp_path, moved):
+    carry(("a", 10, 20), text="mask")
+    photos, other = tmp_path / "photos", tmp_path / "other"
+    other.mkdir()
+    Image.new("RGB", (20, 10), "green").save(other / "a.png")
+    os.utime(other / "a.png", (1_000_000_000, 1_000_000_000))  # as `cp -p`, `mv`, `rsync -a` and archives keep it
+    if moved == "file":
+        (other / "a.png").replace(photos / "a.png")
+    else:
+        photos.rename(tmp_path / "old")
+        other.rename(photos)
+    (record,), _ = carry(("a", 10, 20), text="mask", skip_existing=True)
+    assert record.status == "done"
+    (record,), _ = carry(("a", 10, 20), text="mask", skip_existing=True)
+    assert record.status == "skipped"
+
+
+def test_the_mask_of_another_photograph_is_named_where_the_one_in_its_place_fails(carry, tmp_path):
+    carry(("a", 10, 20), text="mask")
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
+    (record,), _ = carry(("a", 10, 20), text="mask")
+    assert f"({tmp_path}/out/a.png: still there, of an earlier run)" in record.problem
 
 
 def test_results_of_earlier_runs_and_bad_images_are_told_apart(carry, tmp_path):

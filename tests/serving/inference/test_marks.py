@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from serving.images.image_io import write_image, write_mask
-from serving.inference.marks import mark_of, mark_text, read_mark, run_name
+from serving.inference.marks import mark_of, mark_text, read_mark, read_marked, run_name, source_name
 
 RUN = "0123456789abcdef"
 
@@ -34,6 +34,19 @@ def test_what_infer_did_not_write_has_no_mark(tmp_path, photo):
     for name in ("a.png", "b.png", "c.png", "gone.png", "."):
         assert read_mark(str(tmp_path / name)) is None
     assert mark_of(b"") is None
+
+
+@pytest.mark.parametrize("kind", ["confidence", "layer"])
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_a_result_names_the_state_of_its_source(tmp_path, photo, kind, ending):
+    path = str(tmp_path / f"a{ending}")
+    write_image(tmp_path / f"a{ending}", photo(20, 30))
+    source = source_name(path)
+    assert len(source) == 16 and source_name(str(tmp_path / "gone")) == ""
+    write_image(tmp_path / f"a{ending}", photo(20, 30), mark=mark_text(kind, RUN, source))
+    assert read_marked(path) == (RUN, source) and read_mark(path) == RUN
+    write_image(tmp_path / f"a{ending}", photo(20, 30), mark=mark_text(kind, RUN))
+    assert read_marked(path)[0] == RUN and read_marked(path)[1] != source
 
 
 def test_a_run_is_named_by_what_decides_its_results():
