@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -154,6 +155,12 @@ class Predictor:
                 return StreamedImage(path, image, error=error)
 
         return in_order(work, paths, workers=workers or min(available_cpus(), 8))
+
+    def untiled(self) -> Self:
+        """This engine for images that run whole: what is open is shared, and closed with this predictor."""
+        whole = copy.copy(self)
+        whole._tile = None
+        return whole
 
     @property
     def timings_ms(self) -> dict[str, float]:

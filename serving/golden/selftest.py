@@ -96,7 +96,7 @@ def self_test(predictor: Predictor, golden: Golden | None = None) -> SelfTest:
     """Run the golden images through an open engine.
 
     Args:
-        predictor: without tiles; its runtime and options are those that are tested.
+        predictor: its runtime and options are those that are tested; the images run whole.
         golden: None reads the folder beside the engine.
 
     Returns:
@@ -105,6 +105,7 @@ def self_test(predictor: Predictor, golden: Golden | None = None) -> SelfTest:
     Raises:
         UserError: there are no golden files, or they cannot be read.
     """
+    predictor = predictor.untiled()
     folder = golden_folder(predictor.engine_path)
     golden = golden or Golden.load(folder)
     result = SelfTest(str(predictor.engine_path), predictor.manifest.sha256 or file_sha256(predictor.engine_path))

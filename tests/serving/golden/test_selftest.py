@@ -220,6 +220,7 @@ def test_infer_tests_before_the_first_image(sound, tmp_path, photo, monkeypatch)
     Image.fromarray(photo(32, 32)).save(tmp_path / "a.png")
     arguments = [str(tmp_path / "a.png"), "--engine", str(sound), "--output", str(tmp_path / "out"), "--selftest"]
     assert infer_main(arguments) == 0
+    assert infer_main([*arguments, "--tile", "32x32", "--overlap", "8"]) == 0  # the golden images run whole
     infer = OnnxRuntime.infer
     monkeypatch.setattr(OnnxRuntime, "infer", lambda self, batch: infer(self, np.ascontiguousarray(batch[..., ::-1])))
     arguments[-2] = str(tmp_path / "other")
