@@ -32,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.engine.is_file():
         raise UserError(f"{arguments.engine}: no such file")
     options = runtime_options(arguments)
-    golden = Golden.load(arguments.golden or golden_folder(arguments.engine))
+    folder = arguments.golden or golden_folder(arguments.engine)
+    golden = Golden.load(folder)
     try:
         with Predictor(arguments.engine, runtime=arguments.runtime, options=options) as predictor:
-            result = self_test(predictor, golden)
+            result = self_test(predictor, golden, folder=folder)
     except UserError as error:
         problem = " ".join(str(error).split())
         report = {"verdict": "fail", "engine": str(arguments.engine), "problems": [problem]}

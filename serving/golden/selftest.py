@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -92,12 +93,13 @@ class SelfTest:
         return {"verdict": "pass" if self.passed else "fail", **values}
 
 
-def self_test(predictor: Predictor, golden: Golden | None = None) -> SelfTest:
+def self_test(predictor: Predictor, golden: Golden | None = None, *, folder: Path | None = None) -> SelfTest:
     """Run the golden images through an open engine.
 
     Args:
         predictor: its runtime and options are those that are tested; the images run whole.
-        golden: None reads the folder beside the engine.
+        golden: None reads the folder.
+        folder: that the golden files lie in; None: the one beside the engine.
 
     Returns:
         The result; whatever goes wrong with the engine is a problem in it.
@@ -106,7 +108,7 @@ def self_test(predictor: Predictor, golden: Golden | None = None) -> SelfTest:
         UserError: there are no golden files, or they cannot be read.
     """
     predictor = predictor.untiled()
-    folder = golden_folder(predictor.engine_path)
+    folder = folder or golden_folder(predictor.engine_path)
     golden = golden or Golden.load(folder)
     result = SelfTest(str(predictor.engine_path), predictor.manifest.sha256 or file_sha256(predictor.engine_path))
     if golden.engine_sha256 != result.sha256:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -214,6 +215,16 @@ def test_the_lab_latency_stands_beside_the_devices(sound):
     result = examined(sound)
     assert result.lab_latency_ms == 12.5
     assert any("(lab 12.5 ms)" in line for line in lines(result))
+
+
+def test_the_lab_latency_is_that_of_the_golden_files_that_are_named(sound, tmp_path, capsys):
+    shutil.copytree(golden_folder(sound), tmp_path / "other")
+    (golden_folder(sound) / "latency.json").write_text('{"onnxruntime fp32": 12.5}')
+    assert main([str(sound), "--golden", str(tmp_path / "other"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lab_latency_ms"] is None
+    (tmp_path / "other" / "latency.json").write_text('{"onnxruntime fp32": 99.5}')
+    assert main([str(sound), "--golden", str(tmp_path / "other"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lab_latency_ms"] == 99.5
 
 
 def test_infer_tests_before_the_first_image(sound, tmp_path, photo, monkeypatch):
