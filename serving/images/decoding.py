@@ -172,7 +172,7 @@ def _require_one_picture(image: Image.Image, name: str, source: str, max_pixels:
 
 
 def _is_deep(image: Image.Image, name: str, source: str, notes: list[str]) -> bool:
-    """Whether a PNG or PGM that is open has 16 bits per channel, of which Pillow keeps the upper 8 where it has colour.
+    """Whether a PNG, PGM or PPM that is open has 16 bits per channel, of which Pillow keeps 8 where it has colour.
 
     Raises:
         UserError: more than 8 bits in another format.
@@ -189,8 +189,11 @@ def _is_deep(image: Image.Image, name: str, source: str, notes: list[str]) -> bo
             notes.append("further bands dropped")
         return False
     tiles: Any = getattr(image, "tile", [])
-    rawmode = tiles[0][3] if tiles else ""
-    return image.mode.startswith("I") or ";16" in str(rawmode)
+    if not tiles:
+        return image.mode.startswith("I")
+    decoder, _, _, how = tiles[0]
+    # Of a PPM whose largest value is not 255 Pillow's decoder gets that value, and scales by it.
+    return image.mode.startswith("I") or ";16" in str(how) or (decoder == "ppm" and how[-1] > 255)
 
 
 def _upright(image: Image.Image, orientation: int | None, notes: list[str]) -> Image.Image:

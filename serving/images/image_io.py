@@ -24,9 +24,9 @@ UInt8 = NDArray[np.uint8]
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Read an image as the eye sees it: the EXIF orientation is applied; grey and palette images become RGB.
 
-    An alpha channel is dropped (the colours below it count, as readers of training data take them). 16-bit PNG and PGM
-    are scaled from their full range to 0..255, unless they use so little of it that they may hold 12-bit values as they
-    are; other files of more than 8 bits are refused, since what their numbers mean is not written in them. Colour
+    An alpha channel is dropped (the colours below it count, as readers of training data take them). 16-bit PNG, PGM and
+    PPM are scaled from their full range to 0..255, unless they use so little of it that they may hold 12-bit values as
+    they are; other files of more than 8 bits are refused, since what their numbers mean is not written in them. Colour
     profiles are not applied.
 
     Args:

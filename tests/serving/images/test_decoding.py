@@ -82,6 +82,16 @@ def test_a_graymap_says_its_own_range():
         decode(b"P5\n2 1\n65535\n" + struct.pack(">HH", 0, 4095))
 
 
+def test_a_deep_pixmap_is_scaled_aloud_and_refused_where_its_values_may_be_unscaled():
+    values = struct.pack(">6H", 0, 2048, 4095, 4095, 0, 100)
+    decoded = decode(b"P6\n2 1\n4095\n" + values)
+    assert decoded.pixels.tolist() == [[[0, 128, 255], [255, 0, 6]]]
+    assert decoded.notes == ("16 bits per channel brought to 8",)
+    with pytest.raises(UserError, match=r"x\.img: 16 bits per channel, but no value above \d+ of 65535"):
+        decode(b"P6\n2 1\n65535\n" + values)
+    assert decode(b"P6\n1 1\n100\n" + bytes([0, 50, 100])).notes == ()
+
+
 def test_deep_tiffs_are_refused_in_colour_too():
     for bits, samples, photometric in ((16, 3, 2), (16, 1, 1), (12, 1, 1)):
         content = tiff(bytes(range(1, 49)), size=(2, 2), samples=samples, bits=bits, photometric=photometric)
