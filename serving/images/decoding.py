@@ -30,6 +30,7 @@ _LEAST_MAXIMUM = 1 << 14
 
 # TIFF tags: bits of a sample, samples of a pixel, kind of page (bit 0: a smaller copy of another), what marks a DNG.
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _NEW_SUBFILE_TYPE, _DNG_VERSION = 258, 277, 254, 50706
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 _ORIENTATION = 0x0112
 _PLACES_OF_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # What an EXIF orientation asks for, as Pillow names it.
@@ -185,6 +186,8 @@ def _is_deep(image: Image.Image, name: str, source: str, notes: list[str]) -> bo
                 f"{source}: pixels of mode {image.mode} in {bits} bits (more than 8 bits); expected 8 bits per channel:"
                 " convert it first"
             )
+        if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+            raise UserError(f"{source}: signed pixels, -128 to 127; expected 0 to 255: convert it first")
         if tags.get(_SAMPLES_PER_PIXEL, 1) > len(image.getbands()):
             notes.append("further bands dropped")
         return False

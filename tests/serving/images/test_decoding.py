@@ -99,6 +99,12 @@ def test_deep_tiffs_are_refused_in_colour_too():
             decode(content)
 
 
+def test_signed_pixels_are_refused():
+    assert decode(tiff(b"\x80\x7f", size=(2, 1), samples=1, photometric=1, more=[(339, 3, 1, 1)])).notes == ()
+    with pytest.raises(UserError, match=r"^x\.img: signed pixels, -128 to 127; expected 0 to 255: convert it first$"):
+        decode(tiff(b"\x80\x7f", size=(2, 1), samples=1, photometric=1, more=[(339, 3, 1, 2)]))
+
+
 def test_bands_beyond_three_are_dropped_aloud_and_what_has_no_meaning_is_refused():
     data = bytes(range(10, 30))
     decoded = decode(tiff(data[:16], size=(2, 2), samples=4, more=[(338, 3, 1, 0)]))
