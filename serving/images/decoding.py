@@ -31,6 +31,8 @@ _LEAST_MAXIMUM = 1 << 14
 # TIFF tags: bits of a sample, samples of a pixel, kind of page (bit 0: a smaller copy of another), what marks a DNG.
 _BITS_PER_SAMPLE, _SAMPLES_PER_PIXEL, _NEW_SUBFILE_TYPE, _DNG_VERSION = 258, 277, 254, 50706
 _SAMPLE_FORMAT, _SIGNED = 339, 2
+# Compressions of fax machines. libtiff decodes damaged ones into other pixels, and tells nobody but standard error.
+_COMPRESSION, _FAX = 259, (2, 3, 4, 32771)
 _ORIENTATION = 0x0112
 _PLACES_OF_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # What an EXIF orientation asks for, as Pillow names it.
@@ -168,6 +170,8 @@ def _require_one_picture(image: Image.Image, name: str, source: str, max_pixels:
     if image.mode == "P" and name == "PNG" and image.palette is None:
         raise UserError(f"{source}: not a readable PNG image: colours by a palette that is not there")
     tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION) in _FAX:
+        raise UserError(f"{source}: compressed as a fax (CCITT), where damage cannot be told; save it as PNG")
     if _DNG_VERSION in tags or tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
         raise UserError(f"{source}: its first page is a preview, as in a camera's raw file; develop it to PNG or JPEG")
 

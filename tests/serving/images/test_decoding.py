@@ -105,6 +105,15 @@ def test_signed_pixels_are_refused():
         decode(tiff(b"\x80\x7f", size=(2, 1), samples=1, photometric=1, more=[(339, 3, 1, 2)]))
 
 
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group3", "group4"])
+def test_faxes_are_refused_whose_damage_cannot_be_told(photo, compression, capfd):
+    content = bytearray(encoded(Image.fromarray(photo(64, 64)).convert("1"), "TIFF", compression=compression))
+    content[20:40] = bytes(20)
+    with pytest.raises(UserError, match=r"^x\.img: compressed as a fax \(CCITT\), where damage cannot be told"):
+        decode(bytes(content))
+    assert capfd.readouterr().err == ""
+
+
 def test_bands_beyond_three_are_dropped_aloud_and_what_has_no_meaning_is_refused():
     data = bytes(range(10, 30))
     decoded = decode(tiff(data[:16], size=(2, 2), samples=4, more=[(338, 3, 1, 0)]))
