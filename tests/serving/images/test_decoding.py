@@ -169,6 +169,24 @@ def test_what_exif_says_is_done_or_named(photo, exif, note):
     assert decoded.pixels.shape == ((24, 16, 3) if "turned" in note else (16, 24, 3))
 
 
+@pytest.mark.parametrize(
+    ("compression", "orientation", "notes"),
+    [
+        (None, 1, ()),
+        (None, 6, ("turned by its EXIF tag",)),
+        ("tiff_lzw", 6, ("turned by its EXIF tag",)),
+        (None, 9, ("an EXIF orientation that does not exist, taken as stored",)),
+    ],
+)
+def test_the_orientation_of_a_tiff_is_named_too(photo, compression, orientation, notes):
+    image = photo(16, 24)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = decode(encoded(Image.fromarray(image), "TIFF", exif=exif, compression=compression))
+    assert decoded.notes == notes
+    np.testing.assert_array_equal(decoded.pixels, np.rot90(image, 3) if orientation == 6 else image)
+
+
 def test_an_orientation_in_xmp_or_written_by_imagemagick_counts_too(photo):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
     image = Image.fromarray(photo(16, 24))
