@@ -110,6 +110,8 @@ def decode_image(file: BinaryIO, source: str, *, max_pixels: int = MAX_PIXELS) -
             notes: list[str] = []
             _require_one_picture(image, name, source, max_pixels, notes)
             deep = _is_deep(image, name, source, notes)
+            if name == "PPM":
+                _require_one_map(file, image, deep, source)
             orientation = exif_orientation(image)
             image.load()
             pixels = _to_rgb(_upright(image, orientation, notes), deep, notes, source)
@@ -174,6 +176,14 @@ def _require_one_picture(image: Image.Image, name: str, source: str, max_pixels:
         raise UserError(f"{source}: compressed as a fax (CCITT), where damage cannot be told; save it as PNG")
     if _DNG_VERSION in tags or tags.get(_NEW_SUBFILE_TYPE, 0) & 1:
         raise UserError(f"{source}: its first page is a preview, as in a camera's raw file; develop it to PNG or JPEG")
+
+
+def _require_one_map(file: BinaryIO, image: Image.Image, deep: bool, source: str) -> None:
+    """Refuse several PGM or PPM images one behind the other, of which Pillow sees the first."""
+    tiles: Any = getattr(image, "tile", [])
+    file.seek(tiles[0][2] + image.width * image.height * len(image.getbands()) * (2 if deep else 1))
+    if image_format(file.read(2)) is not None:
+        raise UserError(f"{source}: several images one behind the other; expected one: save each as its own file")
 
 
 def _is_deep(image: Image.Image, name: str, source: str, notes: list[str]) -> bool:

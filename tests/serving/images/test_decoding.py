@@ -92,6 +92,22 @@ def test_a_deep_pixmap_is_scaled_aloud_and_refused_where_its_values_may_be_unsca
     assert decode(b"P6\n1 1\n100\n" + bytes([0, 50, 100])).notes == ()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P6\n2 1\n255\n" + b"\1" * 6,
+        b"P5 2 1 255\n" + b"\1" * 2,
+        b"P5 2 1 65535\n" + b"\xff" * 4,
+        b"P6 1 1 900\n" + b"\3" * 6,
+    ],
+)
+def test_several_maps_in_a_file_are_refused(content):
+    assert decode(content).pixels.any()
+    np.testing.assert_array_equal(decode(content + b"\n").pixels, decode(content).pixels)
+    with pytest.raises(UserError, match=r"^x\.img: several images one behind the other; expected one: save each"):
+        decode(content + content)
+
+
 def test_deep_tiffs_are_refused_in_colour_too():
     for bits, samples, photometric in ((16, 3, 2), (16, 1, 1), (12, 1, 1)):
         content = tiff(bytes(range(1, 49)), size=(2, 2), samples=samples, bits=bits, photometric=photometric)
