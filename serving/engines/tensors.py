@@ -141,7 +141,8 @@ def _scores(values: Array, manifest: Manifest) -> Array:
     """`[B,C,h,w]` floats, of which the manifest says what they are.
 
     Raises:
-        UserError: another number of channels, NaN, or values that the content cannot have.
+        UserError: another number of channels, NaN or infinity (minus infinity may rule a class out), or values that the
+            content cannot have.
     """
     spec = manifest.mask_output
     if spec.layout == "NHW":
@@ -158,8 +159,9 @@ def _scores(values: Array, manifest: Manifest) -> Array:
             f"the manifest names {classes}" + (f": is its layout {other}?" if turned else "")
         )
     low, high = scores.min(), scores.max()
-    if np.isnan(low):
-        raise UserError(f"output {spec.name!r} holds NaN: the engine overflowed or is damaged")
+    if np.isnan(low) or (spec.content == "logits" and np.isposinf(high)):
+        what = "NaN" if np.isnan(low) else "infinity"
+        raise UserError(f"output {spec.name!r} holds {what}: the engine overflowed or is damaged")
     if spec.content != "logits" and not (low >= -0.01 and high <= 1.01):
         raise UserError(
             f"output {spec.name!r} holds values from {low:.4g} to {high:.4g}, which are no probabilities: are they "
@@ -224,9 +226,11 @@ def _upsample(scores: Array, size: tuple[int, int]) -> Array:
     if scores.shape[2:] == size:
         return scores
     height, width = size
+    # Minus infinity, which rules a class out, times a weight of 0 would be NaN, which is the largest to an argmax.
+    finite = np.maximum(scores.astype(np.float32), np.finfo(np.float32).min)
     # Pillow's filter for enlarging "F" images is the two-tap one over pixel centres with clamped edges.
     resized = [
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
-        for plane in scores.reshape(-1, *scores.shape[2:]).astype(np.float32)
+        for plane in finite.reshape(-1, *scores.shape[2:])
     ]
     return np.stack(resized).reshape(*scores.shape[:2], height, width)

@@ -95,11 +95,20 @@ def test_one_channel_is_cut_where_its_content_says():
         (OutputSpec("o", "sigmoid", "NCHW"), np.full((1, 2, 2, 2), -3), "no probabilities: are they logits"),
         (OutputSpec("o", dtype="float32"), np.full((1, 2, 2), 0.7), "holds fractions, which are no classes"),
         (OutputSpec("o", "logits", "NCHW"), np.full((1, 3, 2, 2), np.nan), "holds NaN"),
+        (OutputSpec("o", "logits", "NCHW"), np.full((1, 3, 2, 2), np.inf, np.float16), "holds infinity: the engine ov"),
     ],
 )
 def test_outputs_that_are_not_what_the_manifest_says_are_refused(output, values, expected):
     with pytest.raises(UserError, match=expected):
         to_masks({"o": values}, described(output), (2, 2))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (12, 12)])
+def test_a_class_may_be_ruled_out_by_minus_infinity(size):
+    scores = np.zeros((1, 3, 4, 4), np.float32)
+    scores[:, ::2] = -np.inf
+    manifest = described(OutputSpec("o", "logits", "NCHW", "float32"))
+    assert (to_masks({"o": scores}, manifest, size) == 1).all()
 
 
 def test_a_single_logit_that_never_leaves_0_to_1_is_taken_for_a_probability_and_refused():
