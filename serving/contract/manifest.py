@@ -98,7 +98,7 @@ class OutputSpec:
         name: tensor name.
         content: `mask` class indices; `logits` or `probabilities` per class (with one channel: foreground, cut at 0 or
             0.5); `sigmoid` probability of each foreground, background (class 0) where all are at most 0.5;
-            `confidence` of the predicted class, 0..255 as uint8.
+            `confidence` of the predicted class, 0..255 as whole numbers, else 0..1.
         layout: order of the axes; `NHW` only where there is one value per pixel.
         dtype: element type, as numpy names it.
     """

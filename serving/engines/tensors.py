@@ -20,6 +20,7 @@ from serving.images.geometry import resize_nearest
 Array = NDArray[Any]
 UInt8 = NDArray[np.uint8]
 
+_ROUNDING = 0.01  # probabilities in reduced precision may leave 0..1 by so much
 _MOST_COARSE = 32  # pixels of an image per value of an output: beyond, it says nothing of places
 
 
@@ -127,13 +128,26 @@ def to_layers(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int,
 
 
 def to_confidences(outputs: Mapping[str, Array], manifest: Manifest, size: tuple[int, int]) -> UInt8 | None:
-    """The confidence of every pixel's class, `[B,h,w]` uint8 in 0..255; None where the engine gives none."""
+    """The confidence of every pixel's class, `[B,h,w]` uint8 in 0..255; None where the engine gives none.
+
+    Raises:
+        UserError: the values are neither whole numbers in 0..255 nor fractions in 0..1.
+    """
     spec = manifest.confidence_output
     if spec is None:
         return None
     values = _single_channel(outputs[spec.name], spec)
     if values.dtype != np.uint8:
-        values = (np.clip(values.astype(np.float32), 0, 1) * 255 + 0.5).astype(np.uint8)
+        low, high = values.min(), values.max()
+        whole = values.dtype.kind in "iu"
+        if not (low >= (0 if whole else -_ROUNDING) and high <= (255 if whole else 1 + _ROUNDING)):
+            raise UserError(
+                f"output {spec.name!r} holds {values.dtype} from {low:.4g} to {high:.4g}, which are no confidences; "
+                "expected whole numbers in 0..255 or fractions in 0..1"
+            )
+        if not whole:
+            values = np.clip(values.astype(np.float32), 0, 1) * 255 + 0.5
+        values = values.astype(np.uint8)
     return np.stack([resize_nearest(value, *size) for value in values])
 
 
@@ -162,7 +176,7 @@ def _scores(values: Array, manifest: Manifest) -> Array:
     if np.isnan(low) or (spec.content == "logits" and np.isposinf(high)):
         what = "NaN" if np.isnan(low) else "infinity"
         raise UserError(f"output {spec.name!r} holds {what}: the engine overflowed or is damaged")
-    if spec.content != "logits" and not (low >= -0.01 and high <= 1.01):
+    if spec.content != "logits" and not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise UserError(
             f"output {spec.name!r} holds values from {low:.4g} to {high:.4g}, which are no probabilities: are they "
             "logits?"

@@ -167,10 +167,34 @@ def test_odd_sizes_over_a_stride_are_whole_parts():
         require_shapes({"o": np.zeros((1, 3, side, side))}, manifest, 1, (513, 513))
 
 
+CONFIDENCES = (
+    np.array([[[0, 128, 255]]], np.uint8),
+    np.array([[[0, 128, 255]]], np.int32),
+    np.array([[[-0.005, 128 / 255, 1.005]]], np.float16),
+)
+
+
 def test_confidence_is_0_to_255_or_none():
     manifest = described(OutputSpec("o"))
     assert to_confidences({}, manifest, (1, 3)) is None
-    for values in (np.array([[[0, 128, 255]]], np.uint8), np.array([[[-0.1, 128 / 255, 1.2]]], np.float16)):
+    for values in CONFIDENCES:
         spec = OutputSpec("c", "confidence", dtype=values.dtype.name)
         both = dataclasses.replace(manifest, outputs=(OutputSpec("o"), spec))
         assert to_confidences({"c": values}, both, (1, 3)).tolist() == [[[0, 128, 255]]]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0.0, 128.0, 255.0], np.float32),
+        np.array([-0.1, 0.5, 0.9], np.float32),
+        np.array([0.5, np.nan, 0.5], np.float16),
+        np.array([0, 1, 256], np.int32),
+        np.array([-1, 1, 2], np.int64),
+    ],
+)
+def test_what_is_no_confidence_is_refused(values):
+    spec = OutputSpec("c", "confidence", dtype=values.dtype.name)
+    both = dataclasses.replace(described(OutputSpec("o")), outputs=(OutputSpec("o"), spec))
+    with pytest.raises(UserError, match=rf"output 'c' holds {values.dtype} from .*, which are no confidences"):
+        to_confidences({"c": values[None, None]}, both, (1, 3))
