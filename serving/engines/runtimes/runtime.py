@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
@@ -12,10 +13,10 @@ from numpy.typing import NDArray
 
 from serving.contract.errors import UserError
 from serving.contract.limits import PrecisionLimits
-from serving.contract.manifest import Manifest, verify_hash
+from serving.contract.manifest import METADATA_KEY, SIDECAR_NAME, Manifest, verify_hash
 from serving.contract.schema import Problems, build
 from serving.contract.timings import LastTimings
-from serving.engines.foreign.onnx_file import require_single_file
+from serving.engines.foreign.onnx_file import OnnxFile, require_single_file
 
 Array = NDArray[Any]
 
@@ -68,14 +69,14 @@ class Runtime(ABC):
         """Open an engine.
 
         Nothing is deserialised before the file was compared with the hash that the manifest names and, for ONNX, found
-        to hold all of its weights.
+        to hold all of its weights and, where it holds a manifest, the same one.
 
         Args:
             engine_path: the engine file.
             manifest: what it says of itself.
             options: of this runtime, as in params.yaml; unknown ones are refused.
-            check_hash: False opens a file whatever its hash is, or where nothing names one: a model from elsewhere, or
-                an engine under examination.
+            check_hash: False opens a file whatever its hash and the manifest inside it are, or where nothing names one:
+                a model from elsewhere, or an engine under examination.
 
         Raises:
             UserError: of another kind, changed, corrupt, not fitting its manifest, or the runtime is not installed.
@@ -87,7 +88,9 @@ class Runtime(ABC):
         if check_hash:
             verify_hash(engine_path, manifest)
         if manifest.kind == "onnx":
-            require_single_file(engine_path)
+            file = require_single_file(engine_path)
+            if check_hash:
+                _require_same_manifest(engine_path, manifest, file)
         return cls._load(engine_path, manifest, options, vouched=check_hash)
 
     @classmethod
@@ -176,6 +179,20 @@ def parse_options(cls: type[Options], options: Mapping[str, object], runtime: st
     if parsed is None:
         raise UserError("\n".join(problems))
     return parsed
+
+
+def _require_same_manifest(engine_path: Path, manifest: Manifest, file: OnnxFile) -> None:
+    """Refuse a manifest that is not the one inside the file: the hash vouches for the file alone."""
+    inside, outside = file.metadata.get(METADATA_KEY), manifest.without_hash()
+    if inside is None or inside == outside.to_json():  # as text it costs next to nothing
+        return
+    embedded = Manifest.from_json(inside, source=f"{engine_path}: the manifest inside it")
+    differing = [each.name for each in fields(Manifest) if getattr(embedded, each.name) != getattr(outside, each.name)]
+    if differing:
+        raise UserError(
+            f"{engine_path}: its {SIDECAR_NAME} contradicts the manifest inside the file ({', '.join(differing)}): it "
+            "was changed, or is of another engine; copy both again, or rebuild them with `dvc repro`"
+        )
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

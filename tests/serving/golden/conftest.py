@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+import onnx
 import pytest
 
 from serving.contract.files import file_sha256
-from serving.contract.manifest import read_sidecar, write_sidecar
+from serving.contract.manifest import METADATA_KEY, read_sidecar, write_sidecar
 from serving.golden.golden import golden_folder
 from tests.serving.golden_files import golden_of
 
@@ -24,6 +25,9 @@ def sign():
 
     def resign(engine, **changes):
         manifest = dataclasses.replace(read_sidecar(engine), sha256=None, **changes)
+        model = onnx.load(engine)
+        onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+        onnx.save(model, engine)
         write_sidecar(manifest, engine)
         path = golden_folder(engine) / "golden.json"
         values = json.loads(path.read_text())

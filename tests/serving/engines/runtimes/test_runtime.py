@@ -1,11 +1,13 @@
 """What holds for every runtime in the registry."""
 
 import dataclasses
+import json
 
+import onnx
 import pytest
 
 from serving.contract.errors import UserError
-from serving.contract.manifest import write_sidecar
+from serving.contract.manifest import METADATA_KEY, write_sidecar
 from serving.engines.predictor import Predictor
 from serving.engines.runtimes import RUNTIMES, default_runtime
 from serving.engines.runtimes.runtime import Runtime
@@ -32,6 +34,21 @@ def test_each_refuses_unknown_options_and_changed_files_before_it_loads(name, tm
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UserError, match="not the file its manifest describes"):
         Predictor(path, runtime=name)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_manifest_that_contradicts_the_one_inside_the_file_is_refused(name, engine, manifest):
+    write_sidecar(dataclasses.replace(manifest, class_names=manifest.class_names[::-1]), engine)
+    with pytest.raises(UserError, match=r"manifest\.json contradicts the manifest inside the file \(class_names\): it"):
+        Predictor(engine, runtime=name)
+    Predictor(engine, runtime=name, check=False).close()
+    values = json.loads(manifest.to_json())
+    del values["ignore_index"]  # another text, as of another version, that says the same
+    model = onnx.load(engine)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(values)})
+    onnx.save(model, engine)
+    write_sidecar(manifest, engine)
+    Predictor(engine, runtime=name).close()
 
 
 @pytest.mark.parametrize("name", list(RUNTIMES))
