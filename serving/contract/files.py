@@ -33,13 +33,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The name is kept inside the 255 bytes most file systems allow, whatever the length of the final one.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=path.suffix[:20])
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _beside(path, path.suffix[:20])
+        temporary.touch(exist_ok=False)  # not by mkstemp, whose files are private: who may read it the umask says
         try:
             yield temporary
-            temporary.chmod(0o644)  # mkstemp's 0600 would reach DVC's outputs
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -56,10 +53,10 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}."))
+        temporary = _beside(path)
+        temporary.mkdir()
         try:
             yield temporary
-            temporary.chmod(0o755)
             if path.exists():
                 shutil.rmtree(path)
             temporary.replace(path)
@@ -126,6 +123,11 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _beside(path: Path, suffix: str = "") -> Path:
+    """A name in the same folder that nothing has, inside the 255 bytes that most file systems allow."""
+    return path.with_name(f".{path.name[:60]}.{os.urandom(4).hex()}{suffix}")
 
 
 def _not_written(path: Path, error: OSError) -> UserError:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from serving.contract.errors import UserError
-from serving.contract.files import atomic_path, is_full, require_writable, write_atomically
+from serving.contract.files import atomic_dir, atomic_path, is_full, require_writable, write_atomically
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -16,6 +16,22 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700), (0o002, 0o664, 0o775)]
+)
+def test_who_may_read_what_is_written_the_umask_says(tmp_path, umask, file, folder):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "a.txt", b"new")
+        with atomic_dir(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == file
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == folder
 
 
 def test_a_folder_that_files_can_go_to_is_made_and_left_empty(tmp_path):
