@@ -48,8 +48,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_dir(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that replaces it when the block ends well and vanishes when it does not.
 
+    The old folder is moved aside first and deleted at the end, so that whatever ends the process between leaves one of
+    the two whole.
+
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the old one, moved aside, cannot be deleted.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +60,7 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            _exchange(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -123,6 +124,25 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put a folder in the place of another, which is deleted."""
+    if path.is_symlink() or not path.is_dir():
+        new.replace(path)
+        return
+    old = _beside(path)
+    path.replace(old)
+    try:
+        new.replace(path)
+    except BaseException:
+        if not path.exists():
+            old.replace(path)
+        raise
+    try:
+        shutil.rmtree(old)
+    except OSError as error:
+        raise UserError(f"{old}: cannot be deleted: {error.strerror or error}; it was {path}, which is new") from error
 
 
 def _beside(path: Path, suffix: str = "") -> Path:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,75 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"old"
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def old_folder(tmp_path):
+    """A folder of three files."""
+    (tmp_path / "a").mkdir()
+    for name in "xyz":
+        (tmp_path / "a" / name).write_bytes(b"old")
+    return tmp_path / "a"
+
+
+def test_a_folder_replaces_another_whole(old_folder):
+    with atomic_dir(old_folder) as temporary:
+        (temporary / "x").write_bytes(b"new")
+    assert contents(old_folder.parent) == {"a/x": b"new"}
+
+
+def test_an_interruption_while_the_old_folder_is_deleted_leaves_the_new_one(old_folder, monkeypatch):
+    def interrupted(path, **_):
+        if path.exists():
+            next(iter(path.iterdir())).unlink()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), atomic_dir(old_folder) as temporary:
+        (temporary / "x").write_bytes(b"new")
+        monkeypatch.setattr("shutil.rmtree", interrupted)
+    assert contents(old_folder) == {"x": b"new"}
+
+
+def test_the_old_folder_is_put_back_where_the_new_one_cannot_take_its_place(old_folder, monkeypatch):
+    replace = Path.replace
+
+    def fails_once(self, target):
+        if target == old_folder:
+            monkeypatch.undo()
+            raise OSError(errno.EACCES, "Permission denied")
+        return replace(self, target)
+
+    with pytest.raises(UserError, match="a: cannot be written: Permission denied"), atomic_dir(old_folder) as temporary:
+        (temporary / "x").write_bytes(b"new")
+        monkeypatch.setattr(Path, "replace", fails_once)
+    assert contents(old_folder.parent) == dict.fromkeys(["a/x", "a/y", "a/z"], b"old")
+
+
+def test_an_old_folder_that_cannot_be_deleted_is_named(old_folder, monkeypatch):
+    def fails(path, **_):
+        if path.exists():
+            raise OSError(errno.EACCES, "Permission denied")
+
+    with (
+        pytest.raises(UserError, match=r"/\.a\..*: cannot be deleted: Permission denied; it was .*/a, which is new"),
+        atomic_dir(old_folder) as temporary,
+    ):
+        (temporary / "x").write_bytes(b"new")
+        monkeypatch.setattr("shutil.rmtree", fails)
+    assert contents(old_folder) == {"x": b"new"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_is_not_replaced_by_one(old_folder, kind):
+    other = old_folder.parent / kind
+    other.touch() if kind == "file" else other.symlink_to(old_folder)
+    with pytest.raises(UserError, match=f"{kind}: cannot be written: "), atomic_dir(other):
+        pass
+    assert len(contents(old_folder)) == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no umask")
