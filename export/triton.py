@@ -7,6 +7,7 @@ manifest says so. `contrail serve` does that for its clients.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import onnx
 
 from serving.contract.command import program_name, require_at_least
 from serving.contract.errors import UserError, run_command
-from serving.contract.files import atomic_dir
+from serving.contract.files import atomic_dir, why_no_file
 from serving.contract.manifest import SIDECAR_NAME, Manifest, verify_sidecar
 from serving.engines.runtimes.tensorrt.plan import PlanDetails
 from serving.engines.tensors import to_input
@@ -107,7 +108,7 @@ def write_model(engine: Path, manifest: Manifest, repository: Path, settings: Tr
     if not name.isprintable() or "/" in name or name in ("", ".", ".."):
         raise UserError(f"--name: expected the name of a folder, got {name!r}")
     folder = repository / name
-    if folder.exists() and not (folder / "config.pbtxt").is_file():
+    if os.path.lexists(folder) and why_no_file(folder / "config.pbtxt"):  # `Path.exists` raises for long names
         raise UserError(f"{folder}: there, and no model of Triton's; choose another --name or --repository")
     config, inputs = configuration(engine, manifest, settings)
     golden = golden_folder(engine)

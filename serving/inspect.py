@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
-from serving.contract.files import file_sha256
+from serving.contract.files import file_sha256, why_no_file
 from serving.contract.manifest import METADATA_KEY, InputSpec, Manifest, read_manifest, sidecar_path
 from serving.engines.foreign.onnx_file import OnnxFile, TensorInfo, read_onnx
 from serving.engines.runtimes import RUNTIMES, default_runtime
@@ -95,8 +96,9 @@ def inspect_engine(path: Path) -> Inspection:
     Raises:
         UserError: there is no such file.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: {'is a folder; name the engine file in it' if path.is_dir() else 'no such file'}")
+    why = why_no_file(path)
+    if why is not None:
+        raise UserError(f"{path}: {why}")
     result = Inspection(path, path.stat().st_size, file_sha256(path))
     _read_manifest(result)
     if result.manifest.kind == "onnx" if result.manifest is not None else path.suffix.lower() == ".onnx":
@@ -135,7 +137,7 @@ def open_engine(result: Inspection, runtime: str | None, options: Mapping[str, o
 
 def _read_manifest(result: Inspection) -> None:
     sidecar = sidecar_path(result.path)
-    if not sidecar.exists():
+    if not os.path.lexists(sidecar):
         result.checks.append(
             Observation("manifest", "skipped", f"no {sidecar.name} beside the file: nothing to verify it with")
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, run_command, shown
+from serving.contract.files import why_no_file
 from serving.engines.predictor import Predictor
 from serving.engines.runtimes.arguments import add_runtime_arguments, runtime_options
 from serving.golden.golden import Golden, golden_folder
@@ -29,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_runtime_arguments(parser)
     arguments = parser.parse_args(argv)
-    if not arguments.engine.is_file():
-        raise UserError(f"{arguments.engine}: no such file")
+    why = why_no_file(arguments.engine)
+    if why is not None:
+        raise UserError(f"{arguments.engine}: {why}")
     options = runtime_options(arguments)
     folder = arguments.golden or golden_folder(arguments.engine)
     golden = Golden.load(folder)

@@ -131,8 +131,8 @@ class Folder:
         return other._root[len(root) :] if other._root.startswith(root) else None
 
     def _local_images(self, results: Folder) -> Images:
-        if not Path(self._root).is_dir():
-            what = "a file" if Path(self._root).exists() else "nothing there"
+        if not os.path.isdir(self._root):  # noqa: PTH112 - `Path.is_dir` raises for names that are too long
+            what = "a file" if os.path.lexists(self._root) else "nothing there"
             raise UserError(f"--input {self._root}: expected a folder, got {what}")
         listing = list_images([self._root], results=results._root if results.local else None)
         versions: dict[str, str] = {}

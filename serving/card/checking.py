@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from serving.contract.errors import UserError
-from serving.contract.files import file_sha256
+from serving.contract.files import file_sha256, why_no_file
 
 CARD_NAME = "MODEL_CARD.md"
 STATEMENT_NAME = "MODEL_CARD.intoto.json"
@@ -112,15 +112,15 @@ def check_folder(folder: Path) -> CardResult:
     Raises:
         UserError: there is no such folder, or no statement that can be read.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    if not os.path.isdir(folder):  # noqa: PTH112 - `Path.is_dir` raises for names that are too long
+        raise UserError(f"{folder}: {'not a folder' if os.path.lexists(folder) else 'no such folder'}")
     subjects = _read_statement(folder / STATEMENT_NAME)
     results = [_compare(folder, name, expected) for name, expected in subjects.items()]
     unlisted = [name for name in shipped_files(folder) if name not in subjects]
     results += [FileResult(name, "unlisted", None, _hash(folder / name)) for name in unlisted]
     problems = [_problem(each) for each in results if each.status != "pass"]
     card = folder / CARD_NAME
-    if card.is_file():
+    if why_no_file(card) is None:
         problems += _contradictions(_read(card), subjects)
     copy = folder / HUB_NAME
     if os.path.lexists(copy) and _hash(copy) != subjects[CARD_NAME]:
@@ -135,7 +135,7 @@ def _compare(folder: Path, name: str, expected: str) -> FileResult:
 
 
 def _hash(path: Path) -> str | None:
-    return file_sha256(path) if path.is_file() else None
+    return file_sha256(path) if why_no_file(path) is None else None
 
 
 def _problem(file: FileResult) -> str:
@@ -163,10 +163,9 @@ def _contradictions(card: str, subjects: Mapping[str, str]) -> list[str]:
 
 def _read_statement(path: Path) -> dict[str, str]:
     """Name -> SHA-256 of all subjects. Raises UserError for what is no statement of a folder."""
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; the stage `report` writes it beside {CARD_NAME}: copy both with the engines"
-        )
+    why = why_no_file(path)
+    if why is not None:
+        raise UserError(f"{path}: {why}; the stage `report` writes it beside {CARD_NAME}: copy both with the engines")
     try:
         statement = json.loads(_read(path))
         if statement["_type"] != STATEMENT_TYPE:

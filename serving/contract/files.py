@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +112,22 @@ def is_full(error: BaseException) -> bool:
     """Whether a failed write was for want of room (or of the right to write at all): the next one will fail as well."""
     cause = error if isinstance(error, OSError) else error.__cause__
     return isinstance(cause, OSError) and cause.errno in _NO_ROOM
+
+
+def why_no_file(path: Path) -> str | None:
+    """Why there is no engine file of this name, in a few words; None where there is one.
+
+    `Path.is_file` raises for names that are too long, and for what lies in a folder that may not be entered.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISREG(mode):
+        return None
+    return "is a folder; name the engine file in it" if stat.S_ISDIR(mode) else "is no file"
 
 
 def file_sha256(path: Path) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from serving.contract.errors import UserError
-from serving.contract.files import file_sha256, write_atomically
+from serving.contract.files import file_sha256, why_no_file, write_atomically
 from serving.contract.schema import Problems, Require, build
 
 METADATA_KEY = "contrail.manifest"
@@ -280,11 +281,11 @@ def read_sidecar(engine_path: Path) -> Manifest:
     Raises:
         UserError: engine or manifest missing or unreadable, or the manifest is invalid.
     """
-    if not engine_path.is_file():
-        what = "is a folder; name the engine file in it" if engine_path.is_dir() else "no such file"
-        raise UserError(f"{engine_path}: {what} (exported engines lie under artifacts/; `dvc repro` builds them)")
+    why = why_no_file(engine_path)
+    if why is not None:
+        raise UserError(f"{engine_path}: {why} (exported engines lie under artifacts/; `dvc repro` builds them)")
     sidecar = sidecar_path(engine_path)
-    if not sidecar.exists():
+    if not os.path.lexists(sidecar):
         raise UserError(
             f"{engine_path}: no {SIDECAR_NAME} beside it; copy the one it was exported with, rebuild both with "
             "`dvc repro`, or describe a model from elsewhere with a manifest of your own"

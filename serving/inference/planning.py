@@ -289,7 +289,7 @@ def _tells_names_apart(folder: str) -> bool:
     if sys.platform in _ONE_CASE:
         return False
     place = Path(folder).absolute()
-    existing = next(each for each in (place, *place.parents) if each.is_dir())
+    existing = next(each for each in (place, *place.parents) if os.path.isdir(each))
     try:
         with tempfile.NamedTemporaryFile(dir=existing, prefix=".Contrail-", suffix=".Probe") as probe:
             return not os.path.exists(os.path.join(existing, os.path.basename(probe.name).swapcase()))

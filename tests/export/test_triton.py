@@ -120,8 +120,9 @@ def test_an_older_model_is_replaced_and_nothing_else(engine, write, tmp_path):
         write(engine, tmp_path / "models", "--name", "mine")
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "n" * 300])
 def test_a_name_that_is_no_folders_is_refused(engine, write, tmp_path, name):
+    (tmp_path / "models").mkdir()
     options = ["--name", name] if name else ["--name=\n"]
     with pytest.raises(UserError, match="name"):
         write(engine, tmp_path / "models", *options)

@@ -129,6 +129,8 @@ def test_names_in_a_file_cannot_steer_the_terminal(tmp_path, models, capsys):
 
 
 def test_a_missing_file_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        main([str(tmp_path / ("n" * 300))])
     with pytest.raises(UserError, match="no such file"):
         main([str(tmp_path / "gone.onnx")])
     done = subprocess.run(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
 from serving.contract.errors import UserError
+from serving.contract.files import why_no_file
 from serving.contract.manifest import (
     METADATA_KEY,
     InputDtype,
@@ -70,8 +72,9 @@ def manifest_from(arguments: argparse.Namespace, engine_path: Path, *, typed: Se
             raise UserError(f"{_flags(given)} beside --manifest: describe the model in one of the two ways")
         return read_manifest(arguments.manifest)
     sidecar = sidecar_path(engine_path)
-    if sidecar.exists() or not engine_path.is_file():
-        if given and sidecar.exists():
+    is_described = os.path.lexists(sidecar)
+    if is_described or why_no_file(engine_path):
+        if given and is_described:
             raise UserError(f"{_flags(given)}: {sidecar} describes this model already; leave the options out")
         return None
     file = _foreign_file(engine_path, required=bool(given))
@@ -277,7 +280,7 @@ def _given_names(text: str | None) -> list[str] | int | None:
         return None
     if text.isascii() and text.isdigit():
         return min(int(text), 257)  # 257: refused by the manifest
-    if "," not in text and Path(text).is_file():
+    if "," not in text and why_no_file(Path(text)) is None:
         try:
             lines = Path(text).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

@@ -181,6 +181,8 @@ def test_without_folder_or_statement_the_question_cannot_be_put(folder):
         check_folder(folder / "gone")
     with pytest.raises(UserError, match="not a folder"):
         check_folder(folder / CARD_NAME)
+    with pytest.raises(UserError, match="no such folder"):
+        check_folder(folder / ("n" * 300))
     (folder / STATEMENT_NAME).unlink()
     with pytest.raises(UserError, match="copy both with the engines"):
         check_folder(folder)

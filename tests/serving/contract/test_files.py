@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving.contract.errors import UserError
-from serving.contract.files import atomic_dir, atomic_path, is_full, require_writable, write_atomically
+from serving.contract.files import atomic_dir, atomic_path, is_full, require_writable, why_no_file, write_atomically
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -126,3 +126,24 @@ def test_want_of_room_is_told_from_other_failures(tmp_path):
     with pytest.raises(UserError) as caught, atomic_path(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert is_full(caught.value)
+
+
+def test_why_there_is_no_file_is_said_whatever_the_reason(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in {
+        "a": None,
+        "gone": "no such file",
+        "a/inside": "no such file",
+        ".": "is a folder; name the engine file in it",
+        "pipe": "is no file",
+        "n" * 300: "cannot be read: File name too long",
+        "nul\0": "cannot be read: embedded null byte",
+    }.items():
+        assert why_no_file(tmp_path / name) == why
+
+    def forbidden(self, **_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    assert why_no_file(tmp_path / "a") == "cannot be read: Permission denied"

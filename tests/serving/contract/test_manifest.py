@@ -175,6 +175,8 @@ def test_a_missing_manifest_engine_or_hash_is_refused(engine, tmp_path):
         verify_sidecar(other)
     with pytest.raises(UserError, match="is a folder"):
         verify_sidecar(tmp_path)
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        verify_sidecar(tmp_path / ("n" * 300) / "model.onnx")
     other.parent.mkdir()
     other.write_bytes(engine.read_bytes())
     with pytest.raises(UserError, match=r"no manifest\.json beside it"):

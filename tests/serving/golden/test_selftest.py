@@ -208,6 +208,8 @@ def test_the_command_gives_one_verdict(sound, capsys):
     assert main([str(sound), "--golden", str(sound.parent / "elsewhere")]) == 0
     with pytest.raises(UserError, match="no such file"):
         main([str(sound.parent / "gone.onnx")])
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        main([str(sound.parent / ("n" * 300))])
 
 
 def test_the_lab_latency_stands_beside_the_devices(sound):

@@ -252,6 +252,10 @@ def test_the_command_takes_a_hand_written_manifest(save, tmp_path, photo):
     with pytest.raises(UserError, match="no such file; give a number"):
         sidecar_path(path).unlink()
         run_infer(path, tmp_path, photo, "--classes", "names.txt")
+    with pytest.raises(UserError, match="no such file; give a number"):
+        run_infer(path, tmp_path, photo, "--classes", "n" * 300)
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        run_infer(tmp_path / ("n" * 300), tmp_path, photo)
 
 
 @pytest.mark.parametrize(
