@@ -20,6 +20,8 @@ from serving.images.decoding import MAX_PIXELS, decode_image
 
 UInt8 = NDArray[np.uint8]
 
+_MOST_JPEG = 65500  # pixels a side, of libjpeg
+
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> UInt8:
     """Read an image as the eye sees it: the EXIF orientation is applied; grey and palette images become RGB.
@@ -113,6 +115,11 @@ class _NamedBuffer(io.BytesIO):
 def _write(path: Path, image: Image.Image, name: str, mark: str) -> None:
     buffer = _NamedBuffer(f"image.{name.lower()}")
     if name == "JPEG":
+        if max(image.size) > _MOST_JPEG:
+            raise UserError(
+                f"{path}: cannot be written: {image.width}x{image.height} pixels, a JPEG has at most {_MOST_JPEG} a "
+                "side; choose a format in PNG, such as color"
+            )
         image.save(buffer, quality=90, comment=mark.encode() or None)
     else:
         # Masks are a third larger than at Pillow's level 6, in half the time.

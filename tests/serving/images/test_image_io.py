@@ -180,3 +180,12 @@ def test_images_are_written_by_their_ending_and_a_blocked_folder_is_one_line(tmp
         assert stored.format == "JPEG"
     with pytest.raises(UserError, match="cannot be written"):
         write_image(tmp_path / "a.png" / "b.png", pixels)
+
+
+def test_what_no_jpeg_holds_is_one_line(tmp_path):
+    wide = np.zeros((1, 65501, 3), np.uint8)
+    with pytest.raises(UserError, match=r"wide\.jpg: cannot be written: 65501x1 pixels, a JPEG has at most 65500"):
+        write_image(tmp_path / "wide.jpg", wide)
+    assert list(tmp_path.iterdir()) == []
+    write_image(tmp_path / "wide.png", wide)
+    write_image(tmp_path / "wide.jpg", wide[:, 1:])

@@ -144,6 +144,14 @@ def test_images_beyond_the_limit_of_pixels_are_refused(engine, folder, tmp_path,
     assert capsys.readouterr().err.count("60x40 pixels; at most 2399 are read") == 3
 
 
+def test_an_image_too_wide_for_its_overlay_costs_one_line_and_the_next_one_is_done(engine, folder, tmp_path, capsys):
+    Image.new("RGB", (65501, 1)).save(folder / "aa.png")
+    assert main([str(folder), "--engine", str(engine), "--output", str(tmp_path / "out"), "--overlay"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/out/aa.overlay.jpg: cannot be written: 65501x1 pixels")
+    assert "b.overlay.jpg" in files(tmp_path / "out") and "aa.png" in files(tmp_path / "out")
+
+
 def test_images_may_stand_before_between_and_behind_options(engine, folder, tmp_path):
     (folder / "night" / "a.png").rename(folder / "night" / "c.png")
     first, last = str(folder / "a.png"), str(folder / "b.png")
