@@ -235,7 +235,7 @@ class Manifest:
             UserError: not JSON, of a newer schema, or invalid; all problems at once.
         """
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{source}: not valid JSON: {error}") from error
         if not isinstance(values, dict):
@@ -251,6 +251,14 @@ class Manifest:
             listed = "".join(f"\n  {problem}" for problem in problems)
             raise UserError(f"{source}: not a valid manifest:{listed}")
         return manifest
+
+
+def _finite(text: str) -> float:
+    """A number of JSON, which knows no NaN and no infinity; Python reads them, and 1e999, all the same."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def sidecar_path(engine_path: Path) -> Path:
