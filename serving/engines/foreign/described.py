@@ -163,7 +163,7 @@ def describe(
             "mean": mean,
             "std": std,
             "resize": fixed or resize,
-            "stride": stride or (1 if fixed else 32),
+            "stride": stride if stride is not None else 1 if fixed else 32,
         },
         "outputs": [{"name": output.name, "content": content, "layout": found_layout, "dtype": output.dtype}],
         "class_names": class_names,

@@ -258,6 +258,13 @@ def test_the_command_takes_a_hand_written_manifest(save, tmp_path, photo):
         run_infer(tmp_path / ("n" * 300), tmp_path, photo)
 
 
+@pytest.mark.parametrize("stride", [0, -1, 4097])
+def test_a_stride_that_is_none_is_refused(save, stride):
+    path = save()
+    with pytest.raises(UserError, match=rf"stride: expected in 1\.\.4096, got {stride}"):
+        describe(read_onnx(path), path, content="logits", classes="3", stride=stride, **IMAGENET)
+
+
 @pytest.mark.parametrize(
     ("options", "content", "unknown"),
     [
