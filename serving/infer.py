@@ -47,7 +47,10 @@ _MANY = 64
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_intermixed_args(typed)  # images may stand before, between and behind options
+    # Behind `--` stand images, whatever they begin with: taken off here, since argparse refuses them in mixed order.
+    end = typed.index("--") if "--" in typed else len(typed)
+    arguments = _parser().parse_intermixed_args(typed[:end])  # images may stand before, between and behind options
+    arguments.images = [*arguments.images, *typed[end + 1 :]]
     _check(arguments)
     program = program_name("serving.infer").split()
     described = manifest_from(arguments, arguments.engine, typed=[*program, *typed])

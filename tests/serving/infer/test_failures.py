@@ -159,6 +159,16 @@ def test_images_may_stand_before_between_and_behind_options(engine, folder, tmp_
     assert files(tmp_path / "out") == ["a.png", "b.png", "c.png"]
 
 
+def test_behind_two_hyphens_stand_images_whatever_they_begin_with(engine, folder, tmp_path, monkeypatch):
+    (folder / "b.png").rename(folder / "-x.png")
+    monkeypatch.chdir(folder)
+    options = ["--engine", str(engine), "--output", str(tmp_path / "out"), "--"]
+    assert main([*options, "-x.png"]) == 0
+    assert files(tmp_path / "out") == ["-x.png"]
+    assert main(["a.png", *options, "-x.png"]) == 0
+    assert files(tmp_path / "out") == ["-x.png", "a.png"]
+
+
 def test_an_output_without_a_name_is_not_the_folder_at_hand(engine, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = files(tmp_path)
