@@ -260,12 +260,12 @@ def _not_on(ort: Any, provider: str, missing: str) -> str:
 
 
 def _sample_shape(shape: Sequence[int | str | None], manifest: Manifest) -> tuple[int, ...]:
-    """A small input's shape: two strides by three, where an axis is not fixed."""
+    """A small input's shape: two strides by three, where an axis is not fixed (none is without a rank)."""
     stride = manifest.input.stride
     free = {"N": 1, "H": 2 * stride, "W": 3 * stride, "C": 3}
     return tuple(
         side if isinstance(side, int) and side > 0 else free[axis]
-        for side, axis in zip(shape, manifest.input.layout, strict=True)
+        for side, axis in zip(shape or [None] * 4, manifest.input.layout, strict=True)
     )
 
 

@@ -278,6 +278,15 @@ print(refused)
 """
 
 
+def test_an_input_that_names_no_rank_is_taken(tmp_path, models, manifest, photo):
+    model = models["network"]()
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "model.onnx")
+    with opened(tmp_path / "model.onnx", manifest) as runtime:
+        assert runtime.infer(photo(32, 64)[None])["mask"].shape == (1, 32, 64)
+        assert runtime.layer_precisions() == ({"fp32": 2}, "executed kernels of ONNX Runtime")
+
+
 def test_corrupt_files_never_take_the_process_down(engine, manifest):
     engine.with_name("described.json").write_text(manifest.to_json())
     done = subprocess.run([sys.executable, "-c", CORRUPT, str(engine)], capture_output=True, text=True, timeout=300)
