@@ -26,6 +26,7 @@ from serving.images.image_io import read_image
 
 UInt8 = NDArray[np.uint8]
 
+_EXAMPLE_TILE = 512  # pixels a side
 _LEAST_TILE = 32  # pixels a side: the least stride of the usual networks
 
 
@@ -219,8 +220,14 @@ class Predictor:
         """How to bring large or odd images through an engine that does not take them."""
         if self.manifest.input.resize is not None:
             return ""
+        sizes = self.runtime.size_range or ((1, 1), (_EXAMPLE_TILE, _EXAMPLE_TILE))
+        if sizes[0] == sizes[1]:
+            return (
+                f'; it takes {sizes[0][0]}x{sizes[0][1]} pixels only: its manifest has to say "resize": {[*sizes[0]]}'
+            )
         smaller = "smaller " if self._tile is not None else ""
-        return f"; {smaller}windows may go through it: --tile HxW (in Python, tile=(H, W)), as in --tile 512x512"
+        example = "x".join(str(min(max(_EXAMPLE_TILE, low), high)) for low, high in zip(*sizes, strict=True))
+        return f"; {smaller}windows may go through it: --tile HxW (in Python, tile=(H, W)), as in --tile {example}"
 
     def _segment_tiles(self, image: UInt8, size: tuple[int, int]) -> Segmentation:
         """One image through overlapping windows, one at a time: memory is that of a window."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -199,6 +199,18 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """A library's message without its line breaks, cut to a readable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def fixed_sides(shape: Sequence[object], layout: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The `size_range` of an input of this shape whose height and width are fixed; None of any other.
+
+    >>> fixed_sides(["B", 3, 64, 96], "NCHW"), fixed_sides(["B", 3, 64, "W"], "NCHW")
+    (((64, 96), (64, 96)), None)
+    """
+    height, width = [*shape, None, None, None, None][layout.index("H") :][:2]
+    if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        return (height, width), (height, width)
+    return None
 
 
 def check_io(

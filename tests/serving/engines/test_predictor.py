@@ -178,18 +178,35 @@ def test_an_empty_or_misshapen_answer_is_one_line_that_names_tiles(misshapen, ph
     assert "--tile" not in str(caught.value)  # this engine takes one size only
 
 
-def test_what_the_runtime_says_of_an_image_that_it_refuses_names_tiles_too(
+def test_what_the_runtime_says_of_an_image_that_it_refuses_names_the_only_size(
     tmp_path, build_engine, models, manifest, photo
 ):
-    spec = InputSpec("pixels", "NCHW", "float32", mean=(0, 0, 0), std=(1, 1, 1), stride=1)
-    output = OutputSpec("result", "logits", "NCHW", "float32")
-    path = build_engine(
-        tmp_path, models["color"](size=(32, 48)), dataclasses.replace(manifest, input=spec, outputs=(output,))
+    described = dataclasses.replace(
+        manifest,
+        input=InputSpec("pixels", "NHWC", "uint8", stride=1),
+        outputs=(OutputSpec("result", "logits", "NCHW", "float32"),),
     )
-    with Predictor(path) as predictor, pytest.raises(EngineError, match=r"ONNX Runtime, on an input .*--tile"):
-        predictor.predict(photo(33, 48))
+    model = models["color"](layout="NHWC", dtype="uint8", normalised=False, size=(32, 48))
+    path = build_engine(tmp_path, model, described)
+    only = r'it takes 32x48 pixels only: its manifest has to say "resize": \[32, 48\]$'
+    for runtime, name in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
+        with Predictor(path, runtime=runtime) as predictor:
+            assert predictor.runtime.size_range == ((32, 48), (32, 48))
+            with pytest.raises(EngineError, match=rf"{name}, on an input .*; {only}"):
+                predictor.predict(photo(33, 48))
     with Predictor(path, tile=(32, 48), overlap=0) as predictor:
         assert predictor.predict(photo(64, 96)).shape == (64, 96)
+
+
+def test_windows_are_proposed_of_a_size_that_the_engine_takes(predictor, photo, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    assert predictor.runtime.size_range is None
+    predictor.runtime.size_range = ((64, 1024), (256, 2048))
+    monkeypatch.setattr(predictor.runtime, "infer", fail)
+    with pytest.raises(EngineError, match=r"as in --tile 256x1024$"):
+        predictor.predict(photo(300, 2100))
 
 
 def test_too_little_memory_is_one_line_that_names_tiles(predictor, photo, monkeypatch):

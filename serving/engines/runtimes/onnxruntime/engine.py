@@ -33,7 +33,7 @@ from serving.engines.runtimes.onnxruntime.options import (
 )
 from serving.engines.runtimes.onnxruntime.plugins import find_plugin
 from serving.engines.runtimes.onnxruntime.sessions import BoundSession, SessionsByShape
-from serving.engines.runtimes.runtime import Array, Runtime, check_io, one_line, parse_options
+from serving.engines.runtimes.runtime import Array, Runtime, check_io, fixed_sides, one_line, parse_options
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -133,7 +133,9 @@ class OnnxRuntime(Runtime):
             {each.name: _found(each) for each in inputs},
             {each.name: _found(each) for each in outputs},
         )
-        return cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest), provider)
+        runtime = cls(session, parsed, open_session, _sample_shape(inputs[0].shape, manifest), provider)
+        runtime.size_range = fixed_sides(inputs[0].shape, manifest.input.layout)
+        return runtime
 
     @classmethod
     def options_for(cls, calls: int, threads: int) -> dict[str, object]:

@@ -21,7 +21,15 @@ from serving.contract.limits import BF16, FP16, PrecisionLimits
 from serving.contract.manifest import Manifest
 from serving.contract.schema import Require
 from serving.engines.runtimes.openvino.flat_argmax import flatten_argmax
-from serving.engines.runtimes.runtime import MOST_THREADS, Array, Runtime, check_io, one_line, parse_options
+from serving.engines.runtimes.runtime import (
+    MOST_THREADS,
+    Array,
+    Runtime,
+    check_io,
+    fixed_sides,
+    one_line,
+    parse_options,
+)
 
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _HINT = {"fp16": "f16", "bf16": "bf16"}
@@ -148,15 +156,11 @@ class OpenVino(Runtime):
             raise UserError(
                 f"runtime openvino: asked {device} for {precision}, it took {applied}; set `precision: {applied}`"
             )
-        batch = compiled.inputs[0].get_partial_shape()[0]
+        shape = [each.get_length() if each.is_static else None for each in compiled.inputs[0].get_partial_shape()]
         lacks = parsed.precision is None and precision == "f32" and manifest.precision in _HINT
-        return cls(
-            openvino,
-            compiled,
-            parsed,
-            batch.get_length() if batch.is_static else None,
-            manifest.precision if lacks else None,
-        )
+        runtime = cls(openvino, compiled, parsed, shape[0], manifest.precision if lacks else None)
+        runtime.size_range = fixed_sides(shape, manifest.input.layout)
+        return runtime
 
     @classmethod
     def options_for(cls, calls: int, threads: int) -> dict[str, object]:
