@@ -183,7 +183,7 @@ class Predictor:
         """
         return self.segment([image])[0].mask
 
-    def predict_batch(self, images: Sequence[UInt8]) -> list[UInt8]:
+    def predict_batch(self, images: Iterable[UInt8]) -> list[UInt8]:
         """The masks of several images; those of equal size run together.
 
         Args:
@@ -198,13 +198,13 @@ class Predictor:
         """
         return [segmentation.mask for segmentation in self.segment(images)]
 
-    def segment(self, images: Sequence[UInt8]) -> list[Segmentation]:
+    def segment(self, images: Iterable[UInt8]) -> list[Segmentation]:
         """Mask and, where the engine gives them, confidence and layers of several images; see `predict_batch`."""
         if self._closed:
             raise UserError("this predictor is closed: open the engine anew")
+        images = list(images)
         for image in images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-                raise UserError(f"image: expected uint8 [H,W,3], got {image.dtype} {list(image.shape)}")
+            _require_image(image)
         self._timings.parts = {"preprocess": 0.0, "engine": 0.0, "postprocess": 0.0}
         try:
             if self._tile is None:
@@ -298,6 +298,14 @@ class Predictor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _require_image(image: object) -> None:
+    if not isinstance(image, np.ndarray):
+        kind = type(image).__name__
+        raise UserError(f"image: expected uint8 [H,W,3], got {kind}; `read_image` reads a file into an array")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(f"image: expected uint8 [H,W,3], got {image.dtype} {list(image.shape)}")
 
 
 def _require_sensible(tile: tuple[int, int], overlap: int, stride: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from PIL import Image
 
 from serving.contract.errors import EngineError, UserError
 from serving.contract.manifest import InputSpec, OutputSpec, read_sidecar, sidecar_path
@@ -61,6 +62,19 @@ def test_timings_cover_the_last_call(predictor, photo):
 def test_what_is_no_image_is_refused(predictor, image):
     with pytest.raises(UserError, match=r"expected uint8 \[H,W,3\], got"):
         predictor.predict(image)
+
+
+@pytest.mark.parametrize("image", ["a.png", [[[0, 0, 0]]], Image.new("RGB", (4, 4)), None])
+def test_what_is_no_array_is_refused(predictor, image):
+    with pytest.raises(UserError, match=r"image: expected uint8 \[H,W,3\], got \w+; `read_image` reads a file"):
+        predictor.predict(image)
+
+
+def test_a_batch_may_be_made_as_it_is_taken(predictor, photo):
+    masks = predictor.predict_batch(photo(32, 48, seed) for seed in range(3))
+    np.testing.assert_array_equal(masks[2], predictor.predict(photo(32, 48, 2)))
+    with pytest.raises(UserError, match="image: expected uint8"):
+        predictor.predict_batch("a.png")
 
 
 def test_the_image_given_is_never_changed(predictor, photo):
