@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         others = results_of_other_runs(jobs, output, endings=list(kinds.values()), legend=legend)
         _say(_about_other_runs(others, output))
         if legend is not None:
-            writer.write_legend(Path(legend))
+            _say(writer.write_legend(Path(legend)))
         carrier = Carrier(predictor, writer, arguments.max_pixels, arguments.skip_existing, arguments.json)
         return _run(arguments, jobs, carrier, arrangement.workers, sha256)
 

@@ -107,7 +107,7 @@ def encode_image(image: Image.Image, name: str, **options: Any) -> bytes:
 
 
 def legend(class_names: Sequence[str], palette: Palette, *, size: int = 16) -> UInt8:
-    """A column of colour swatches with the class names beside them, dark on white.
+    """A column of colour swatches with the class names beside them, dark on white; `class 3` for a name of `undrawn`.
 
     Args:
         class_names: one per class.
@@ -119,14 +119,35 @@ def legend(class_names: Sequence[str], palette: Palette, *, size: int = 16) -> U
     """
     font = ImageFont.load_default(size)
     row, margin = size + 8, 8
-    text_width = max(round(font.getlength(name)) for name in class_names)
-    canvas = Image.new("RGB", (3 * margin + row + text_width, 2 * margin + row * len(class_names)), "white")
+    lacking = undrawn(class_names)
+    names = [f"class {index}" if index in lacking else name for index, name in enumerate(class_names)]
+    text_width = max(round(font.getlength(name)) for name in names)
+    canvas = Image.new("RGB", (3 * margin + row + text_width, 2 * margin + row * len(names)), "white")
     draw = ImageDraw.Draw(canvas)
-    for index, (name, color) in enumerate(zip(class_names, palette, strict=True)):
+    for index, (name, color) in enumerate(zip(names, palette, strict=True)):
         top = margin + index * row
         draw.rectangle((margin, top + 2, margin + row - 4, top + row - 4), fill=tuple(color), outline=(120, 120, 120))
         draw.text((2 * margin + row, top + row // 2), name, fill=(20, 20, 20), font=font, anchor="lm")
     return np.asarray(canvas)
+
+
+def undrawn(class_names: Sequence[str]) -> list[int]:
+    """Classes whose names hold characters that the legend's font, which is Pillow's own, draws as boxes or refuses.
+
+    >>> undrawn(["road", "caf\N{LATIN SMALL LETTER E WITH ACUTE}"])
+    [1]
+    """
+    font = ImageFont.load_default(16)
+
+    def drawn(character: str) -> bytes | None:
+        try:
+            return bytes(font.getmask(character))
+        except UnicodeEncodeError:  # of the font that Pillow has where it is built without FreeType
+            return None
+
+    nothing = (None, drawn("\U0010ffff"))
+    lacking = {each for each in set("".join(class_names)) if drawn(each) in nothing}
+    return [index for index, name in enumerate(class_names) if not lacking.isdisjoint(name)]
 
 
 def _table(palette: Palette) -> UInt8:

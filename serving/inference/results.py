@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.contract.errors import shown
 from serving.contract.manifest import Manifest
 from serving.engines.predictor import Segmentation
 from serving.images.image_io import write_image, write_mask
@@ -16,6 +17,8 @@ from serving.inference.marks import mark_text, read_marked
 from serving.inference.planning import Job
 
 UInt8 = NDArray[np.uint8]
+
+_NAMES = 3  # that one line shows
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,24 @@ class ResultWriter:
         for kind, path in self.paths(job).items():
             self._write(kind, Path(path), image, segmentation, source)
 
-    def write_legend(self, path: Path) -> None:
-        """Write the colours with the names of their classes. Raises UserError where the file cannot be written."""
-        from serving.render import legend  # only now: the font costs every cold start otherwise
+    def write_legend(self, path: Path) -> list[str]:
+        """Write the colours with the names of their classes.
 
-        drawn = legend(self.manifest.class_names, self.manifest.palette)
-        write_image(path, drawn, mark=mark_text("legend", self.run))
+        Returns:
+            What is to be said of it.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        from serving.render import legend, undrawn  # only now: the font costs every cold start otherwise
+
+        names = self.manifest.class_names
+        write_image(path, legend(names, self.manifest.palette), mark=mark_text("legend", self.run))
+        lacking = [f"{index} {shown(names[index])}" for index in undrawn(names)]
+        if not lacking:
+            return []
+        some = ", ".join(lacking[:_NAMES]) + (f" and {len(lacking) - _NAMES} more" if len(lacking) > _NAMES else "")
+        return [f"{len(lacking)} names in {shown(path)} by number, since its font has no such characters: {some}"]
 
     def _write(self, kind: str, path: Path, image: UInt8, segmentation: Segmentation, source: str) -> None:
         palette = self.manifest.palette

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.render import color_mask, legend, overlay
+from serving.render import color_mask, legend, overlay, undrawn
 
 PALETTE = ((255, 0, 0), (0, 255, 0))
 
@@ -36,3 +36,11 @@ def test_a_legend_shows_every_colour_and_fits_the_longest_name():
     assert {(255, 0, 0), (0, 255, 0)} <= colors
     assert image.shape[1] > legend(("road", "sky"), PALETTE).shape[1]
     assert (image[:, -4:] == 255).all()  # nothing is cut off at the right
+
+
+def test_names_that_the_font_cannot_draw_stand_by_their_number():
+    names = ("road", "\u65e5\u672c", "\u00e9tat (1/2)")
+    assert undrawn(names) == [1, 2] and undrawn(("a", "b-c_d", "e f")) == []
+    np.testing.assert_array_equal(
+        legend(names, (*PALETTE, (0, 0, 9))), legend(("road", "class 1", "class 2"), (*PALETTE, (0, 0, 9)))
+    )

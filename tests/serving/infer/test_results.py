@@ -51,6 +51,16 @@ def test_what_was_done_with_an_image_is_said(engine, tmp_path, photo, capsys):
     assert f"note: 1 transparency dropped, colours below it taken: {tmp_path}/clear.png" in error
 
 
+def test_names_that_the_legend_cannot_draw_are_said(build_engine, manifest, folder, tmp_path, capsys):
+    path = build_engine(tmp_path / "e", None, dataclasses.replace(manifest, class_names=("road", "r\u00fce", "\u7a7a")))
+    output = tmp_path / "out"
+    assert main([str(folder / "a.png"), "--engine", str(path), "--output", str(output), "--legend"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"note: 2 names in {output}/legend.png by number, since its font has no such characters: 1 r"
+    )
+
+
 def test_confidence_is_written_where_the_engine_gives_it(engine, build_engine, models, manifest, folder, tmp_path):
     arguments = [str(folder / "a.png"), "--output", str(tmp_path / "out"), "--confidence"]
     with pytest.raises(UserError, match="--confidence: the engine gives none"):
