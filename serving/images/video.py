@@ -201,7 +201,12 @@ def _open(file: BinaryIO) -> Any:
 
 def _signs(picture: Any) -> tuple[int, int, int, int] | None:
     """Of a frame's display matrix; None where it asks for more than quarter turns and flips."""
-    matrices = [each for each in picture.side_data if each.type.name == "DISPLAYMATRIX"]
+    from av.sidedata.sidedata import SideDataContainer
+
+    # `picture.side_data` is this too, and keeps it: the two hold each other, and hundreds of frames would wait for
+    # Python's garbage collector.
+    side_data: Any = SideDataContainer(picture)  # type: ignore[call-arg]  # PyAV's stubs do not show it
+    matrices = [each for each in side_data if each.type.name == "DISPLAYMATRIX"]
     if not matrices:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(matrices[0], np.int32)[:5].tolist()

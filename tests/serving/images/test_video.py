@@ -1,7 +1,9 @@
 """Frames come out as they went in, turned as the file asks; what is damaged, cut off or no video is said in a line."""
 
+import gc
 import sys
 
+import av
 import numpy as np
 import pytest
 
@@ -53,6 +55,17 @@ def test_a_display_matrix_is_followed_and_said_once(tmp_path, photo, matrix, exp
     assert [notes for *_, notes in turned] == [("turned by its display matrix",), (), ()]
     for (_, _, pixels, _), before in zip(turned, stored, strict=True):
         np.testing.assert_array_equal(pixels, expected(before))
+
+
+def test_a_frame_that_was_taken_is_gone_without_the_garbage_collector(clip):
+    """Frames are large, and the collector counts objects, not bytes."""
+    gc.collect()
+    gc.disable()
+    try:
+        frames_of(clip)
+        assert not [each for each in gc.get_objects() if type(each) is av.VideoFrame]
+    finally:
+        gc.enable()
 
 
 def test_other_matrices_are_taken_as_stored_and_said(tmp_path, photo):
