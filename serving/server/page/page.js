@@ -44,7 +44,7 @@ const engine = () => state.engines.find((each) => each.name === at("engine").val
 async function segment(file) {
   if (!engine()) return;
   const number = ++state.latest;
-  state.name = (file.name || "image").replace(/\.[^.]*$/, "");
+  const name = (file.name || "image").replace(/\.[^.]*$/, "");
   say("Segmenting…");
   const asked = engine();
   const start = performance.now();
@@ -80,7 +80,7 @@ async function segment(file) {
   const pixels = canvas.getImageData(0, 0, width, height).data;
   const classes = new Uint8Array(width * height);
   for (let index = 0; index < classes.length; index++) classes[index] = pixels[4 * index];
-  Object.assign(state, { classes, width, height, picture, asked, source: file });
+  Object.assign(state, { classes, width, height, picture, asked, name, source: file });
   draw();
   list();
   at("latency").textContent = latency(response.headers.get("Server-Timing"), took);
@@ -159,9 +159,10 @@ function leave() {
 
 async function save(event, make, ending) {
   event.preventDefault();
+  const { name } = state; // of the image whose mask it is: another may have come before the answer
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await make());
-  link.download = state.name + ending;
+  link.download = name + ending;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

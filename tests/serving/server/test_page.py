@@ -140,6 +140,32 @@ def test_what_is_no_image_is_told_on_the_page(page, tmp_path):
     assert "is no image" in page.inner_text("#status")
 
 
+def test_a_download_keeps_the_name_of_the_image_that_is_shown(page, street, tmp_path, photo):
+    choose(page, street)
+    (tmp_path / "notes.png").write_text("hello")
+    page.set_input_files("#file", tmp_path / "notes.png")  # refused: the image before it stays
+    page.wait_for_selector("#status.error")
+    for link, name in (("#download-mask", "street.png"), ("#download-overlay", "street.overlay.png")):
+        with page.expect_download() as download:
+            page.click(link)
+        assert download.value.suggested_filename == name
+    Image.fromarray(photo(32, 32)).save(tmp_path / "other.png")
+    with page.expect_download() as download:  # another comes between the click and the mask
+        page.evaluate(
+            """() => {
+                const fetched = fetchMask;
+                fetchMask = async () => {
+                    const mask = await fetched();
+                    while (state.width !== 32) await new Promise(requestAnimationFrame);
+                    return mask;
+                };
+                at("download-mask").click();
+            }"""
+        )
+        page.set_input_files("#file", tmp_path / "other.png")
+    assert download.value.suggested_filename == "street.png"
+
+
 def test_another_engine_segments_the_image_again(page, street):
     choose(page, street)
     page.select_option("#engine", "confident")
