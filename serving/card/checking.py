@@ -26,7 +26,7 @@ HUB_NAME = "README.md"  # where Hugging Face looks for the card: a copy of it un
 # What lies in a folder and is no part of what ships: of the training, of one run or one machine, or about the files.
 _NOT_SHIPPED = ("trained",)
 _NOT_LISTED = (STATEMENT_NAME, "latency.json", "skipped.json")
-_SUFFIXES_NOT_LISTED = (".runtime-cache", ".sig", ".sigstore", ".sigstore.json")
+_SUFFIXES_NOT_LISTED = (".runtime-cache", ".ep-context", ".sig", ".sigstore", ".sigstore.json")
 _MAX_BYTES = 16 * 2**20
 _ROW = re.compile(r"^\| `([^`|]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -39,6 +39,7 @@ def folder(tmp_path):
         "model.sig",
         ".git/HEAD",
         "plan.runtime-cache",
+        "onnx_fp32/model.onnx.0123456789abcdef.0123456789abcdef.ep-context",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"may be there")
