@@ -140,6 +140,11 @@ def _require_in_range(arguments: argparse.Namespace) -> None:
         for name in ("batch_delay", "max_body_mib", "timeout", "receive_timeout")
         if not math.isfinite(value := getattr(arguments, name))
     ]
+    problems += [
+        f"--option {text}: calls of an engine share its threads here; use --threads, for all of them together"
+        for text in arguments.option
+        if text.startswith("threads=")
+    ]
     if problems:
         raise UserError("\n".join(problems))
 

@@ -54,9 +54,14 @@ def test_limits_of_nothing_are_refused(engine, option):
         ("--max-body-mib", "inf", "--max-body-mib: expected a number, got inf"),
         ("--batch-delay", "nan", "--batch-delay: expected a number, got nan"),
         ("--timeout", "inf", "--timeout: expected a number, got inf"),
+        (
+            "--option",
+            "threads=2",
+            "--option threads=2: calls of an engine share its threads here; use --threads, for all of them together",
+        ),
     ],
 )
-def test_numbers_beyond_all_reason_are_refused_by_their_option(engine, option, value, message):
+def test_values_beyond_all_reason_are_refused_by_their_option(engine, option, value, message):
     with pytest.raises(UserError) as caught:
         main([str(engine), "--queue", "1", option, value])
     assert str(caught.value) == message
