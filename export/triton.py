@@ -10,30 +10,34 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from serving.contract.command import program_name, require_at_least
 from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_dir, why_no_file
 from serving.contract.manifest import SIDECAR_NAME, Manifest, verify_sidecar
+from serving.engines.foreign.onnx_file import TensorInfo, require_single_file
+from serving.engines.runtimes.runtime import MOST_THREADS, check_io
 from serving.engines.runtimes.tensorrt.plan import PlanDetails
 from serving.engines.tensors import to_input
 from serving.extras import require_extra
 from serving.golden.golden import Golden, golden_folder
 from serving.images.geometry import place
 
-_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16", "int64": "TYPE_INT64"}
-_TYPES |= {"int32": "TYPE_INT32"}
+_TYPES = {"bool": "TYPE_BOOL", "bfloat16": "TYPE_BF16"}
+_TYPES |= {f"float{bits}": f"TYPE_FP{bits}" for bits in (16, 32, 64)}
+_TYPES |= {f"{sign}int{bits}": f"TYPE_{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 _FILES = {
     "onnx": ("onnxruntime", "onnxruntime_onnx", "model.onnx"),
     "tensorrt": ("tensorrt", "tensorrt_plan", "model.plan"),
 }
 _FREE = -1
+_MOST = {"max_batch": 1024, "delay_us": 60_000_000, "instances": 1024, "threads": MOST_THREADS}
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=("cpu", "gpu"), help="where they run (default: cpu, and gpu for plans)")
     parser.add_argument("--threads", type=int, help="of one instance on the CPU (default: ONNX Runtime's)")
     arguments = parser.parse_args()
-    require_at_least(arguments, {"max_batch": 1, "delay_us": 0, "instances": 1, "threads": 1})
+    _require_in_range(arguments)
     require_extra("triton", ("tritonclient", "google.protobuf"))
     manifest = verify_sidecar(arguments.engine)
     settings = TritonSettings(
@@ -87,6 +91,18 @@ def main() -> int:
     return 0
 
 
+def _require_in_range(arguments: argparse.Namespace) -> None:
+    """Raise UserError for numbers that are out of range: first those that are too small, then those too large."""
+    require_at_least(arguments, {"max_batch": 1, "delay_us": 0, "instances": 1, "threads": 1})
+    problems = [
+        f"--{name.replace('_', '-')}: expected at most {largest}, got {value}"
+        for name, largest in _MOST.items()
+        if (value := getattr(arguments, name)) is not None and value > largest
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
 def write_model(engine: Path, manifest: Manifest, repository: Path, settings: TritonSettings) -> Path:
     """Write `REPOSITORY/NAME`, whole or not at all; an older one of this name is replaced.
 
@@ -100,7 +116,8 @@ def write_model(engine: Path, manifest: Manifest, repository: Path, settings: Tr
         The model's folder: `config.pbtxt`, `1/` with engine, manifest and golden files, `warmup/`.
 
     Raises:
-        UserError: Triton does not run such an engine, the name is no folder's, or it cannot be written.
+        UserError: Triton does not run such an engine, it does not fit its manifest, the name is no folder's, or it
+            cannot be written.
     """
     from google.protobuf import text_format
 
@@ -134,7 +151,7 @@ def configuration(engine: Path, manifest: Manifest, settings: TritonSettings) ->
         A `ModelConfig` of Triton's schema, and the tensors of its warm-up by the names of their files.
 
     Raises:
-        UserError: Triton has no backend for it.
+        UserError: Triton has no backend or no type for it, or the file is not what its manifest says.
     """
     from tritonclient.grpc import model_config_pb2 as schema
 
@@ -143,6 +160,7 @@ def configuration(engine: Path, manifest: Manifest, settings: TritonSettings) ->
     backend, platform, file = _FILES[manifest.kind]
     if manifest.kind == "tensorrt" and settings.kind != "gpu":
         raise UserError("--kind cpu: plans run on GPUs only")
+    types = _types(engine, manifest)
     shape, most = _input_shape(engine, manifest)
     batched = shape[0] == _FREE
     config = schema.ModelConfig(name=settings.name, backend=backend, platform=platform, default_model_filename=file)
@@ -150,11 +168,11 @@ def configuration(engine: Path, manifest: Manifest, settings: TritonSettings) ->
     config.version_policy.latest.num_versions = 1
     skipped = 1 if batched else 0
     taken = config.input.add(name=manifest.input.name, dims=shape[skipped:])
-    taken.data_type = schema.DataType.Value(_TYPES[manifest.input.dtype])
+    taken.data_type = schema.DataType.Value(types[manifest.input.name])
     for output in manifest.outputs:
         dims = [shape[0], *[_FREE] * (len(output.layout) - 1)]
         given = config.output.add(name=output.name, dims=dims[skipped:])
-        given.data_type = schema.DataType.Value(_TYPES[output.dtype])
+        given.data_type = schema.DataType.Value(types[output.name])
     kinds = schema.ModelInstanceGroup.Kind
     config.instance_group.add(
         count=settings.instances, kind=kinds.Value("KIND_GPU" if settings.kind == "gpu" else "KIND_CPU")
@@ -192,6 +210,15 @@ def _add_warm_up(config: Any, engine: Path, manifest: Manifest, shape: tuple[int
     return tensors
 
 
+def _types(engine: Path, manifest: Manifest) -> dict[str, str]:
+    """Triton's type of every tensor, by name."""
+    dtypes = {manifest.input.name: manifest.input.dtype} | {each.name: each.dtype for each in manifest.outputs}
+    problems = [f"\n  {name!r}: {dtype}" for name, dtype in dtypes.items() if dtype not in _TYPES]
+    if problems:
+        raise UserError(f"{engine}: Triton has the types {', '.join(_TYPES)}; of another are:{''.join(problems)}")
+    return {name: _TYPES[dtype] for name, dtype in dtypes.items()}
+
+
 def _input_shape(engine: Path, manifest: Manifest) -> tuple[tuple[int, ...], int | None]:
     """Shape of the input, -1 where it is free, and the largest batch (None: any)."""
     if manifest.kind == "tensorrt":
@@ -202,10 +229,16 @@ def _input_shape(engine: Path, manifest: Manifest) -> tuple[tuple[int, ...], int
         shape = tuple(side if side == other else _FREE for side, other in zip(low, high, strict=True))
         # A batch that the profile allows to grow from 1 is Triton's to fill; any other is part of the shape.
         return (_FREE, *shape[1:]) if low[0] == 1 else shape, high[0]
-    graph = onnx.load(str(engine), load_external_data=False).graph
-    (tensor,) = (each for each in graph.input if each.name == manifest.input.name)
-    sides = tensor.type.tensor_type.shape.dim
-    return tuple(side.dim_value if side.HasField("dim_value") else _FREE for side in sides), None
+    file = require_single_file(engine)
+    check_io(engine, manifest, _io(file.inputs), _io(file.outputs))
+    sides = file.inputs[0].shape
+    if sides is None:
+        raise UserError(f"{engine}: input {manifest.input.name!r} has no shape, and Triton needs one; name its 4 axes")
+    return tuple(side if isinstance(side, int) else _FREE for side in sides), None
+
+
+def _io(tensors: Sequence[TensorInfo]) -> dict[str, tuple[str, int | None]]:
+    return {each.name: (each.dtype, None if each.shape is None else len(each.shape)) for each in tensors}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 pytest.importorskip("tritonclient.grpc", reason="the extra `triton` is not installed")
 
@@ -112,6 +113,56 @@ def test_a_model_of_one_size_and_batch_is_left_without_batching(build_engine, wr
     assert list(config.output[0].dims) == [1, -1, -1, -1] and not config.model_warmup
 
 
+def foreign(dtype, content="logits"):
+    layout = "NCHW" if content == "logits" else "NHW"
+    return dataclasses.replace(
+        engines.MANIFEST,
+        input=InputSpec("pixels", "NCHW", "float32", mean=(0, 0, 0), std=(1, 1, 1)),
+        outputs=(OutputSpec("result", content, layout, dtype),),
+    )
+
+
+def identity(dtype, shape):
+    """float32 `pixels` in, itself as `result` of another type out."""
+    g = engines.Graph()
+    g.add("Cast", ["pixels"], "result", to=dtype)
+    taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, shape)
+    return g.model([taken], [helper.make_tensor_value_info("result", dtype, shape)], None)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float64", "TYPE_FP64"), ("int8", "TYPE_INT8"), ("uint16", "TYPE_UINT16"), ("bool", "TYPE_BOOL"),
+     ("bfloat16", "TYPE_BF16")],
+)  # fmt: skip
+def test_every_type_of_tensors_has_triton_s_name(build_engine, write, tmp_path, dtype, expected):
+    model = identity(getattr(TensorProto, {"float64": "DOUBLE"}.get(dtype, dtype.upper())), ["B", 3, "H", "W"])
+    config = write(build_engine(tmp_path / "foreign", model, foreign(dtype)), tmp_path / "models")
+    assert config.output[0].data_type == getattr(schema, expected)
+
+
+def test_a_type_that_triton_has_not_is_named(build_engine, write, tmp_path):
+    model = identity(TensorProto.STRING, ["B", 3, "H", "W"])
+    with pytest.raises(UserError, match=r"Triton has the types bool, .*; of another are:\n  'result': string"):
+        write(build_engine(tmp_path / "foreign", model, foreign("string")), tmp_path / "models")
+
+
+def test_an_engine_that_does_not_fit_its_manifest_is_refused(build_engine, write, tmp_path):
+    model = identity(TensorProto.FLOAT, ["B", 3, "H", "W"])
+    manifest = dataclasses.replace(foreign("uint8", "mask"), input=InputSpec("images"))
+    with pytest.raises(UserError) as caught:
+        write(build_engine(tmp_path / "foreign", model, manifest), tmp_path / "models")
+    assert "does not fit its manifest" in str(caught.value) and "manifest names 'images'" in str(caught.value)
+    assert "'result': manifest says 3 axes, the engine has 4" in str(caught.value)
+
+
+def test_an_input_without_a_shape_is_refused(build_engine, write, tmp_path):
+    model = identity(TensorProto.FLOAT, ["B", 3, "H", "W"])
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(UserError, match="input 'pixels' has no shape"):
+        write(build_engine(tmp_path / "foreign", model, foreign("float32")), tmp_path / "models")
+
+
 def test_an_older_model_is_replaced_and_nothing_else(engine, write, tmp_path):
     write(engine, tmp_path / "models")
     write(engine, tmp_path / "models", "--max-batch", "2")
@@ -139,6 +190,15 @@ def test_numbers_out_of_range_are_refused_all_at_once(engine, write, tmp_path):
     with pytest.raises(UserError) as caught:
         write(engine, tmp_path / "models", "--max-batch", "0", "--instances", "0")
     assert "--max-batch: expected at least 1, got 0\n--instances" in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        write(engine, tmp_path / "models", "--max-batch", "3000000000", "--instances", "3000000000",
+              "--delay-us", "99999999999999999999", "--threads", "3000000000")  # fmt: skip
+    assert str(caught.value).splitlines() == [
+        "--max-batch: expected at most 1024, got 3000000000",
+        "--delay-us: expected at most 60000000, got 99999999999999999999",
+        "--instances: expected at most 1024, got 3000000000",
+        "--threads: expected at most 1024, got 3000000000",
+    ]
 
 
 def test_a_schema_that_is_broken_would_be_seen(engine, write, tmp_path):
