@@ -42,8 +42,11 @@ def main() -> None:
     parser.add_argument("mask", type=Path, help="where the mask is written, as PNG")
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     arguments = parser.parse_args()
-    image = arguments.image.read_bytes()
-    arguments.mask.write_bytes(ask(arguments.url, image, "mask"))
+    try:
+        image = arguments.image.read_bytes()
+        arguments.mask.write_bytes(ask(arguments.url, image, "mask"))
+    except OSError as error:
+        raise SystemExit(f"error: {error.filename}: {error.strerror}") from None
     for each in json.loads(ask(arguments.url, image, "areas"))["classes"]:
         sys.stdout.write(f"{100 * each['share']:5.1f} %  {each['name']}\n")
 

@@ -51,6 +51,11 @@ def test_a_client_for_the_server(tmp_path):
     assert done.returncode == 1 and "is `contrail serve` running there?" in done.stderr
 
 
+def test_a_client_names_the_file_that_it_cannot_read(tmp_path):
+    done = run("client.py", tmp_path / "gone.png", tmp_path / "mask.png")
+    assert done.returncode == 1 and done.stderr == f"error: {tmp_path / 'gone.png'}: No such file or directory\n"
+
+
 @pytest.fixture
 def toy(tmp_path) -> Project:
     return toy_project(tmp_path)
