@@ -75,6 +75,7 @@ def build_app(
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
     return Gate(app, token=token, hosts=hosts, metrics=metrics)
 
 
@@ -93,6 +94,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [f"{each['loc'][-1]}: {each['msg']}, got {str(each.get('input'))[:60]!r}" for each in error.errors()]
     return _say(request, 422, "; ".join(problems), {})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """The answer to a fault of the server's own; the error itself goes on to the gate, which logs it."""
+    return _say(request, 500, "the server failed on this request; its log says why", {})
 
 
 def _say(request: Request, status: int, reason: str, headers: Mapping[str, str]) -> Response:

@@ -75,11 +75,9 @@ class Gate:
             reason = refusal.reason
             if status == 0:
                 await answer(send_on, refusal)
-        except Exception as error:  # noqa: BLE001 - logged with its traceback, and answered
+        except Exception as error:  # noqa: BLE001 - the application has answered 500; logged with its traceback
             reason = f"{type(error).__name__}: {error}"
             LOGGER.exception("a request failed by a mistake of the server's own")
-            if status == 0:
-                await answer(send_on, Refusal(500, "the server failed on this request; its log says why"))
         finally:
             took = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
