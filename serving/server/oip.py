@@ -22,6 +22,7 @@ UInt8 = NDArray[np.uint8]
 
 INPUT = "image"
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_MOST_DIGITS = 20  # of a length; Python refuses to read thousands of them
 EXTENSIONS = ("binary_tensor_data",)
 
 
@@ -67,9 +68,10 @@ def parse_request(body: bytes, header_length: str | None, known: Sequence[str], 
     """
     length = len(body)
     if header_length is not None:
-        if not (header_length.isascii() and header_length.isdigit()) or not 0 < int(header_length) <= len(body):
-            raise Refusal(400, f"{HEADER_LENGTH}: expected in 1..{len(body)} (the body), got {header_length!r}")
-        length = int(header_length)
+        digits = header_length.isascii() and header_length.isdigit() and len(header_length) <= _MOST_DIGITS
+        length = int(header_length) if digits else 0
+        if not 0 < length <= len(body):
+            raise Refusal(400, f"{HEADER_LENGTH}: expected in 1..{len(body)} (the body), got {header_length[:40]!r}")
     try:
         request = json.loads(body[:length])
     except (ValueError, RecursionError) as error:
@@ -130,7 +132,7 @@ def _image(request: Mapping[str, Any], binary: memoryview | None, max_pixels: in
         raise Refusal(400, f"{INPUT}: expected shape [B,H,W,3], none of them 0, got {_brief(shape)}")
     pixels = shape[0] * shape[1] * shape[2]
     if pixels > max_pixels:
-        raise Refusal(413, f"{INPUT}: {pixels} pixels in shape {shape}; at most {max_pixels} are taken")
+        raise Refusal(413, f"{INPUT}: too many pixels in shape {_brief(shape)}; at most {max_pixels} are taken")
     parameters = _mapping(entry.get("parameters"), f"{INPUT}.parameters")
     if any(name.startswith("shared_memory") for name in parameters):
         raise Refusal(400, f"{INPUT}: shared memory is not offered; send the tensor in the body")

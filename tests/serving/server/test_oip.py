@@ -56,6 +56,7 @@ def test_binary_tensors_follow_the_json():
         ({"inputs": [SOUND | {"shape": [1, 1, 2.0, 3]}]}, 400, "expected shape"),
         ({"inputs": [SOUND | {"shape": [True, 1, 2, 3]}]}, 400, "expected shape"),
         ({"inputs": [SOUND | {"shape": [10**12, 10**12, 2, 3]}]}, 413, "at most 100 are taken"),
+        ({"inputs": [SOUND | {"shape": [1, 10**4000, 10**4000, 3]}]}, 413, "at most 100 are taken"),
         ({"inputs": [SOUND | {"data": [0, 1, 2, 3, 4]}]}, 400, "5 numbers in data"),
         ({"inputs": [SOUND | {"data": [[0, 1, 2], [3, 4, 5]]}]}, 400, "data has shape [2, 3]"),
         ({"inputs": [SOUND | {"data": [[0, 1], [2, 3, 4, 5]]}]}, 400, "no tensor"),
@@ -101,6 +102,7 @@ def test_what_is_wrong_is_refused_with_its_reason(request_, status, said):
         (BINARY, b"123456", "100000", "Inference-Header-Content-Length: expected in"),
         (BINARY, b"123456", "-1", "Inference-Header-Content-Length: expected in"),
         (BINARY, b"123456", "0", "Inference-Header-Content-Length: expected in"),
+        (BINARY, b"123456", "1" * 5000, "Inference-Header-Content-Length: expected in"),
         (BINARY, b"123456", "\u0663", "Inference-Header-Content-Length: expected in"),
     ],
 )
