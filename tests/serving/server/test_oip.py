@@ -81,7 +81,7 @@ def test_binary_tensors_follow_the_json():
         ),
         ({"inputs": [SOUND], "outputs": [{"name": "mask", "parameters": {"binary_data": 1}}]}, 400, "true or false"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:80],
 )
 def test_what_is_wrong_is_refused_with_its_reason(request_, status, said):
     with pytest.raises(Refusal) as caught:
