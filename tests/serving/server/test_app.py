@@ -1,28 +1,34 @@
-"""The application behind its gate: what it answers where it fails itself."""
+"""The application behind its gate: what it answers where it fails itself, and what runs beside its event loop."""
 
 import asyncio
 import json
+import threading
 
 import pytest
 
 from serving.server.app import build_app
 from serving.server.config import Limits
 from serving.server.engines import EngineSettings, ServedEngine
+from serving.server.routes import protocol
 from serving.server.telemetry import LOGGER
 
 
 @pytest.fixture
-def failing_app(engine, monkeypatch):
+def served(engine):
+    engine = ServedEngine("engine", engine, EngineSettings(workers=1, threads=1, max_batch=1), Limits())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def failing_app(served, monkeypatch):
     """A server whose engine has a fault that nobody thought of."""
 
     async def segment(_images):
         raise ZeroDivisionError("a fault of the server's own")
 
-    limits = Limits()
-    served = ServedEngine("engine", engine, EngineSettings(workers=1, threads=1, max_batch=1), limits)
     monkeypatch.setattr(served, "segment", segment)
-    yield build_app({"engine": served}, limits)
-    served.close()
+    return build_app({"engine": served}, Limits())
 
 
 def ask(app, path, body):
@@ -64,3 +70,22 @@ def test_a_fault_of_the_server_s_own_is_500_in_json_and_logged_with_its_tracebac
     assert "a fault of the server's own" in caplog.text and "Traceback" in caplog.text
     (line,) = [record.fields for record in caplog.records if record.message == "request"]
     assert line["status"] == 500 and line["reason"] == "ZeroDivisionError: a fault of the server's own"
+
+
+@pytest.mark.parametrize(("side", "thread"), [(8, "MainThread"), (600, "codec")])
+def test_much_json_is_read_and_written_beside_the_event_loop(served, monkeypatch, side, thread):
+    """Small requests are not handed over: that would take longer than they do."""
+    threads = []
+    for name in ("parse_request", "build_response"):
+        function = getattr(protocol, name)
+
+        def watched(*arguments, function=function):
+            threads.append(threading.current_thread().name)
+            return function(*arguments)
+
+        monkeypatch.setattr(protocol, name, watched)
+    entry = {"name": "image", "datatype": "UINT8", "shape": [1, side, side, 3], "data": [7] * 3 * side * side}
+    body = json.dumps({"inputs": [entry]}).encode()
+    status, _, answer = ask(build_app({"engine": served}, Limits()), "/v2/models/engine/infer", body)
+    assert status == 200 and len(json.loads(answer)["outputs"][0]["data"]) == side * side
+    assert len(threads) == 2 and all(name.startswith(thread) for name in threads)

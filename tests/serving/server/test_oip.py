@@ -38,6 +38,76 @@ def test_binary_tensors_follow_the_json():
     assert [each["parameters"] for each in json.loads(body[:length])["outputs"]] == 2 * [{"binary_data_size": 2}]
 
 
+@pytest.fixture(scope="module")
+def large():
+    """An image whose numbers are read in several pieces."""
+    return np.random.default_rng(0).integers(0, 256, (1, 200, 200, 3), np.uint8)
+
+
+def large_request(large, **changes):
+    entry = {"name": "image", "datatype": "UINT8", "shape": list(large.shape), "data": large.ravel().tolist()}
+    return {"inputs": [entry | changes]}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_long_lists_are_read_and_written_in_pieces(large, monkeypatch, indent):
+    request = large_request(large) | {"id": 'data":[1', "parameters": {"more": {}}}
+    longest: list[int] = []
+    text, loads, dumps = json.dumps(request, indent=indent).encode(), json.loads, json.dumps
+
+    def watched_loads(text):
+        longest.append(len(text))
+        return loads(text)
+
+    def watched_dumps(value, **form):
+        longest.append(len(dumps(value)))
+        return dumps(value, **form)
+
+    monkeypatch.setattr(json, "loads", watched_loads)
+    monkeypatch.setattr(json, "dumps", watched_dumps)
+    parsed = parse_request(text, None, ("mask",), 10**6)
+    assert np.array_equal(parsed.images, large) and parsed.identifier == 'data":[1'
+    assert max(longest) < 70_000 < len(text)
+    longest.clear()
+    mask = np.concatenate([large] * 2)[..., :2]
+    body, _ = build_response("engine", parsed, {"mask": mask})
+    assert loads(body)["outputs"] == [
+        {"name": "mask", "datatype": "UINT8", "shape": list(mask.shape), "data": mask.ravel().tolist()}
+    ]
+    assert loads(body)["model_name"] == "engine" and max(longest) < 6 * 2**16 < mask.size * 6
+
+
+def test_long_lists_of_another_form_are_read_as_well(large):
+    elsewhere = {"parameters": {"data": list(range(100_000))}}
+    for request in (large_request(large, data=large.tolist()), elsewhere | large_request(large)):
+        assert np.array_equal(parse_request(json.dumps(request).encode(), None, ("mask",), 10**6).images, large)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"]}]}", b",]}]}", "not JSON"),
+        (b"]}]}", b"}]}", "not JSON"),
+        (b"]}]}", b"]}]", "not JSON"),
+        (b"]}]}", b",3]}]}", "120001 numbers in data"),
+        (b"]}]}", b',"a,b"]}]}', "whole numbers"),
+        (b"]}]}", b',"]"]}]}', "whole numbers"),
+        (b"]}]}", b',{"a":1,"b":2}]}]}', "whole numbers"),
+        (b"]}]}", b",[1]]}]}", "no tensor"),
+        (b"]}]}", b",null]}]}", "whole numbers"),
+        (b"]}]}", b',"3"]}]}', "whole numbers"),
+        (b'"data": [', b'"data": [0.5,', "whole numbers"),
+        (b'"data": [', b'"data": [,', "not JSON"),
+        (b'"inputs": [', b'"inputs": [{},', "expected one tensor"),
+    ],
+)
+def test_long_lists_with_a_fault_are_refused_with_its_reason(large, old, new, said):
+    text = json.dumps(large_request(large)).encode().replace(old, new)
+    with pytest.raises(Refusal) as caught:
+        parse_request(text, None, ("mask",), 10**6)
+    assert caught.value.status == 400 and said in caught.value.reason
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "said"),
     [
