@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from serving.contract.errors import EngineError, UserError
 from serving.contract.files import file_sha256
 from serving.contract.manifest import Manifest, read_sidecar
+from serving.engines.foreign.onnx_file import read_onnx
 from serving.engines.predictor import Predictor
 from serving.engines.runtimes import default_runtime
 from serving.golden.golden import golden_folder
@@ -31,6 +33,7 @@ _TRIED_BATCHES = (2, 4, 8)
 _WORTH = 1.05
 _MOST_WORKERS = 8
 _TRIAL_S = 0.25
+ANY_SIDE = sys.maxsize
 _TRIAL_SIZE = 256  # pixels of a side, unless the engine has its own size
 
 
@@ -76,6 +79,7 @@ class ServedEngine:
             self.manifest: Manifest = self.predictor.manifest
             self.sha256 = self.manifest.sha256 or file_sha256(path)
             self.tested = _test(self.predictor)
+            self._sizes = size_range(self.predictor)
             self.max_batch = settings.max_batch or fastest_batch(self.predictor, workers)
         except BaseException:
             self.predictor.close()
@@ -115,22 +119,31 @@ class ServedEngine:
         except TimeoutError:
             raise Refusal(504, f"not done within {self._timeout_s:g} s; send less at once, or come again") from None
         except EngineError as error:
-            raise Refusal(500 if self._takes(images) else 422, f"the engine failed: {error}") from error
+            self._require_size(images)
+            # Without the error's advice: it is for those who start commands, and clients cannot follow it.
+            reason = str(error.__cause__) if isinstance(error.__cause__, UserError) else "too little memory"
+            raise Refusal(500, f"the engine failed: {reason}") from error
         except UserError as error:
             raise Refusal(422, str(error)) from error
         finally:
             self.batcher.withdraw(futures)
 
-    def _takes(self, images: Sequence[UInt8]) -> bool:
-        """Whether all images have a size that the engine is made for, as far as its runtime tells."""
-        sizes = self.predictor.runtime.size_range
+    def _require_size(self, images: Sequence[UInt8]) -> None:
+        """Raise Refusal (422) where an image has a size that the engine is not made for, as far as that can be told."""
+        sizes = self._sizes
         if sizes is None or self.manifest.input.resize is not None:
-            return True
+            return
         stride = self.manifest.input.stride
-        padded = [[-(-side // stride) * stride for side in image.shape[:2]] for image in images]
-        return all(
-            low <= side <= high for each in padded for side, low, high in zip(each, sizes[0], sizes[1], strict=True)
-        )
+        for image in images:
+            padded = [-(-side // stride) * stride for side in image.shape[:2]]
+            if not all(low <= side <= high for side, low, high in zip(padded, *sizes, strict=True)):
+                takes = " and ".join(
+                    f"{name} {low if low == high else f'{low}..{high}'}"
+                    for name, low, high in zip(("height", "width"), *sizes, strict=True)
+                    if high < ANY_SIDE
+                )
+                got = "x".join(map(str, image.shape[:2]))
+                raise Refusal(422, f"image: this engine takes {takes}, got {got}; resize it, or cut it into parts")
 
     def close(self) -> None:
         """Finish what waits, and free the engine."""
@@ -206,7 +219,7 @@ def fastest_batch(predictor: Predictor, workers: int) -> int:
     if least > 1 or most == 1:
         return most or least
     height, width = predictor.manifest.input.resize or (_TRIAL_SIZE, _TRIAL_SIZE)
-    sizes = predictor.runtime.size_range
+    sizes = size_range(predictor)
     if sizes is not None:
         height, width = (min(max(side, low), high) for side, low, high in zip((height, width), *sizes, strict=True))
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -219,6 +232,21 @@ def fastest_batch(predictor: Predictor, workers: int) -> int:
             break
         best, best_rate = batch, rate
     return best
+
+
+def size_range(predictor: Predictor) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Height and width that an engine takes, at least and at most, as its runtime or its file says; None: any."""
+    known = predictor.runtime.size_range
+    if known is not None or predictor.manifest.kind != "onnx":
+        return known
+    shape = read_onnx(predictor.engine_path).inputs[0].shape
+    if shape is None:
+        return None
+    first = 1 if predictor.manifest.input.layout == "NHWC" else 2
+    (low, high), (left, right) = (
+        (side, side) if isinstance(side, int) else (1, ANY_SIDE) for side in shape[first:][:2]
+    )
+    return None if high == right == ANY_SIDE else ((low, left), (high, right))
 
 
 def cpu_count() -> int:
