@@ -16,7 +16,7 @@ from PIL import Image
 from serving.contract.errors import UserError, did_you_mean
 from serving.contract.manifest import Manifest
 from serving.engines.predictor import Segmentation
-from serving.images.decoding import DecodedImage, decode_image
+from serving.images.decoding import DecodedImage, decode_image, image_size
 from serving.render import encode_image, encode_mask, overlay
 from serving.server.config import Refusal
 from serving.server.gate import TOLD
@@ -138,8 +138,19 @@ def _decode(body: bytes, max_pixels: int) -> DecodedImage:
     try:
         return decode_image(io.BytesIO(body), "image", max_pixels=max_pixels)
     except UserError as error:
-        too_large = "at most" in str(error) and "pixels" in str(error)
-        raise Refusal(413 if too_large else 400, str(error)) from error
+        if isinstance(error.__cause__, Image.DecompressionBombError):  # Pillow has refused it first
+            most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+            raise Refusal(413, f"image: too many pixels; at most {most} are read: cut it into parts") from error
+        raise Refusal(413 if _pixels(body) > max_pixels else 400, str(error)) from error
+
+
+def _pixels(body: bytes) -> int:
+    """Pixels of an image as its header says; 0 where it is none."""
+    try:
+        height, width = image_size(io.BytesIO(body), "image")
+    except UserError:
+        return 0
+    return height * width
 
 
 def _encode(

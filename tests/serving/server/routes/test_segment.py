@@ -1,6 +1,8 @@
 """`POST /v1/segment`: what the command would write, as an answer."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -113,6 +115,11 @@ def test_too_many_pixels_and_too_many_bytes_are_413(server, png):
     bomb = png(np.zeros((1001, 1000, 3), np.uint8), compress_level=9)
     assert len(bomb) < 10_000
     answer = server.post("/v1/segment", bomb)
+    assert answer.status == 413 and "at most 1000000" in answer.json["error"]
+    # More pixels than Pillow opens, as far as its header says.
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    small = png(np.zeros((8, 8, 3), np.uint8))
+    answer = server.post("/v1/segment", small[:12] + header + struct.pack(">I", zlib.crc32(header)) + small[33:])
     assert answer.status == 413 and "at most 1000000" in answer.json["error"]
     answer = server.post("/v1/segment", bytes(5 * 2**20))
     assert answer.status == 413 and "at most 4194304 bytes" in answer.json["error"]
