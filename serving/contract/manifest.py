@@ -324,7 +324,7 @@ def verify_hash(engine_path: Path, manifest: Manifest) -> None:
     if manifest.sha256 is None:
         raise UserError(
             f"{sidecar_path(engine_path)}: no sha256 in it, so it proves nothing of {engine_path.name}; rebuild both "
-            "with `dvc repro`, or pass a hand-written manifest explicitly"
+            "with `dvc repro`, or write what `sha256sum` says of the file into a hand-written manifest"
         )
     got = file_sha256(engine_path)
     if got != manifest.sha256:

@@ -20,7 +20,7 @@ from serving.images.decoding import MAX_PIXELS, decode_image
 
 UInt8 = NDArray[np.uint8]
 
-_MOST_JPEG = 65500  # pixels a side, of libjpeg
+MAX_JPEG_SIDE = 65500  # pixels, of libjpeg
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> UInt8:
@@ -115,9 +115,9 @@ class _NamedBuffer(io.BytesIO):
 def _write(path: Path, image: Image.Image, name: str, mark: str) -> None:
     buffer = _NamedBuffer(f"image.{name.lower()}")
     if name == "JPEG":
-        if max(image.size) > _MOST_JPEG:
+        if max(image.size) > MAX_JPEG_SIDE:
             raise UserError(
-                f"{path}: cannot be written: {image.width}x{image.height} pixels, a JPEG has at most {_MOST_JPEG} a "
+                f"{path}: cannot be written: {image.width}x{image.height} pixels, a JPEG has at most {MAX_JPEG_SIDE} a "
                 "side; choose a format in PNG, such as color"
             )
         image.save(buffer, quality=90, comment=mark.encode() or None)

@@ -17,6 +17,7 @@ from serving.contract.errors import UserError, did_you_mean
 from serving.contract.manifest import Manifest
 from serving.engines.predictor import Segmentation
 from serving.images.decoding import DecodedImage, decode_image, image_size
+from serving.images.image_io import MAX_JPEG_SIDE
 from serving.render import encode_image, encode_mask, overlay
 from serving.server.config import Refusal
 from serving.server.gate import TOLD
@@ -81,6 +82,8 @@ def segment_router(services: Services) -> APIRouter:
         for key in request.query_params:
             if key not in _QUERY:  # else a slip would be answered with the default
                 raise Refusal(422, f"query: unknown {key!r}{did_you_mean(key, _QUERY)}")
+            if len(request.query_params.getlist(key)) > 1:  # else the last would be taken
+                raise Refusal(422, f"query: {key} is there more than once; expected it once")
         name = engine if engine is not None else next(iter(services.engines))
         served = services.engine(name)
         manifest = served.manifest
@@ -93,6 +96,13 @@ def segment_router(services: Services) -> APIRouter:
             received = time.perf_counter()
             image = await loop.run_in_executor(services.codecs, _decode, body, services.limits.max_pixels)
         decoded = time.perf_counter()
+        height, width = image.pixels.shape[:2]
+        if output == "overlay" and max(height, width) > MAX_JPEG_SIDE:
+            raise Refusal(
+                422,
+                f"output: an overlay is a JPEG, which has at most {MAX_JPEG_SIDE} pixels a side, got {width}x{height}; "
+                "ask for output=mask, or cut the image into parts",
+            )
         (answer,) = await served.segment([image.pixels])
         segmented = time.perf_counter()
         services.metrics.observe(name, [answer])

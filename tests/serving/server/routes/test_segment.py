@@ -87,11 +87,19 @@ def test_a_client_learns_which_engines_there_are(server):
         ("outptu=areas", 422, "query: unknown 'outptu'; did you mean 'output'?"),
         ("output=overlay&opacity=2", 422, "opacity: "),
         ("opacity=nan&output=overlay", 422, "opacity: "),
+        ("output=mask&output=areas", 422, "query: output is there more than once; expected it once"),
     ],
 )
 def test_what_is_asked_wrongly_is_refused(server, png, photo, query, status, said):
     answer = server.post(f"/v1/segment?{query}", png(photo(40, 40)))
     assert answer.status == status and said in answer.json["error"]
+
+
+def test_an_overlay_that_no_jpeg_holds_is_refused(server, png):
+    wide = png(np.zeros((8, 65_501, 3), np.uint8), compress_level=9)
+    answer = server.post("/v1/segment?output=overlay", wide)
+    assert answer.status == 422 and "at most 65500 pixels a side, got 65501x8" in answer.json["error"]
+    assert server.post("/v1/segment", wide).status == 200
 
 
 def test_what_is_no_image_is_refused_with_the_reason(server, png, photo):
