@@ -37,7 +37,6 @@ from export.artifacts.shared.options import OutputOptions
 from export.certificate.certificate import GraphPair, LatencyRule, MethodInputs, certify
 from export.certificate.page import certificate_blocks
 from export.checks.examination.images import scene
-from export.latency.benchmark import CONTROL
 from export.latency.config import QuickProfileConfig
 from export.latency.engine_latency import Engine
 from export.latency.latency import check_stopwatch
@@ -46,6 +45,7 @@ from export.machine import load as machine
 from export.machine.device import read_device
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Heading, Paragraph, to_markdown
+from export.targets.config import CONTROL
 from pipeline.layout.branches import methods_of
 from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import Segmentor

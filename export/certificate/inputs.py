@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from export.certificate.certificate import GraphPair, MethodInputs
+from export.certificate.measured import measured_pairs
 from export.latency.config import CertifyConfig
 from export.latency.paired_latency import PairSamples
 from export.targets.config import TargetConfig
@@ -41,9 +42,8 @@ def load_method_inputs(
         )
     if config.target not in targets:
         raise UserError(f"certify.target: no target {config.target!r}; expected one of {', '.join(targets)}")
-    artifact = targets[config.target].artifact
     return {
-        method: _method_inputs(method, seeds_of(branches, method), artifact, config, benchmark, pairs.get(method, ()))
+        method: _method_inputs(method, seeds_of(branches, method), targets[config.target], config, benchmark, pairs)
         for method in methods
         if method != config.baseline
     }
@@ -52,12 +52,13 @@ def load_method_inputs(
 def _method_inputs(
     method: str,
     seeds: Sequence[int],
-    artifact: str,
+    target: TargetConfig,
     config: CertifyConfig,
     benchmark: Mapping[str, Any],
-    pairs: Sequence[PairSamples],
+    pairs: Mapping[str, Sequence[PairSamples]],
 ) -> MethodInputs:
     missing: dict[str, str] = {}
+    artifact = target.artifact
     graphs: list[GraphPair] = []
     try:
         for seed in seeds:
@@ -72,10 +73,10 @@ def _method_inputs(
         accuracy = paired_accuracy(config.baseline, method, seeds, config.target, class_names)
     except UserError as error:
         missing["accuracy"] = str(error)
-    if not pairs:
-        entry = benchmark.get("comparisons", {}).get(method, {})
-        missing["latency"] = entry.get("reason") or f"{config.target} was not measured for both methods"
-    return MethodInputs(graphs, pairs, accuracy, missing)
+    measured, reason = measured_pairs(method, method, target, config, benchmark, pairs)
+    if reason is not None:
+        missing["latency"] = reason
+    return MethodInputs(graphs, measured, accuracy, missing)
 
 
 def paired_accuracy(

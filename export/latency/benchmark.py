@@ -19,12 +19,12 @@ from export.latency.optimization import LevelComparison, plan_comparisons
 from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons, median_ratio
 from export.machine import load as machine
 from export.machine.gpu_watch import GpuWatch
+from export.targets.config import CONTROL
 from pipeline.evaluation.intervals import confidence_per_look, equivalence
 from serving.contract.errors import UserError
 from serving.engines.runtimes.tensorrt.plan import PlanDetails
 
 SCHEMA = 1
-CONTROL = "control"
 
 Progress = Callable[[str, int, int], None]
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "KMP_AFFINITY")

@@ -6,10 +6,11 @@ import argparse
 
 from export.certificate.certificate import LatencyRule, certify
 from export.certificate.inputs import load_method_inputs
+from export.certificate.measured import measured_pairs
 from export.certificate.page import certificate_page
-from export.latency.benchmark import CONTROL
 from export.latency.paired_latency import load_pairs
 from export.pages.document import to_markdown
+from export.targets.config import CONTROL
 from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
 from pipeline.params import load_params
 from serving.contract.command import program_name
@@ -23,9 +24,13 @@ def main() -> int:
     params = load_params()
     benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
     config = params.certify
+    methods = load_method_inputs(params.branches, params.targets, config, benchmark, pairs)
+    control, _ = measured_pairs(
+        CONTROL, config.baseline, params.targets[config.target], config, benchmark, pairs
+    )  # without them the certificate says of every method what is missing
     certificate = certify(
-        load_method_inputs(params.branches, params.targets, config, benchmark, pairs),
-        pairs.get(CONTROL, ()),
+        methods,
+        control,
         LatencyRule(config.margin, len(benchmark["settings"]["looks"]), config.resamples, config.seed),
         baseline=config.baseline,
         target=config.target,

@@ -12,6 +12,8 @@ from serving.contract.errors import did_you_mean
 from serving.contract.schema import Problems, Require, build
 from serving.engines.runtimes import RUNTIMES
 
+CONTROL = "control"  # among the comparisons of methods, that of the baseline with itself
+
 
 @dataclass(frozen=True)
 class TargetConfig:

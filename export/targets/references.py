@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from export.targets.config import CompileConfig, ExportConfig, needed_compiles, needed_exports
+from export.targets.config import CONTROL, CompileConfig, ExportConfig, needed_compiles, needed_exports
 from pipeline.layout.branches import BranchConfig, methods_of, seeds_of
 from serving.contract.errors import did_you_mean
 from serving.contract.schema import Problems
@@ -42,6 +42,8 @@ def _check_branches(sections: Mapping[str, Any], given: Mapping[str, Any], probl
     for key, branch in branches.items():
         if not _expect(f"branches.{key}.method", branch.method, names, "the section methods", problems):
             continue
+        if branch.method == CONTROL:
+            problems.add(f"branches.{key}.method", f"{CONTROL!r} is the baseline against itself; choose another name")
         if key != branch.name:
             problems.add(f"branches.{key}", f"{branch.method} with seed {branch.seed} must be called {branch.name}")
         method = sections["methods"].get(branch.method)

@@ -17,9 +17,11 @@ import export.stages.device
 import export.stages.gate
 import export.stages.report
 import pipeline.stages.prepare
+from export.latency.paired_latency import load_pairs, save_samples
 from export.report.report import TARGET_KEYS
 from pipeline.data.datasets.shared.prepared import content_sha256
 from pipeline.evaluation.evaluation import Evaluation
+from pipeline.layout.paths import BENCHMARK_PATH, SAMPLES_PATH
 from serving.card.checking import check_folder
 from serving.contract.errors import UserError
 from serving.contract.manifest import InputSpec, Manifest, write_sidecar
@@ -255,6 +257,47 @@ def test_stage_before_its_inputs_is_one_message(workplace, missing, stage, messa
     Path(missing).unlink(missing_ok=True)
     with pytest.raises(UserError, match=message):
         stage.main()
+
+
+def other_files(workplace):
+    """Engines that were exported anew, and not measured since."""
+    for index, method in enumerate(METHODS):
+        engine(method, seed=index + 7)
+
+
+def other_samples(workplace):
+    """Those of a run with fewer pairs."""
+    save_samples(SAMPLES_PATH, {name: samples[:-1] for name, samples in load_pairs(SAMPLES_PATH).items()})
+
+
+def other_entry(**changes):
+    def change(workplace):
+        benchmark = json.loads(BENCHMARK_PATH.read_text())
+        for entry in benchmark["comparisons"].values():
+            entry.update(changes)
+        BENCHMARK_PATH.write_text(json.dumps(benchmark))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (other_files, "artifacts/cross_entropy-s0/onnx_fp32/model.onnx is not the file that was measured"),
+        (other_samples, "pairs 8, expected 7"),
+        (other_entry(target="openvino_bf16"), "target 'openvino_bf16', expected 'ort_fp32'"),
+        (other_entry(baseline="contextrast"), "baseline 'contextrast', expected 'cross_entropy'"),
+    ],
+)
+def test_what_was_measured_of_something_else_certifies_nothing(workplace, change, said):
+    assert export.stages.benchmark.main() == 0
+    change(workplace)
+    assert export.stages.certify.main() == 0
+    certificate = json.loads(Path("reports/certificate.json").read_text())
+    latency = certificate["methods"]["pixel_contrast"]["latency"]
+    assert latency["verdict"] == "inconclusive" and certificate["control"]["verdict"] == "inconclusive"
+    (reason,) = (reason for reason in latency["reasons"] if "what was measured is something else" in reason)
+    assert said in reason and "run benchmark again" in reason
 
 
 def test_baseline_without_a_branch_is_one_message(workplace):

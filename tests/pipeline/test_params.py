@@ -76,6 +76,13 @@ def test_names_that_do_not_fit_together_are_refused(
     assert expected in str(caught.value)
 
 
+def test_no_method_is_called_as_the_control(values: dict[str, Any]) -> None:
+    values["methods"]["control"] = {"loss": "cross_entropy"}
+    values["branches"]["control-s0"] = {"method": "control", "loss": "cross_entropy", "seed": 0}
+    with pytest.raises(UserError, match=r"branches\.control-s0\.method: 'control' is the baseline against itself"):
+        validate_params(values, "params.yaml")
+
+
 def test_a_schedule_that_leaves_the_loss_term_no_step_is_refused(values: dict[str, Any]) -> None:
     merge(values, {"train": {"iterations": 1}, "methods": {"pixel_contrast": {"warmup_fraction": 0.9}}})
     with pytest.raises(UserError, match="leaves the loss term no step"):

@@ -21,10 +21,10 @@ from export.certificate.certificate import (
     ratio_section,
     structure_section,
 )
-from export.latency.benchmark import CONTROL
 from export.latency.engine_latency import Engine
 from export.latency.latency import WarmUp
 from export.latency.paired_latency import PairPlan, PairSamples, SessionComparison, measure_comparisons
+from export.targets.config import CONTROL
 from pipeline.evaluation.accuracy import PairedAccuracy
 from serving.contract.manifest import Manifest, write_sidecar
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.latency.benchmark import CONTROL, representative_images, run_benchmark
+from export.latency.benchmark import representative_images, run_benchmark
 from export.latency.config import (
     BenchmarkConfig,
     CertifyConfig,
@@ -20,6 +20,7 @@ from export.latency.config import (
     ReleaseProfileConfig,
 )
 from export.latency.engine_latency import Engine, input_batches
+from export.targets.config import CONTROL
 from serving.contract.errors import UserError
 from serving.contract.files import write_json
 from serving.contract.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
