@@ -11,6 +11,7 @@ from rich.text import Text
 
 from export.pages.formatting import shortened, signed
 from export.report.config import GateConfig
+from pipeline.layout.paths import ARTIFACTS_DIR
 
 Report = Mapping[str, Any]
 Severity = Literal["FAIL", "WARNING", "SKIPPED", "INCONCLUSIVE"]
@@ -42,6 +43,7 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
         *_judge_stopwatch(report),
         *_judge_gpus(report),
         *_judge_targets(report, config),
+        *_judge_unexamined(report),
         *_judge_checks(report, config),
         *_judge_certificate(report, config),
         *_judge_training(report),
@@ -135,6 +137,13 @@ def _judge_targets(report: Report, config: GateConfig) -> Iterator[Finding]:
         else:
             yield from _judge_numbers(row, subject, config)
             yield from _judge_measurement(report, row, subject)
+
+
+def _judge_unexamined(report: Report) -> Iterator[Finding]:
+    """Card and statement would speak for them too."""
+    for path in report.get("unexamined") or []:
+        found = "no target of params.yaml runs it: delete it, or give it a target and run `dvc repro` again"
+        yield Finding("FAIL", path.removeprefix(f"{ARTIFACTS_DIR}/"), "every engine of a branch was examined", found)
 
 
 def _judge_numbers(row: Mapping[str, Any], subject: str, config: GateConfig) -> Iterator[Finding]:

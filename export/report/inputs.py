@@ -13,9 +13,20 @@ from export.records.recorded import load_curves, load_training, load_verified
 from export.report.report import ReportInputs
 from export.targets.config import DeployConfig, TargetConfig
 from pipeline.layout.branches import BranchConfig
-from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, DEVICE_PATH, PREPARED_DIR
+from pipeline.layout.paths import (
+    BENCHMARK_PATH,
+    CERTIFICATE_PATH,
+    DEVICE_PATH,
+    MODEL_NAME,
+    PLAN_NAME,
+    PREPARED_DIR,
+    branch_dir,
+)
+from serving.card.checking import shipped_files
 from serving.contract.errors import UserError
-from serving.contract.files import read_json
+from serving.contract.files import file_sha256, read_json
+
+ENGINE_SUFFIXES = tuple(Path(name).suffix for name in (MODEL_NAME, PLAN_NAME))
 
 
 def load_report_inputs(
@@ -46,26 +57,42 @@ def load_report_inputs(
         raise UserError(f"{PREPARED_DIR / 'dataset.json'}: made by an older version; run prepare again")
     certificate = read_json(CERTIFICATE_PATH, made_by="certify")
     images = [entry["accuracy"].get("images") for entry in certificate["methods"].values()]
-    paths = {row["path"] for row in verified.values() if row.get("path")}
+    expected = expected_targets(branches, targets, deploy)
+    rows = [verified.get((each.method, each.seed, each.target), {}) for each in expected]
+    paths = [path for path in dict.fromkeys(row.get("path") for row in rows) if path]
+    there = [path for path in paths if Path(path).is_file()]
     return ReportInputs(
         profile=profile,
         baseline=baseline,
         deployed=deploy.method,
         losses=losses,
-        expected=expected_targets(branches, targets, deploy),
+        expected=expected,
         verified=verified,
         benchmark=read_json(BENCHMARK_PATH, made_by="benchmark"),
         certificate=certificate,
         device=read_json(DEVICE_PATH, made_by="device"),
         training=load_training(branches),
         curves=load_curves(branches),
-        engine_bytes={path: Path(path).stat().st_size for path in paths if Path(path).exists()},
+        engine_bytes={path: Path(path).stat().st_size for path in there},
+        engine_sha256={path: file_sha256(Path(path)) for path in there},
+        unexamined=[path for path in engines_of(branches) if path not in paths],
         dataset=dict(dataset)
         | {"images": images[0] if images else None}
         | {key: prepared[key] for key in ("sha256", "warnings", "notes")},
         commit=commit(),
         created=now(),
     )
+
+
+def engines_of(branches: Mapping[str, BranchConfig]) -> list[str]:
+    """Paths of all engines that ship with the branches, whoever put them there."""
+    folders = [branch_dir(branch.method, branch.seed) for branch in branches.values()]
+    return [
+        (folder / name).as_posix()
+        for folder in folders
+        for name in shipped_files(folder)
+        if Path(name).suffix.lower() in ENGINE_SUFFIXES
+    ]
 
 
 def commit() -> str | None:

@@ -38,6 +38,8 @@ class ReportInputs:
         training: (method, seed) -> metrics of the training, its `seconds`, which may be unknown, and where known its
             `time` by part, or the `time_reason` why it is left out.
         engine_bytes: path of an engine -> its size.
+        engine_sha256: path of an engine -> hash of the file that lies there now.
+        unexamined: paths of engines in the folders of the branches that no row of `verified` is about.
         dataset: name, split and number of images that the accuracy was measured on, and what prepare found odd
             (`warnings`) or was certain of (`notes`).
         commit: of the code, where known.
@@ -56,6 +58,8 @@ class ReportInputs:
     device: Mapping[str, Any]
     training: Mapping[tuple[str, int], Mapping[str, Any]]
     engine_bytes: Mapping[str, int] = field(default_factory=dict)
+    engine_sha256: Mapping[str, str] = field(default_factory=dict)
+    unexamined: Sequence[str] = ()
     dataset: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     created: str | None = None
@@ -69,7 +73,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         `targets` (rows of TARGET_KEYS), `training` (rows of method, seed, contrast_steps, mean_anchors, seconds, miou,
         and where the `time` went if it was trained here, or the `time_reason` why that is left out), `certificate`,
         `checks` (one row per check and target), `benchmark` (throughput, split, sessions, intervals), `device`,
-        `profile` and where all of it comes from.
+        `unexamined` (engines that lie there and were not looked at), `profile` and where all of it comes from.
     """
     measured = {(row["method"], row["seed"], row["target"]): row for row in inputs.benchmark.get("targets", [])}
     targets = []
@@ -92,6 +96,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         "losses": dict(inputs.losses),
         "device": dict(inputs.device),
         "targets": targets,
+        "unexamined": list(inputs.unexamined),
         "training": [
             {
                 "method": method,
@@ -133,7 +138,7 @@ def _target_row(
 ) -> dict[str, Any]:
     """One row of `targets`: accuracy and latency of one and the same file, or a status that says why not."""
     found: Mapping[str, Any] = verified or {}
-    status, reason = _status(verified, measured)
+    status, reason = _status(verified, measured, inputs.engine_sha256)
     latency: dict[str, float | None] = dict.fromkeys(LATENCY_PERCENTILES)
     if measured is not None and measured["status"] == "ok" and measured["sha256"] == found.get("sha256"):
         shown = measured["latency_ms"]
@@ -160,11 +165,16 @@ def _target_row(
     return row | {key: found[key] for key in OPTIONAL_KEYS if key in found}
 
 
-def _status(verified: Mapping[str, Any] | None, measured: Mapping[str, Any] | None) -> tuple[str, str | None]:
+def _status(
+    verified: Mapping[str, Any] | None, measured: Mapping[str, Any] | None, engine_sha256: Mapping[str, str]
+) -> tuple[str, str | None]:
     if verified is None:
         return "failed", "the stage verify has no row of it"
     if verified["status"] != "ok":
         return verified["status"], verified.get("reason")
+    if (there := engine_sha256.get(verified["path"])) != verified["sha256"]:
+        found = "is missing" if there is None else f"is {there[:12]}"
+        return "failed", f"{verified['path']} {found}, verify examined {str(verified['sha256'])[:12]}: run verify again"
     if measured is None:
         return "failed", "the stage benchmark has no row of it"
     if measured["status"] != "ok":

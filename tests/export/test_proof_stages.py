@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,26 @@ def test_engine_replaced_after_it_was_verified_closes_the_gate(workplace, capsys
     assert row["latency_ms"] == {"p50": None, "p90": None, "p99": None}
     assert export.stages.gate.main() == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["replaced", "missing", "added"])
+def test_engine_that_nothing_examined_closes_the_gate(workplace, capsys, change):
+    for stage in (export.stages.benchmark, export.stages.certify):
+        assert stage.main() == 0
+    path = Path("artifacts/pixel_contrast-s0/onnx_fp32/model.onnx")
+    if change == "replaced":
+        engine("pixel_contrast", seed=5)
+    elif change == "missing":
+        path.unlink()
+    else:
+        shutil.copytree(path.parent, path.parent.with_name("onnx_old"))
+    assert export.stages.report.main() == 0
+    report = json.loads(Path("reports/report.json").read_text())
+    assert report["unexamined"] == ([f"{path.parent.parent}/onnx_old/model.onnx"] if change == "added" else [])
+    assert report["targets"][1]["status"] == ("ok" if change == "added" else "failed")
+    assert export.stages.gate.main() == 1
+    words = "no target of params.yaml" if change == "added" else "examined"
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_engine_that_failed_a_check_is_measured_all_the_same_and_closes_the_gate(workplace):

@@ -190,6 +190,15 @@ def test_latency_of_another_file_than_the_accuracy_is_refused():
     assert row["latency_ms"]["p50"] is None
 
 
+@pytest.mark.parametrize(("there", "words"), [("d" * 64, "is dddddddddddd"), (None, "is missing")])
+def test_another_file_than_the_one_that_was_verified_is_refused(there, words):
+    path = "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx"
+    engines = {name: sha256 for name, sha256 in inputs().engine_sha256.items() if name != path}
+    row = row_of(engine_sha256=engines | ({path: there} if there else {}))
+    said = f"{path} {words}, verify examined bbbbbbbbbbbb: run verify again"
+    assert (row["status"], row["reason"]) == ("failed", said)
+
+
 @pytest.mark.parametrize(("drop", "reason"), [("verified", "verify has no row"), ("benchmark", "benchmark has no row")])
 def test_row_that_a_stage_did_not_give_is_failed(drop, reason):
     values = inputs()
