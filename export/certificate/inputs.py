@@ -85,7 +85,7 @@ def paired_accuracy(
     """Evaluations of both methods on `target`.
 
     Raises:
-        UserError: an evaluation is missing, or the images differ.
+        UserError: an evaluation is missing, or the images or the classes differ.
     """
     sides = [[Evaluation.load(evaluation_path(name, seed, target)) for seed in seeds] for name in (baseline, method)]
     first = sides[0][0]
@@ -96,6 +96,11 @@ def paired_accuracy(
                     f"{evaluation_path(name, seed, target)}: evaluated on other images or classes than "
                     f"{evaluation_path(baseline, seeds[0], target)}; run verify again"
                 )
+    if first.confusions.shape[1] != len(class_names):
+        raise UserError(
+            f"{evaluation_path(baseline, seeds[0], target)}: evaluated on {first.confusions.shape[1]} classes, "
+            f"expected {len(class_names)}; run verify again"
+        )
     return PairedAccuracy(
         seeds=seeds,
         baseline=np.stack([evaluation.confusions for evaluation in sides[0]]).astype(np.int64),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 from export.pages.document import to_markdown
-from export.report.cards.writing import write_cards
+from export.report.cards.writing import card_files
 from export.report.charts import charts
 from export.report.encoding import png, svg
 from export.report.evidence.gathering import gather_evidence
@@ -21,7 +23,7 @@ from pipeline.layout.paths import PREPARED_DIR, REPORT_PATH
 from pipeline.params import PARAMS_PATH, load_params
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
-from serving.contract.files import atomic_path, read_json, write_json
+from serving.contract.files import json_bytes, write_atomically, write_json
 
 
 def main() -> int:
@@ -37,8 +39,7 @@ def main() -> int:
         deploy=params.deploy,
         baseline=params.certify.baseline,
     )
-    write_json(REPORT_PATH, build_report(inputs))
-    report = read_json(REPORT_PATH, made_by="report")  # pages show what the file says
+    report = json.loads(json_bytes(build_report(inputs)))  # pages show what the file says
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
     evidence = gather_evidence(
         report,
@@ -51,7 +52,7 @@ def main() -> int:
     )
     figures = plots(report)
     all_figures = figures | charts(report, evidence)
-    contents = {}
+    contents: dict[Path, bytes] = {}
     for name, figure in all_figures.items():
         contents[REPORT_PATH.parent / name] = png(figure)
         contents[(REPORT_PATH.parent / name).with_suffix(".svg")] = svg(figure, name)
@@ -59,10 +60,12 @@ def main() -> int:
     contents[REPORT_PATH.with_suffix(".html")] = html_page(
         report, evidence, judge(report, params.gate), all_figures
     ).encode()
+    contents |= card_files(report, params.branches, prepared.class_names, PARAMS_PATH)
+    # The gate reads report.json alone: while the rest is written there is none, so that half a report passes no gate.
+    REPORT_PATH.unlink(missing_ok=True)
     for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-    write_cards(report, params.branches, prepared.class_names, PARAMS_PATH)
+        write_atomically(path, content)
+    write_json(REPORT_PATH, report)
     return 0
 
 

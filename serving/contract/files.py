@@ -79,9 +79,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically. Dataclasses become mappings, NaN becomes null."""
-    text = json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+    """Write `value` as `json_bytes` gives it, atomically."""
+    write_atomically(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Indented JSON with sorted keys. Dataclasses become mappings, NaN becomes null."""
+    return (json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, *, made_by: str) -> Any:

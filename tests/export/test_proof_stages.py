@@ -234,6 +234,41 @@ def test_engine_that_nothing_examined_closes_the_gate(workplace, capsys, change)
     assert words in " ".join(capsys.readouterr().out.split())
 
 
+def test_half_a_report_passes_no_gate(workplace, monkeypatch):
+    run_stages()
+    assert export.stages.gate.main() == 0
+    before = Path("reports/report.json").stat()
+
+    def crash(*arguments):
+        raise ValueError("crash")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export.stages.report, "html_page", crash)
+        with pytest.raises(ValueError, match="crash"):
+            export.stages.report.main()
+    assert Path("reports/report.json").stat() == before, "the report is that of its pages still"
+    card = Path("artifacts/pixel_contrast-s0/MODEL_CARD.md")  # written after the pages, and cannot be
+    card.unlink()
+    card.mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        export.stages.report.main()
+    with pytest.raises(UserError, match="expected the output of `report`"):
+        export.stages.gate.main()
+
+
+def test_evaluations_of_other_classes_than_the_data_has_are_said(workplace):
+    for stage in (export.stages.benchmark, export.stages.certify):
+        assert stage.main() == 0
+    for method in METHODS:
+        path = Path(f"reports/verify/{method}-s0/ort_fp32.npz")
+        found = Evaluation.load(path)
+        few = (found.confusions[:, :3, :3], found.boundary[:, :3])
+        Evaluation(*few, found.names, found.sequences, found.protocol).save(path)
+    assert export.stages.report.main() == 0
+    page = (workplace / "reports" / "report.html").read_text()
+    assert "evaluated on 3 classes, expected 11; run verify again" in page
+
+
 def test_engine_that_failed_a_check_is_measured_all_the_same_and_closes_the_gate(workplace):
     path, sha256 = engine("pixel_contrast", seed=1)
     verified("pixel_contrast", path, sha256, status="failed", reason="1 of 9 checks failed: logits")

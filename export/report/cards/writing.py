@@ -1,7 +1,8 @@
-"""Card and statement of every branch that has engines, as files beside them."""
+"""Card and statement of every branch that has engines, as files that belong beside them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from export.report.cards.statement import statement
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import branch_dir, stripped_dir
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_files
-from serving.contract.files import file_sha256, read_json, write_atomically, write_json
+from serving.contract.files import file_sha256, json_bytes, read_json
 
 
-def write_cards(
+def card_files(
     report: Mapping[str, Any], branches: Mapping[str, BranchConfig], class_names: tuple[str, ...], params_path: Path
-) -> None:
-    """Write both files into the folder of every branch that there is.
+) -> dict[Path, bytes]:
+    """Both files, by their path, of every branch that there is. Nothing is written.
 
     Args:
         report: report.json.
@@ -27,9 +28,10 @@ def write_cards(
         params_path: params.yaml.
 
     Raises:
-        UserError: a file cannot be read or written.
+        UserError: a file cannot be read.
     """
     params_sha256 = file_sha256(params_path)
+    contents: dict[Path, bytes] = {}
     for each in branches.values():
         folder = branch_dir(each.method, each.seed)
         hashed = {name: file_sha256(folder / name) for name in shipped_files(folder)}
@@ -38,9 +40,10 @@ def write_cards(
         branch = branch_report(report, each.method, each.seed)
         files = {name: ((folder / name).stat().st_size, sha256) for name, sha256 in hashed.items()}
         card = model_card(branch, files, _model(each), class_names).encode()
-        write_atomically(folder / CARD_NAME, card)
-        hashed[CARD_NAME] = file_sha256(folder / CARD_NAME)
-        write_json(folder / STATEMENT_NAME, statement(branch, hashed, params_sha256))
+        hashed[CARD_NAME] = hashlib.sha256(card).hexdigest()
+        contents[folder / CARD_NAME] = card
+        contents[folder / STATEMENT_NAME] = json_bytes(statement(branch, hashed, params_sha256))
+    return contents
 
 
 def _model(branch: BranchConfig) -> Mapping[str, Any]:

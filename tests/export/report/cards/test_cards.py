@@ -12,11 +12,11 @@ import pytest
 from export.report.cards.branch import branch_report
 from export.report.cards.licences import hub_licence
 from export.report.cards.statement import statement
-from export.report.cards.writing import write_cards
+from export.report.cards.writing import card_files
 from export.report.report import build_report
 from pipeline.layout.branches import BranchConfig
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, check_folder
-from serving.contract.files import file_sha256
+from serving.contract.files import file_sha256, write_atomically
 from tests.export.report.test_report import inputs
 
 BRANCHES = {"pixel_contrast-s0": BranchConfig("pixel_contrast", "pixel_contrast", 0)}
@@ -38,7 +38,8 @@ def folder(report, exported, tmp_path, monkeypatch):
     for name in ("trained/best.safetensors", "onnx_fp32/golden/latency.json"):  # neither ships
         (branch / name).parent.mkdir(parents=True, exist_ok=True)
         (branch / name).write_bytes(b"x")
-    write_cards(report, BRANCHES, CLASSES, tmp_path / "params.yaml")
+    for path, content in card_files(report, BRANCHES, CLASSES, tmp_path / "params.yaml").items():
+        write_atomically(path, content)
     return branch
 
 
