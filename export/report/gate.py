@@ -44,6 +44,7 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
         *_judge_gpus(report),
         *_judge_targets(report, config),
         *_judge_unexamined(report),
+        *_judge_pictures(report),
         *_judge_checks(report, config),
         *_judge_certificate(report, config),
         *_judge_training(report),
@@ -144,6 +145,14 @@ def _judge_unexamined(report: Report) -> Iterator[Finding]:
     for path in report.get("unexamined") or []:
         found = "no target of params.yaml runs it: delete it, or give it a target and run `dvc repro` again"
         yield Finding("FAIL", path.removeprefix(f"{ARTIFACTS_DIR}/"), "every engine of a branch was examined", found)
+
+
+def _judge_pictures(report: Report) -> Iterator[Finding]:
+    """Engines that the report ran again, on images or by libraries that are others by now."""
+    if differing := (report.get("pictures") or {}).get("differing"):
+        found = f"other masks of {len(differing)} of the drawn images: {', '.join(differing)}"
+        rule = "the engines give the masks that verify counted, or verify is run again"
+        yield Finding("FAIL", "pictures", rule, found)
 
 
 def _judge_numbers(row: Mapping[str, Any], subject: str, config: GateConfig) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from export.machine.hardware import hardware_sha256
 from export.records.expected import expected_targets
 from export.records.recorded import load_curves, load_training, load_verified
 from export.report.report import ReportInputs
@@ -21,6 +22,7 @@ from pipeline.layout.paths import (
     PLAN_NAME,
     PREPARED_DIR,
     branch_dir,
+    verify_path,
 )
 from serving.card.checking import shipped_files
 from serving.contract.errors import UserError
@@ -50,12 +52,25 @@ def load_report_inputs(
         targets: section of params.yaml.
         deploy: section of params.yaml.
         baseline: name of the baseline method.
+
+    Raises:
+        UserError: a stage has not run, or what it measured is of other data or of another machine than those here.
     """
     verified = load_verified(branches)
     prepared = read_json(PREPARED_DIR / "dataset.json", made_by="prepare")
     if "warnings" not in prepared:
         raise UserError(f"{PREPARED_DIR / 'dataset.json'}: made by an older version; run prepare again")
     certificate = read_json(CERTIFICATE_PATH, made_by="certify")
+    benchmark, device = read_json(BENCHMARK_PATH, made_by="benchmark"), read_json(DEVICE_PATH, made_by="device")
+    measured = {
+        path: ("verify", read_json(path, made_by="verify"))
+        for path in (verify_path(branch.method, branch.seed) for branch in branches.values())
+    }
+    require_one_origin(
+        measured | {BENCHMARK_PATH: ("benchmark", benchmark)},
+        {"sha256": prepared["sha256"], "split": dataset["split"]},
+        device,
+    )
     images = [entry["accuracy"].get("images") for entry in certificate["methods"].values()]
     expected = expected_targets(branches, targets, deploy)
     rows = [verified.get((each.method, each.seed, each.target), {}) for each in expected]
@@ -68,9 +83,9 @@ def load_report_inputs(
         losses=losses,
         expected=expected,
         verified=verified,
-        benchmark=read_json(BENCHMARK_PATH, made_by="benchmark"),
+        benchmark=benchmark,
         certificate=certificate,
-        device=read_json(DEVICE_PATH, made_by="device"),
+        device=device,
         training=load_training(branches),
         curves=load_curves(branches),
         engine_bytes={path: Path(path).stat().st_size for path in there},
@@ -82,6 +97,37 @@ def load_report_inputs(
         commit=commit(),
         created=now(),
     )
+
+
+def require_one_origin(
+    measured: Mapping[Path, tuple[str, Mapping[str, Any]]], dataset: Mapping[str, str], device: Mapping[str, Any]
+) -> None:
+    """Numbers of other data or of another machine would stand below the names of those that are here.
+
+    Args:
+        measured: path -> the stage that wrote it, and what it wrote: the `dataset` that it measured on, and where it
+            measured latencies the `hardware_sha256`.
+        dataset: `sha256` and `split` of the data that is here.
+        device: device.json.
+
+    Raises:
+        UserError: something was measured elsewhere, or on other data; all of it is named.
+    """
+    problems = []
+    here = f"{dataset['sha256'][:12]}, split {dataset['split']}"
+    for path, (stage, record) in measured.items():
+        if (of := record.get("dataset")) is None:
+            problems.append(f"{path}: made by an older version, which did not say of what data: run {stage} again")
+        elif of != dataset:
+            found = f"{of['sha256'][:12]}, split {of['split']}"
+            problems.append(f"{path}: measured on data {found}, {PREPARED_DIR} has {here}: run {stage} again")
+        if "hardware_sha256" in record and record["hardware_sha256"] != device["hardware_sha256"]:
+            machines = f"{record['hardware_sha256'][:12]}, {DEVICE_PATH} is of {device['hardware_sha256'][:12]}"
+            problems.append(f"{path}: measured on machine {machines}: run device and {stage} again")
+    if hardware_sha256(device["hardware"]) != device["hardware_sha256"]:
+        problems.append(f"{DEVICE_PATH}: its hardware_sha256 does not fit its hardware: run device again")
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def engines_of(branches: Mapping[str, BranchConfig]) -> list[str]:

@@ -25,7 +25,8 @@ def main() -> int:
     params = load_params()
     expected = expected_targets(params.branches, params.targets, params.deploy)
     engines = working_engines(expected, load_verified(params.branches), params.targets)
-    split = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root)).split(params.evaluate.split)
+    prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+    split = prepared.split(params.evaluate.split)
     with Progress(transient=True) as progress:
         task = progress.add_task("benchmark", total=None)
         result = run_benchmark(
@@ -39,7 +40,8 @@ def main() -> int:
         )
     with atomic_path(SAMPLES_PATH) as temporary:
         save_samples(temporary, result.pairs, result.samples)
-    write_json(BENCHMARK_PATH, result.summary)
+    dataset = {"sha256": prepared.sha256, "split": params.evaluate.split}
+    write_json(BENCHMARK_PATH, result.summary | {"dataset": dataset})
     return 0
 
 

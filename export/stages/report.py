@@ -50,6 +50,8 @@ def main() -> int:
         target=params.certify.target,
         checkpoint=params.train.checkpoint,
     )
+    if evidence.pictures is not None:
+        report["pictures"] = {"differing": sorted(evidence.pictures.differing)}
     figures = plots(report)
     all_figures = figures | charts(report, evidence)
     contents: dict[Path, bytes] = {}

@@ -48,6 +48,7 @@ def main() -> int:
             boundary_ratio=params.evaluate.boundary_ratio,
             progress=lambda what: progress.update(task, description=what),
         )
+    verification.report["dataset"] = {"sha256": prepared.sha256, "split": params.evaluate.split}
     with atomic_dir(verify_dir(method, seed)) as temporary:
         verification.save(temporary)
     with atomic_dir(verify_metrics_dir(method, seed)) as temporary:

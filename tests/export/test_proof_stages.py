@@ -104,7 +104,8 @@ def verified(method, path, sha256, **changes):
         "miou_drop_ci95": [0.0, 0.0],
         "checks": [check],
     }
-    (folder / "report.json").write_text(json.dumps({"targets": [row | changes]}))
+    dataset = {"sha256": json.loads(Path("data/prepared/dataset.json").read_text())["sha256"], "split": "val"}
+    (folder / "report.json").write_text(json.dumps({"dataset": dataset, "targets": [row | changes]}))
 
 
 @pytest.fixture
@@ -112,12 +113,12 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["stage"])
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    assert pipeline.stages.prepare.main() == 0
     for index, method in enumerate(METHODS):
         verified(method, *engine(method, seed=index))
         metrics = Path(f"metrics/train/{method}-s0.json")
         metrics.parent.mkdir(parents=True, exist_ok=True)
         metrics.write_text(json.dumps({"miou": 0.1, "contrast_steps": 9 * index, "mean_anchors": 50.0 * index}))
-    assert pipeline.stages.prepare.main() == 0
     assert export.stages.device.main() == 0
     return tmp_path
 
@@ -172,7 +173,8 @@ def test_masks_that_are_not_those_that_were_counted_are_told(workplace):
         path = Path(f"reports/verify/{method}-s0/ort_fp32.npz")
         found = Evaluation.load(path)
         Evaluation(found.confusions, found.boundary, names, found.sequences, found.protocol).save(path)
-    run_stages()
+    assert run_stages()["pictures"] == {"differing": sorted(names)}
+    assert export.stages.gate.main() == 1
     page = (workplace / "reports" / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") == len(names) == 3
     assert "the engines do not give the masks that were counted" in page
@@ -184,6 +186,8 @@ def test_what_prepare_warned_of_reaches_the_report_and_closes_the_gate(workplace
     content["warnings"] = ["split overlap: a.png (train) and b.png (val) are the same image"]
     content["sha256"] = content_sha256(content)
     path.write_text(json.dumps(content))
+    for method in METHODS:
+        verified(method, *engine(method, seed=METHODS.index(method)))
     report = run_stages()
     assert report["dataset"]["warnings"] == content["warnings"]
     assert "a.png (train) and b.png (val)" in (workplace / "reports" / "report.md").read_text()
@@ -232,6 +236,16 @@ def test_engine_that_nothing_examined_closes_the_gate(workplace, capsys, change)
     assert export.stages.gate.main() == 1
     words = "no target of params.yaml" if change == "added" else "examined"
     assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_numbers_of_other_data_are_refused(workplace):
+    run_stages()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["prepare"]["options"]["seed"] = 7
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    assert pipeline.stages.prepare.main() == 0
+    with pytest.raises(UserError, match=r"verify/cross_entropy.*run verify again.*verify/pixel.*run benchmark again"):
+        export.stages.report.main()
 
 
 def test_half_a_report_passes_no_gate(workplace, monkeypatch):

@@ -113,6 +113,10 @@ def break_engines(report):
     report["unexamined"] = ["artifacts/pixel_contrast-s0/onnx_old/model.onnx"]
 
 
+def break_pictures(report):
+    report["pictures"] = {"differing": ["a", "b"]}
+
+
 def break_rows(report):
     report["targets"] = [row for row in report["targets"] if row["target"] != "ort_fp32"]
 
@@ -136,6 +140,7 @@ def break_rows(report):
         (break_anchors, "pixel_contrast-s0", "max_views"),
         (break_rows, "pixel_contrast/ort_fp32", "no such row"),
         (break_engines, "pixel_contrast-s0/onnx_old/model.onnx", "no target of params.yaml runs it"),
+        (break_pictures, "pictures", "other masks of 2 of the drawn images: a, b"),
         (break_data, "data/streets", "bar: no pixel in any split"),
     ],
 )

@@ -61,6 +61,8 @@ def test_export_then_verify(branch, exported, monkeypatch, capsys):
     report = json.loads((verify_dir("pixel_contrast", 0) / "report.json").read_text())
     (row,) = report["targets"]
     assert (row["status"], row["target"]) == ("ok", "ort_fp32")
+    prepared = json.loads((branch / "data/prepared/dataset.json").read_text())
+    assert report["dataset"] == {"sha256": prepared["sha256"], "split": "val"}
     assert row["path"] == "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx"
     assert row["sha256"] == verify_sidecar(folder / "model.onnx").sha256
     assert (verify_dir("pixel_contrast", 0) / "ort_fp32.npz").exists()

@@ -1,0 +1,59 @@
+"""What the report is made of has to be of the data and the machine that it names."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from export.machine.hardware import hardware_sha256
+from export.report.inputs import require_one_origin
+from serving.contract.errors import UserError
+from tests.export.report.test_report import inputs
+
+DATASET = {"sha256": "a" * 64, "split": "val"}
+VERIFY, BENCHMARK = Path("reports/verify/a-s0/report.json"), Path("reports/benchmark.json")
+
+
+@pytest.fixture
+def device():
+    found = copy.deepcopy(dict(inputs().device))
+    return found | {"hardware_sha256": hardware_sha256(found["hardware"])}
+
+
+@pytest.fixture
+def measured(device):
+    benchmark = {"dataset": dict(DATASET), "hardware_sha256": device["hardware_sha256"]}
+    return {VERIFY: ("verify", {"dataset": dict(DATASET)}), BENCHMARK: ("benchmark", benchmark)}
+
+
+def test_numbers_of_this_data_and_machine_are_taken(measured, device):
+    require_one_origin(measured, DATASET, device)
+
+
+def test_numbers_of_other_data_or_another_machine_are_named_all_at_once(measured, device):
+    measured[VERIFY][1]["dataset"]["sha256"] = "b" * 64
+    measured[BENCHMARK][1]["dataset"]["split"] = "test"
+    measured[BENCHMARK][1]["hardware_sha256"] = "c" * 64
+    with pytest.raises(UserError) as refused:
+        require_one_origin(measured, DATASET, device)
+    of, here = "measured on data", f"data/prepared has {'a' * 12}, split val"
+    assert str(refused.value).split("; ") == [
+        f"{VERIFY}: {of} {'b' * 12}, split val, {here}: run verify again",
+        f"{BENCHMARK}: {of} {'a' * 12}, split test, {here}: run benchmark again",
+        f"{BENCHMARK}: measured on machine {'c' * 12}, reports/device.json is of {device['hardware_sha256'][:12]}: "
+        "run device and benchmark again",
+    ]
+
+
+def test_a_record_that_does_not_say_its_data_is_to_be_made_again(measured, device):
+    del measured[VERIFY][1]["dataset"]
+    with pytest.raises(UserError, match=r"a-s0/report\.json: made by an older version, .*: run verify again$"):
+        require_one_origin(measured, DATASET, device)
+
+
+def test_a_machine_that_was_edited_is_refused(measured, device):
+    device["hardware"]["cpu"] = "Another CPU"
+    with pytest.raises(UserError, match="does not fit its hardware: run device again"):
+        require_one_origin(measured, DATASET, device)
