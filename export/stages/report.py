@@ -59,10 +59,9 @@ def main() -> int:
         contents[REPORT_PATH.parent / name] = png(figure)
         contents[(REPORT_PATH.parent / name).with_suffix(".svg")] = svg(figure, name)
     contents[REPORT_PATH.with_suffix(".md")] = to_markdown(report_page(report, tuple(figures))).encode()
-    contents[REPORT_PATH.with_suffix(".html")] = html_page(
-        report, evidence, judge(report, params.gate), all_figures
-    ).encode()
-    contents |= card_files(report, params.branches, prepared.class_names, PARAMS_PATH)
+    findings = judge(report, params.gate)
+    contents[REPORT_PATH.with_suffix(".html")] = html_page(report, evidence, findings, all_figures).encode()
+    contents |= card_files(report, findings, params.branches, prepared.class_names, PARAMS_PATH)
     # The gate reads report.json alone: while the rest is written there is none, so that half a report passes no gate.
     REPORT_PATH.unlink(missing_ok=True)
     for path, content in contents.items():

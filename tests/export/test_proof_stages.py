@@ -234,6 +234,8 @@ def test_engine_that_nothing_examined_closes_the_gate(workplace, capsys, change)
     assert report["unexamined"] == ([f"{path.parent.parent}/onnx_old/model.onnx"] if change == "added" else [])
     assert report["targets"][1]["status"] == ("ok" if change == "added" else "failed")
     assert export.stages.gate.main() == 1
+    statement = json.loads(path.parent.with_name("MODEL_CARD.intoto.json").read_text())
+    assert statement["predicate"]["result"] == "FAILED"
     words = "no target of params.yaml" if change == "added" else "examined"
     assert words in " ".join(capsys.readouterr().out.split())
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from export.report.gate import Finding
+
 Report = Mapping[str, Any]
 
 
@@ -20,6 +22,7 @@ class BranchReport:
         targets: its rows of `targets`.
         checks: its rows of `checks`.
         certificate: entry of its method in the certificate; None for the baseline and what was not compared.
+        failed: why the gate fails the run, without what is about another branch alone.
     """
 
     report: Report
@@ -28,6 +31,7 @@ class BranchReport:
     targets: Sequence[Mapping[str, Any]]
     checks: Sequence[Mapping[str, Any]]
     certificate: Mapping[str, Any] | None
+    failed: Sequence[Finding]
 
     @property
     def name(self) -> str:
@@ -44,11 +48,16 @@ class BranchReport:
         return [check for check in self.checks if check["status"] in statuses]
 
 
-def branch_report(report: Report, method: str, seed: int) -> BranchReport:
-    """The part of a report that is about one branch."""
+def branch_report(report: Report, findings: Sequence[Finding], method: str, seed: int) -> BranchReport:
+    """The part of a report, and of the gate's `findings` in it, that is about one branch."""
+    branches = {(row["method"], row["seed"]) for row in report["targets"]}
+    others = {f"{name}-s{number}" for name, number in branches if (name, number) != (method, seed)}
+    others |= {name for name, _ in branches if name != method}
+    failed = [each for each in findings if each.fatal and each.subject.partition("/")[0] not in others]
 
     def own(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return [row for row in rows if row["method"] == method and row["seed"] == seed]
 
     methods = report["certificate"].get("methods") or {}
-    return BranchReport(report, method, seed, own(report["targets"]), own(report["checks"]), methods.get(method))
+    targets, checks = own(report["targets"]), own(report["checks"])
+    return BranchReport(report, method, seed, targets, checks, methods.get(method), failed)

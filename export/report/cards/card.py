@@ -141,6 +141,15 @@ def _checks(branch: BranchReport) -> list[Block]:
         blocks.append(
             Bullets([f"`{c['target']}`, {c['name']}: {c['status']}, {shortened(str(c['detail']))}" for c in rest])
         )
+    if branch.failed:
+        blocks.append(Paragraph("**The gate fails**, so these engines are not to be released:"))
+        blocks.append(
+            Bullets(
+                [f"{each.subject}, {each.rule}: {each.severity}, {shortened(each.found)}" for each in branch.failed]
+            )
+        )
+    else:
+        blocks.append(Paragraph("The gate finds nothing of this branch that fails."))
     entry = branch.certificate
     if entry is None:
         reason = "it is the baseline" if branch.is_baseline else "it was not compared with the baseline"

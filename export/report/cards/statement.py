@@ -34,6 +34,10 @@ def statement(branch: BranchReport, files: Mapping[str, str], params_sha256: str
     judged = {check["target"] for check in branch.checks_of("fail")}
     failed += [row["target"] for row in branch.targets if row["status"] == "failed" and row["target"] not in judged]
     warned += [row["target"] for row in branch.targets if row["status"] == "skipped"]
+    if branch.failed:
+        failed += [f"gate: {finding.subject}: {finding.rule}" for finding in branch.failed]
+    else:
+        passed.append("gate")
     configuration = [{"name": "params.yaml", "digest": {"sha256": params_sha256}}]
     if report["dataset"].get("sha256"):
         configuration.append({"name": report["dataset"]["name"], "digest": {"sha256": report["dataset"]["sha256"]}})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from export.report.cards.branch import branch_report
 from export.report.cards.card import model_card
 from export.report.cards.statement import statement
+from export.report.gate import Finding
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import branch_dir, stripped_dir
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_files
@@ -17,12 +18,17 @@ from serving.contract.files import file_sha256, json_bytes, read_json
 
 
 def card_files(
-    report: Mapping[str, Any], branches: Mapping[str, BranchConfig], class_names: tuple[str, ...], params_path: Path
+    report: Mapping[str, Any],
+    findings: Sequence[Finding],
+    branches: Mapping[str, BranchConfig],
+    class_names: tuple[str, ...],
+    params_path: Path,
 ) -> dict[Path, bytes]:
     """Both files, by their path, of every branch that there is. Nothing is written.
 
     Args:
         report: report.json.
+        findings: of the gate (`judge`).
         branches: section of params.yaml.
         class_names: of the dataset.
         params_path: params.yaml.
@@ -37,7 +43,7 @@ def card_files(
         hashed = {name: file_sha256(folder / name) for name in shipped_files(folder)}
         if not hashed:
             continue
-        branch = branch_report(report, each.method, each.seed)
+        branch = branch_report(report, findings, each.method, each.seed)
         files = {name: ((folder / name).stat().st_size, sha256) for name, sha256 in hashed.items()}
         card = model_card(branch, files, _model(each), class_names).encode()
         hashed[CARD_NAME] = hashlib.sha256(card).hexdigest()

@@ -10,9 +10,11 @@ import huggingface_hub
 import pytest
 
 from export.report.cards.branch import branch_report
+from export.report.cards.card import model_card
 from export.report.cards.licences import hub_licence
 from export.report.cards.statement import statement
 from export.report.cards.writing import card_files
+from export.report.gate import Finding
 from export.report.report import build_report
 from pipeline.layout.branches import BranchConfig
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, check_folder
@@ -38,7 +40,7 @@ def folder(report, exported, tmp_path, monkeypatch):
     for name in ("trained/best.safetensors", "onnx_fp32/golden/latency.json"):  # neither ships
         (branch / name).parent.mkdir(parents=True, exist_ok=True)
         (branch / name).write_bytes(b"x")
-    for path, content in card_files(report, BRANCHES, CLASSES, tmp_path / "params.yaml").items():
+    for path, content in card_files(report, [], BRANCHES, CLASSES, tmp_path / "params.yaml").items():
         write_atomically(path, content)
     return branch
 
@@ -63,7 +65,9 @@ def test_the_statement_names_every_file_that_ships_and_what_was_found(folder, re
     assert not [name for name in named if "latency" in name or "trained" in name]
     assert all(named[name] == file_sha256(folder / name) for name in named)
     predicate = values["predicate"]
-    assert "certificate" in predicate["passedTests"] and predicate["result"] == "WARNED"  # a target was skipped
+    assert {"certificate", "gate"} <= set(predicate["passedTests"]) and predicate[
+        "result"
+    ] == "WARNED"  # a target was skipped
     assert "tensorrt_fp16" in predicate["warnedTests"] and not predicate["failedTests"]
     assert predicate["contrail"]["device"] == report["device"]
     assert predicate["configuration"][0]["digest"]["sha256"] == file_sha256(folder.parent.parent / "params.yaml")
@@ -83,8 +87,30 @@ def test_what_failed_fails_the_statement(report, what):
     else:
         broken["targets"][1]["status"] = "failed"
         expected = broken["targets"][1]["target"]
-    predicate = statement(branch_report(broken, "pixel_contrast", 0), {}, "0" * 64)["predicate"]
+    predicate = statement(branch_report(broken, [], "pixel_contrast", 0), {}, "0" * 64)["predicate"]
     assert predicate["result"] == "FAILED" and predicate["failedTests"] == [expected]
+
+
+def test_what_fails_the_gate_fails_the_statement_and_stands_in_the_card(report):
+    found = [
+        Finding("FAIL", "pixel_contrast", "mIoU is at most 0.5 points below the baseline's", "-0.90 points"),
+        Finding("FAIL", "pixel_contrast-s0/onnx_old/model.onnx", "every engine of a branch was examined", "no target"),
+        Finding("FAIL", "benchmark", "the stopwatch is tested", "the benchmark has no self-test"),
+        Finding("FAIL", "cross_entropy-s0/ort_fp32", "check logits", "of another branch"),
+        Finding("SKIPPED", "pixel_contrast-s0/tensorrt_fp16", "nothing is skipped", "not installed", fatal=False),
+    ]
+    branch = branch_report(report, found, "pixel_contrast", 0)
+    predicate = statement(branch, {}, "0" * 64)["predicate"]
+    assert predicate["result"] == "FAILED" and "gate" not in predicate["passedTests"]
+    assert predicate["failedTests"] == [
+        "gate: pixel_contrast: mIoU is at most 0.5 points below the baseline's",
+        "gate: pixel_contrast-s0/onnx_old/model.onnx: every engine of a branch was examined",
+        "gate: benchmark: the stopwatch is tested",
+    ]
+    card = model_card(branch, {}, {}, CLASSES)
+    assert "**The gate fails**" in card and "below the baseline's: FAIL, -0.90 points" in card
+    assert "of another branch" not in card and "not installed" not in card
+    assert "finds nothing" in model_card(branch_report(report, [], "pixel_contrast", 0), {}, {}, CLASSES)
 
 
 @pytest.mark.parametrize(
