@@ -194,7 +194,9 @@ def test_latency_of_another_file_than_the_accuracy_is_refused():
 def test_another_file_than_the_one_that_was_verified_is_refused(there, words):
     path = "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx"
     engines = {name: sha256 for name, sha256 in inputs().engine_sha256.items() if name != path}
-    row = row_of(engine_sha256=engines | ({path: there} if there else {}))
+    report = build_report(inputs(engine_sha256=engines | ({path: there} if there else {})))
+    (row,) = (row for row in report["targets"] if row["path"] == path)
+    assert {check["target"] for check in report["checks"] if check["method"] == row["method"]} == {"openvino_int8"}
     said = f"{path} {words}, verify examined bbbbbbbbbbbb: run verify again"
     assert (row["status"], row["reason"]) == ("failed", said)
 
