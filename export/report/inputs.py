@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from export.machine.hardware import hardware_sha256
-from export.records.expected import expected_targets
+from export.records.expected import ExpectedTarget, expected_targets
 from export.records.recorded import load_curves, load_training, load_verified
 from export.report.report import ReportInputs
 from export.targets.config import DeployConfig, TargetConfig
@@ -21,6 +21,7 @@ from pipeline.layout.paths import (
     MODEL_NAME,
     PLAN_NAME,
     PREPARED_DIR,
+    artifact_dir,
     branch_dir,
     verify_path,
 )
@@ -90,7 +91,7 @@ def load_report_inputs(
         curves=load_curves(branches),
         engine_bytes={path: Path(path).stat().st_size for path in there},
         engine_sha256={path: file_sha256(Path(path)) for path in there},
-        unexamined=[path for path in engines_of(branches) if path not in paths],
+        unexamined=unexamined(branches, expected, paths),
         dataset=dict(dataset)
         | {"images": images[0] if images else None}
         | {key: prepared[key] for key in ("sha256", "warnings", "notes")},
@@ -130,15 +131,21 @@ def require_one_origin(
         raise UserError("; ".join(problems))
 
 
-def engines_of(branches: Mapping[str, BranchConfig]) -> list[str]:
-    """Paths of all engines that ship with the branches, whoever put them there."""
+def unexamined(
+    branches: Mapping[str, BranchConfig], expected: Sequence[ExpectedTarget], examined: Sequence[str]
+) -> list[str]:
+    """Paths of the engines that ship with the branches, whoever put them there, and that no target is about.
+
+    Args:
+        branches: section of params.yaml.
+        expected: the rows that params.yaml asks for; what their plans are compiled from need not run itself.
+        examined: paths of the engines that the rows are of.
+    """
+    known = {(artifact_dir(each.method, each.seed, each.artifact) / MODEL_NAME).as_posix() for each in expected}
     folders = [branch_dir(branch.method, branch.seed) for branch in branches.values()]
-    return [
-        (folder / name).as_posix()
-        for folder in folders
-        for name in shipped_files(folder)
-        if Path(name).suffix.lower() in ENGINE_SUFFIXES
-    ]
+    paths = [folder / name for folder in folders for name in shipped_files(folder)]
+    engines = [path.as_posix() for path in paths if path.suffix.lower() in ENGINE_SUFFIXES]
+    return [path for path in engines if path not in known.union(examined)]
 
 
 def commit() -> str | None:

@@ -39,7 +39,7 @@ class ReportInputs:
             `time` by part, or the `time_reason` why it is left out.
         engine_bytes: path of an engine -> its size.
         engine_sha256: path of an engine -> hash of the file that lies there now.
-        unexamined: paths of engines in the folders of the branches that no row of `verified` is about.
+        unexamined: paths of engines in the folders of the branches that no target of params.yaml is about.
         dataset: name, split and number of images that the accuracy was measured on, and what prepare found odd
             (`warnings`) or was certain of (`notes`).
         commit: of the code, where known.

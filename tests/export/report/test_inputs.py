@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from export.machine.hardware import hardware_sha256
-from export.report.inputs import require_one_origin
+from export.records.expected import ExpectedTarget
+from export.report.inputs import require_one_origin, unexamined
+from pipeline.layout.branches import BranchConfig
 from serving.contract.errors import UserError
 from tests.export.report.test_report import inputs
 
@@ -57,3 +59,17 @@ def test_a_machine_that_was_edited_is_refused(measured, device):
     device["hardware"]["cpu"] = "Another CPU"
     with pytest.raises(UserError, match="does not fit its hardware: run device again"):
         require_one_origin(measured, DATASET, device)
+
+
+def test_engines_that_no_target_is_about_are_found_and_what_plans_are_compiled_from_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("onnx_fp32/model.onnx", "onnx_fp16/model.onnx", "plan/model.plan", "onnx_old/model.onnx", "old/MODEL.PLAN")
+    branch = Path("artifacts/a-s0")
+    for name in (*names, "onnx_fp32/manifest.json", "trained/model.onnx"):
+        (branch / name).parent.mkdir(parents=True, exist_ok=True)
+        (branch / name).write_bytes(b"x")
+    targets = (("ort", "onnx_fp32", "onnxruntime"), ("plan", "onnx_fp16", "tensorrt"))
+    expected = [ExpectedTarget("a", 0, *target) for target in targets]
+    examined = [f"{branch}/onnx_fp32/model.onnx", f"{branch}/plan/model.plan"]
+    found = unexamined({"a-s0": BranchConfig("a", "a", 0)}, expected, examined)
+    assert found == [f"{branch}/old/MODEL.PLAN", f"{branch}/onnx_old/model.onnx"]
