@@ -55,7 +55,8 @@ def load_report_inputs(
         baseline: name of the baseline method.
 
     Raises:
-        UserError: a stage has not run, or what it measured is of other data or of another machine than those here.
+        UserError: a stage has not run, or what it measured is of another profile, other data or another machine than
+            those here.
     """
     verified = load_verified(branches)
     prepared = read_json(PREPARED_DIR / "dataset.json", made_by="prepare")
@@ -67,6 +68,7 @@ def load_report_inputs(
         path: ("verify", read_json(path, made_by="verify"))
         for path in (verify_path(branch.method, branch.seed) for branch in branches.values())
     }
+    require_one_profile(profile, {"benchmark": benchmark["profile"], "certify": certificate["profile"]})
     require_one_origin(
         measured | {BENCHMARK_PATH: ("benchmark", benchmark)},
         {"sha256": prepared["sha256"], "split": dataset["split"]},
@@ -98,6 +100,21 @@ def load_report_inputs(
         commit=commit(),
         created=now(),
     )
+
+
+def require_one_profile(profile: str, found: Mapping[str, str]) -> None:
+    """A brief measurement is not that of a release, whatever params.yaml says since.
+
+    Args:
+        profile: in params.yaml.
+        found: stage -> the profile that it measured, or judged, by.
+
+    Raises:
+        UserError: a stage went by another one.
+    """
+    other = [f"{stage} went by the profile {theirs!r}" for stage, theirs in found.items() if theirs != profile]
+    if other:
+        raise UserError(f"{' and '.join(other)}, params.yaml says {profile!r}: run benchmark and certify again")
 
 
 def require_one_origin(

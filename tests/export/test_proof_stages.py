@@ -372,6 +372,14 @@ def test_what_was_measured_of_something_else_certifies_nothing(workplace, change
     assert said in reason and "run benchmark again" in reason
 
 
+def test_brief_measurements_are_no_release(workplace):
+    run_stages()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    Path("params.yaml").write_text(yaml.safe_dump(params | {"profile": "release"}))
+    with pytest.raises(UserError, match=r"certify went by the profile 'quick', params.yaml says 'release': run"):
+        export.stages.report.main()
+
+
 def test_baseline_without_a_branch_is_one_message(workplace):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["certify"]["baseline"] = "supervised"
