@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,9 @@ from export.pages.formatting import signed
 from export.report.series import accuracy_series, class_names
 
 Report = Mapping[str, Any]
+
+# Names of classes and methods are no formulas, whatever dollars they hold. Every text reads this as it is made.
+rcParams["text.parse_math"] = False
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

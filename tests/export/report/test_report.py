@@ -246,6 +246,15 @@ def test_plots_are_images_of_what_there_is():
     assert {name: png(figure) for name, figure in plots(report).items()} == images
 
 
+def test_dollars_in_the_name_of_a_class_are_no_formula():
+    values = inputs()
+    for method in values.certificate["methods"].values():
+        method["accuracy"]["per_class"][0]["class"] = "price $x^_{$ low"
+    figure = classes_plot(build_report(values))
+    assert png(figure).startswith(PNG)
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "price $x^_{$ low"
+
+
 def test_curves_of_all_branches_share_a_plot():
     points = [[10.0, 1.5], [20.0, 1.25]]
     curves = {"cross_entropy": {"pixel_contrast-s0": points, "cross_entropy-s0": points}}
