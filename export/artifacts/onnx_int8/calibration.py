@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,14 @@ def choose(
     Args:
         prepared: the dataset.
         calibration: how many images give the ranges; fewer where the split is small.
-        held_out: how many others accuracy is judged on.
+        held_out: how many others accuracy is judged on, each with a labelled pixel.
         seed: another number, another choice.
         stride: of the engine.
         resize: height and width that the engine resizes to; None where it does not.
 
     Raises:
-        UserError: there are not enough training images that no reported split holds.
+        UserError: there are not enough training images that no reported split holds, or none of them has a labelled
+            pixel.
     """
     split = prepared.split(SPLIT)
     reported = {
@@ -113,10 +115,18 @@ def choose(
         )
     # A small split is shared out in the proportion asked for.
     spared = min(held_out, max(1, len(order) * held_out // (calibration + held_out)))
+    # Without a labelled pixel there is no accuracy; labels are read only until there are enough of them.
+    labelled = (index for index in order if (split.read_label(index) != prepared.ignore_index).any())
+    judged = tuple(islice(labelled, spared))
+    if not judged:
+        raise UserError(
+            f"calibration: none of the {len(order)} images of the split {SPLIT!r} that are not in "
+            f"{', '.join(REPORTED)} has a labelled pixel; expected at least one to judge by: label one"
+        )
     chosen = CalibrationImages(
         split=split,
-        calibration=tuple(order[spared : spared + calibration]),
-        held_out=tuple(order[:spared]),
+        calibration=tuple([index for index in order if index not in judged][:calibration]),
+        held_out=judged,
         excluded=excluded,
         stride=stride,
         resize=resize,

@@ -16,11 +16,18 @@ def entry(number, name=None):
     return Entry(name or f"{number:03}", f"{number}.png", f"{number}.png", f"{number:064x}", "0" * 64, 8, 8, None)
 
 
+class Labelled(PreparedSplit):
+    """Every image has a labelled pixel, but those whose name begins with `void`."""
+
+    def read_label(self, index):
+        return np.full((8, 8), 255 if self.entries[index].name.startswith("void") else 0, np.uint8)
+
+
 @pytest.fixture
 def dataset(tmp_path):
     def make(train, val=(), test=()):
         splits = {
-            name: PreparedSplit(None, tmp_path, tuple(entries))
+            name: Labelled(None, tmp_path, tuple(entries))
             for name, entries in (("train", train), ("val", val), ("test", test))
         }
         return Prepared("folder", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 255, (0.5, 0.5), {}, "0" * 64, splits)
@@ -47,6 +54,19 @@ def test_content_decides_and_names_and_order_do_not(dataset):
     assert hashes(plain, plain.calibration) == hashes(renamed, renamed.calibration)
     other = choose(dataset([entry(number) for number in range(40)]), **(SETTINGS | {"seed": 1}))
     assert hashes(plain, plain.calibration) != hashes(other, other.calibration)
+
+
+def test_images_without_a_labelled_pixel_are_not_held_out(dataset):
+    before = choose(dataset([entry(number) for number in range(40)]), **SETTINGS)
+    void = {before.held_out[0], before.held_out[2]}
+    chosen = choose(dataset([entry(n, f"void{n}" if n in void else None) for n in range(40)]), **SETTINGS)
+    assert len(chosen.held_out) == 4 and not void & set(chosen.held_out)
+    assert void <= set(chosen.calibration), "ranges need no label"
+
+
+def test_without_any_labelled_pixel_there_is_nothing_to_judge_by(dataset):
+    with pytest.raises(UserError, match="none of the 5 images of the split 'train' .* has a labelled pixel"):
+        choose(dataset([entry(number, f"void{number}") for number in range(5)]), **SETTINGS)
 
 
 def test_an_image_that_is_reported_on_is_left_out_and_counted(dataset):
