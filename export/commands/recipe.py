@@ -11,12 +11,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from pipeline.params import PARAMS_PATH, read_yaml, validate_params
 from pipeline.recipes import RECIPES_DIR, differences, load_recipe, merge_recipe, rendered_list
 from serving.contract.command import program_name
-from serving.contract.errors import run_command
+from serving.contract.errors import UserError, run_command
 from serving.contract.files import atomic_path
 
 ROW_SECTIONS = ("branches", "exports", "compiles")  # one line per entry
@@ -26,14 +27,18 @@ def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR
     """Merge the recipe `name` into params.yaml; returns the differences, a line each, and what there was none of.
 
     Raises:
-        UserError: no such recipe, or the merged params are not valid; then params.yaml is left as it was.
+        UserError: no such recipe, or params.yaml is not valid, before or merged; then it is left as it was.
     """
     overlay = load_recipe(name, folder)
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.width = 120
-    merged: Any = yaml.load(params_path.read_text(encoding="utf-8"))
     before = read_yaml(params_path)
+    try:
+        merged: Any = yaml.load(params_path.read_text(encoding="utf-8"))
+    except YAMLError as error:  # stricter than what stages read params.yaml with: keys that are there twice
+        raise UserError(f"{params_path}: not YAML: {error}") from None
+    validate_params(before, str(params_path))
     absent = merge_recipe(merged, _flow(overlay))
     for section in ROW_SECTIONS:
         merged[section] = CommentedMap({key: _on_one_line(row) for key, row in (merged.get(section) or {}).items()})

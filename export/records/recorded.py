@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import curves_dir, last_weights_path, train_metrics_path, train_timing_path, verify_path
+from serving.contract.errors import UserError
 from serving.contract.files import file_sha256, read_json
 
 Key = tuple[str, int, str]
@@ -53,6 +55,9 @@ def load_curves(branches: Mapping[str, BranchConfig]) -> dict[str, dict[str, lis
     """Training curves as DVCLive wrote them: quantity -> branch -> points of [iteration, value].
 
     Only what every branch logs: cross entropy (its mean since the point before) and validation mIoU in [0,1].
+
+    Raises:
+        UserError: a curve that is there is damaged.
     """
     found: dict[str, dict[str, list[list[float]]]] = {}
     for quantity in CURVES:
@@ -60,8 +65,20 @@ def load_curves(branches: Mapping[str, BranchConfig]) -> dict[str, dict[str, lis
             path = curves_dir(branch.method, branch.seed) / "plots/metrics" / f"{quantity}.tsv"
             if not path.exists():  # trained elsewhere: the curves stay where they were drawn
                 continue
-            rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-            step, value = rows[0].index("step"), rows[0].index(quantity)
-            points = [[float(row[step]), float(row[value])] for row in rows[1:]]
-            found.setdefault(quantity, {})[name] = points
+            found.setdefault(quantity, {})[name] = _points(path, quantity)
     return found
+
+
+def _points(path: Path, quantity: str) -> list[list[float]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = [line.split("\t") for line in text.splitlines()]
+        if not text.endswith("\n"):  # a number that is cut would be read as a shorter one
+            raise ValueError("its last line has no end")
+        step, value = rows[0].index("step"), rows[0].index(quantity)
+        return [[float(row[step]), float(row[value])] for row in rows[1:]]
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(
+            f"{path}: expected a curve of {quantity!r} as `train` writes it, got {error}: delete the file to report "
+            "without it"
+        ) from error

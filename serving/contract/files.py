@@ -89,11 +89,13 @@ def json_bytes(value: object) -> bytes:
 
 
 def read_json(path: Path, *, made_by: str) -> Any:
-    """Read a JSON file that the stage `made_by` writes. Raises UserError when it is missing or not JSON."""
+    """Read a JSON file that the stage `made_by` writes. Raises UserError when it is missing, unreadable or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected the output of `{made_by}`: run it first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected JSON as `{made_by}` writes it, got {error}") from None
 

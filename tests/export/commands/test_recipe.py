@@ -46,6 +46,26 @@ def test_applying_one_keeps_comments_and_names_the_differences(params_path: Path
     assert apply("mine", params_path, tmp_path) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "no such file"),
+        ("a: [\n", "not YAML"),
+        ("train: {}\ntrain: {}\n", "duplicate key"),
+        ("branches: [a]\n", "branches: "),
+        ("branches: {a: 1}\n", "branches"),
+    ],
+)
+def test_bad_params_are_said_and_left_as_they_are(tmp_path: Path, text: str | None, said: str) -> None:
+    write(tmp_path, "mine", "train: {batch_size: 3}\n")
+    path = tmp_path / "params.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=rf"(?s)params\.yaml.*{said}"):
+        apply("mine", path, tmp_path)
+    assert (path.read_text() if path.exists() else None) == text
+
+
 def test_an_unknown_recipe_lists_the_known(params_path: Path, tmp_path: Path) -> None:
     write(tmp_path, "mine", "train: {}\n")
     before = params_path.read_text()

@@ -12,6 +12,7 @@ from export.records.recorded import TIME_KEYS, load_curves, load_training
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import curves_dir, last_weights_path, train_metrics_path, train_timing_path
 from pipeline.training.performance.timing import time_report
+from serving.contract.errors import UserError
 from serving.contract.files import file_sha256, read_json, write_json
 
 
@@ -22,6 +23,20 @@ def test_curves_come_by_quantity_and_branch_and_those_of_elsewhere_are_left_out(
     folder.mkdir(parents=True)
     (folder / "cross_entropy.tsv").write_text("step\tcross_entropy\n10\t1.5\n20\t0.75\n")
     assert load_curves(branches) == {"cross_entropy": {"contextrast-s0": [[10.0, 1.5], [20.0, 0.75]]}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "step\tcross_entropy\n10\t1.5\n20\t0.7", "step\tother\n1\t2\n", "step\tcross_entropy\n1\n"]
+)
+def test_a_damaged_curve_is_named(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    folder = curves_dir("contextrast", 0) / "plots/metrics"
+    folder.mkdir(parents=True)
+    (folder / "cross_entropy.tsv").write_text(text)
+    with pytest.raises(
+        UserError, match=r"cross_entropy\.tsv: expected a curve of 'cross_entropy' as `train` writes it"
+    ):
+        load_curves({"contextrast-s0": BranchConfig("contextrast", "contextrast", 0)})
 
 
 @pytest.fixture

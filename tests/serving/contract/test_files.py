@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from serving.contract.errors import UserError
-from serving.contract.files import atomic_dir, atomic_path, is_full, require_writable, why_no_file, write_atomically
+from serving.contract.files import (
+    atomic_dir,
+    atomic_path,
+    is_full,
+    read_json,
+    require_writable,
+    why_no_file,
+    write_atomically,
+)
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -147,3 +155,8 @@ def test_why_there_is_no_file_is_said_whatever_the_reason(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "stat", forbidden)
     assert why_no_file(tmp_path / "a") == "cannot be read: Permission denied"
+
+
+def test_a_folder_in_place_of_json_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
+        read_json(tmp_path, made_by="report")

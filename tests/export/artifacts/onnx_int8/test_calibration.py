@@ -65,7 +65,7 @@ def test_images_without_a_labelled_pixel_are_not_held_out(dataset):
 
 
 def test_without_any_labelled_pixel_there_is_nothing_to_judge_by(dataset):
-    with pytest.raises(UserError, match="none of the 5 images of the split 'train' .* has a labelled pixel"):
+    with pytest.raises(UserError, match=r"none of the 5 images of the split 'train' .* has a labelled pixel"):
         choose(dataset([entry(number, f"void{number}") for number in range(5)]), **SETTINGS)
 
 
