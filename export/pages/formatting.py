@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 DASH = "\N{EN DASH}"
@@ -103,6 +104,16 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def escaped(text: str) -> str:
+    r"""A name from outside as Markdown that shows it as it is; what parts the cells of a table, tables escape.
+
+    Example:
+        >>> print(escaped("<b> *x*"))
+        \<b> \*x\*
+    """
+    return re.sub(r"([\\<*`\[])", r"\\\1", text)
 
 
 def shortened(text: str, length: int = 240) -> str:

@@ -7,7 +7,17 @@ from typing import Any
 
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, duration, interval, megabytes, milliseconds, number, percent, shortened
+from export.pages.formatting import (
+    DASH,
+    duration,
+    escaped,
+    interval,
+    megabytes,
+    milliseconds,
+    number,
+    percent,
+    shortened,
+)
 from export.report.series import accuracy_series, class_names
 
 Report = Mapping[str, Any]
@@ -138,7 +148,7 @@ def classes_blocks(report: Report) -> list[Block]:
     if not series:
         return []
     names = class_names(report)
-    rows = [[name, *(percent(each.iou[index]) for each in series)] for index, name in enumerate(names)]
+    rows = [[escaped(name), *(percent(each.iou[index]) for each in series)] for index, name in enumerate(names)]
     rows.append(["**mean**", *(percent(each.miou) for each in series)])
     rows.append(["**mean boundary IoU**", *(percent(each.boundary_iou) for each in series)])
     header = ["class", *(f"`{each.method}`{each.seeds}, IoU %" for each in series)]

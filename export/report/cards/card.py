@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table, to_markdown
-from export.pages.formatting import DASH, interval, megabytes, milliseconds, number, percent, shortened
+from export.pages.formatting import DASH, escaped, interval, megabytes, milliseconds, number, percent, shortened
 from export.report.cards.branch import BranchReport
 from export.report.cards.licences import WEIGHTS_LICENCES, data_licence, hub_licence
 from export.report.verdict import seeds_note
@@ -172,8 +172,8 @@ def _use(branch: BranchReport, class_names: tuple[str, ...]) -> list[Block]:
     return [
         Paragraph(
             f"Labelling every pixel of RGB images like those of `{branch.report['dataset']['name']}` with one of "
-            f"{len(class_names)} classes: {', '.join(class_names)}. Not for images of another kind without an "
-            "evaluation on them, and not as the only safeguard where a wrong pixel can hurt somebody."
+            f"{len(class_names)} classes: {', '.join(map(escaped, class_names))}. Not for images of another kind "
+            "without an evaluation on them, and not as the only safeguard where a wrong pixel can hurt somebody."
         ),
     ]
 

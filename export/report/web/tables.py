@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.certificate.page import trained_once
 from export.machine.hardware import hardware_sha256
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, percent, signed, signed_interval
+from export.pages.formatting import DASH, escaped, percent, signed, signed_interval
 from export.report.evidence.classes import ClassDifference, class_differences
 from export.report.evidence.gathering import Evidence
 from pipeline.evaluation.accuracy import PairedAccuracy
@@ -46,7 +46,10 @@ def classes_table(report: Report, method: str, accuracy: PairedAccuracy) -> list
     """IoU and boundary IoU of every class, with intervals of the difference."""
     plain = class_differences(accuracy, boundary=False)
     boundary = class_differences(accuracy, boundary=True)
-    rows = [[one.name, *_class_cells(one), *_class_cells(other)] for one, other in zip(plain, boundary, strict=True)]
+    rows = [
+        [escaped(one.name), *_class_cells(one), *_class_cells(other)]
+        for one, other in zip(plain, boundary, strict=True)
+    ]
     header = ["class", f"`{report['baseline']}`, IoU %", f"`{method}`, IoU %", "difference", "95 % over images"]
     header += [
         f"`{report['baseline']}`, boundary IoU %",
@@ -68,7 +71,7 @@ def confusion_table(confusion: NDArray[np.int64], names: Sequence[str], largest:
         if wrong[label, predicted]:
             share = wrong[label, predicted] / totals[label]
             of_all = wrong[label, predicted] / confusion.sum()
-            rows.append([names[label], names[predicted], percent(share), percent(of_all, 2)])
+            rows.append([escaped(names[label]), escaped(names[predicted]), percent(share), percent(of_all, 2)])
     header = ["label", "taken for", "of the label's pixels, %", "of all pixels, %"]
     return [Table(header, rows, left=2)] if rows else []
 
@@ -94,8 +97,9 @@ def reliability_blocks(evidence: Evidence) -> list[Block]:
         if count
     ]
     said = (
-        f"Expected calibration error: {percent(found.expected_error, 2)} points, over the pixels of the drawn images "
-        "alone. Below the diagonal the engine is surer than it should be."
+        f"Expected calibration error: {percent(found.expected_error, 2)} points, over the pixels of the worst and the "
+        "typical images that are drawn: half of them are the worst of all, so that this is no estimate for all images. "
+        "Below the diagonal the engine is surer than it should be."
     )
     return [Paragraph(said), Table(["confidence, %", "pixels", "mean confidence, %", "right, %"], rows)]
 

@@ -238,6 +238,14 @@ def test_hostile_names_do_not_become_markup():
     assert line.replace("\\|", "").count("|") == 7
 
 
+def test_hostile_classes_do_not_become_markup():
+    values = inputs()
+    for method in values.certificate["methods"].values():
+        method["accuracy"]["per_class"][0]["class"] = "<img src=x onerror=alert(1)> *a* `b` [c](d) e|f"
+    text = to_markdown(classes_blocks(build_report(values)))
+    assert r"| \<img src=x onerror=alert(1)> \*a\* \`b\` \[c](d) e\|f |" in text
+
+
 def test_plots_are_images_of_what_there_is():
     report = build_report(inputs())
     images = {name: png(figure) for name, figure in plots(report).items()}
