@@ -66,6 +66,8 @@ def main() -> int:
                         "compute what the file says, write the smallest part that shows it, for others")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     arguments = parser.parse_args()
+    if arguments.engine.is_dir():
+        raise UserError(f"{arguments.engine}: is a folder; expected an engine, such as artifacts/.../model.onnx")
     if not arguments.engine.is_file():
         raise UserError(f"{arguments.engine}: no such file; expected an engine, such as artifacts/.../model.onnx")
     if not sidecar_path(arguments.engine).exists() and arguments.engine.suffix.lower() not in _SUFFIXES:
@@ -73,8 +75,14 @@ def main() -> int:
             f"{arguments.engine}: expected an engine, such as artifacts/.../model.onnx; got a file that does not end "
             f"in {' or '.join(_SUFFIXES)} and has no manifest beside it"
         )
-    if arguments.minimise and (arguments.minimise.suffix != ".onnx" or arguments.minimise.exists()):
-        raise UserError(f"--minimise {arguments.minimise}: expected the name of a new file that ends in .onnx")
+    if arguments.minimise:
+        there = [path for path in (arguments.minimise, arguments.minimise.with_suffix(".npz")) if path.exists()]
+        if arguments.minimise.suffix != ".onnx" or there:
+            got = f", got {' and '.join(map(str, there))}, already there" if there else ""
+            raise UserError(
+                f"--minimise {arguments.minimise}: expected the name of a new file that ends in .onnx, with no .npz "
+                f"beside it{got}"
+            )
     options = runtime_options(arguments)
     settings = _settings()
     manifest = _manifest(arguments.engine)

@@ -127,3 +127,16 @@ def test_the_process_says_what_is_wrong_and_exits(tmp_path, repository):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith("error: nowhere.onnx: no such file") and done.stderr.count("\n") == 1
+
+
+def test_a_folder_is_called_one(workplace, run):
+    with pytest.raises(UserError, match="is a folder; expected an engine"):
+        run(workplace)
+
+
+@pytest.mark.parametrize("name", ["part.onnx", "part.npz"])
+def test_what_is_there_is_not_overwritten(workplace, run, name):
+    (workplace / "model.onnx").write_bytes(b"")
+    (workplace / name).write_bytes(b"mine")
+    with pytest.raises(UserError, match=rf"--minimise part\.onnx: .*got {name}, already there"):
+        run("model.onnx", "--minimise", "part.onnx")
