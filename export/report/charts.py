@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from export.report.evidence.gathering import Evidence
-from export.report.plots import GREY, legend_above, method_colour, tidy
+from export.report.plots import GREY, drawn_names, legend_above, method_colour, tidy
 
 Report = Mapping[str, Any]
 
@@ -103,6 +103,7 @@ def embeddings_chart(report: Report, evidence: Evidence) -> Figure | None:
     for axes in panels[len(evidence.embeddings) :]:
         axes.set_axis_off()
     if len(shown) <= 24:
+        names = drawn_names(evidence.class_names)
         handles = [
             Line2D(
                 [],
@@ -111,7 +112,7 @@ def embeddings_chart(report: Report, evidence: Evidence) -> Figure | None:
                 linewidth=0,
                 markersize=5,
                 color=_unit(evidence.palette[index]),
-                label=evidence.class_names[index],
+                label=names[index],
             )
             for index in sorted(shown)
         ]

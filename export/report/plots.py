@@ -10,10 +10,11 @@ from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from export.pages.formatting import signed
+from export.pages.formatting import shortened, signed
 from export.report.series import accuracy_series, class_names
 
 Report = Mapping[str, Any]
@@ -27,6 +28,7 @@ GREY = "#6b7785"
 # Quantity of the curves -> what its axis says, and the factor to that unit.
 _CURVE_LABELS = {"cross_entropy": ("cross entropy", 1.0), "validation_miou": ("validation mIoU, %", 100.0)}
 _ROW_INCHES = 0.46
+_LONGEST_NAME = 40  # characters of a label
 _PART_COLOURS = (*COLOURS, "#F0E442", GREY, "#b0b8c0", "#8c564b")  # of the parts of a training's time
 _PERCENTILE_MARKERS = {"p50": "o", "p90": "|", "p99": "x"}
 
@@ -176,7 +178,7 @@ def classes_plot(report: Report) -> Figure | None:
         colour, alpha = method_colour(report, each.method), max(0.3, 1 - 0.45 * each.group)
         axes.barh(places, widths, height=0.9 * height, color=colour, alpha=alpha)
         handles.append(Patch(color=colour, alpha=alpha, label=each.method + each.seeds))
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), drawn_names(names))
     axes.set_xlim(0, 100)
     axes.set_xlabel("IoU, %")
     legend_above(axes, handles)
@@ -262,6 +264,15 @@ def _rows(count: int, inches: float = _ROW_INCHES) -> tuple[Figure, Axes]:
     tidy(axes, "x")
     axes.tick_params(axis="y", length=0)
     return figure, axes
+
+
+def drawn_names(names: Sequence[str]) -> list[str]:
+    """Names of classes as labels: shortened, and by number where the font cannot draw them."""
+    font = get_font(findfont(FontProperties()))
+    return [
+        shortened(name, _LONGEST_NAME) if all(font.get_char_index(ord(each)) for each in name) else f"class {index}"
+        for index, name in enumerate(names)
+    ]
 
 
 def tidy(axes: Axes, grid: Literal["x", "both"] = "both") -> None:

@@ -263,6 +263,19 @@ def test_dollars_in_the_name_of_a_class_are_no_formula():
     assert figure.axes[0].get_yticklabels()[0].get_text() == "price $x^_{$ low"
 
 
+@pytest.mark.filterwarnings("error")
+def test_long_names_are_shortened_and_those_that_the_font_lacks_are_numbers():
+    values = inputs()
+    for method in values.certificate["methods"].values():
+        for row, name in zip(
+            method["accuracy"]["per_class"], ["a" * 125, "\N{CJK UNIFIED IDEOGRAPH-8DEF}"], strict=False
+        ):
+            row["class"] = name
+    figure = classes_plot(build_report(values))
+    assert png(figure).startswith(PNG)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["a" * 37 + "...", "class 1"]
+
+
 def test_curves_of_all_branches_share_a_plot():
     points = [[10.0, 1.5], [20.0, 1.25]]
     curves = {"cross_entropy": {"pixel_contrast-s0": points, "cross_entropy-s0": points}}
