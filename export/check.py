@@ -94,7 +94,7 @@ def main() -> int:
         runtime=runtime,
         options=options,
         reference=reference,
-        split=_split(arguments.data, arguments.root or settings.root, settings.evaluate.split),
+        split=_split(arguments, settings, manifest),
         config=settings.verify,
         max_miou_drop_points=settings.gate.max_miou_drop_points,
         boundary_ratio=settings.evaluate.boundary_ratio,
@@ -159,12 +159,13 @@ def _reference(path: Path | None, manifest: Manifest | None) -> Reference | None
     return Reference(segmentor, info, select_device("auto"))
 
 
-def _split(data: Path | None, root: str | None, name: str) -> PreparedSplit | None:
-    if data is None:
-        if not PREPARED_DIR.exists():
-            return None
-        data = PREPARED_DIR
-    return load_prepared(data, resolve_root(root)).split(name)
+def _split(arguments: argparse.Namespace, settings: CheckSettings, manifest: Manifest | None) -> PreparedSplit | None:
+    if arguments.data is None and not PREPARED_DIR.exists():
+        return None
+    prepared = load_prepared(arguments.data or PREPARED_DIR, resolve_root(arguments.root or settings.root))
+    if manifest is not None:
+        prepared.require_classes(manifest.class_names, arguments.engine)
+    return prepared.split(settings.evaluate.split)
 
 
 def _show(results: list[CheckResult]) -> None:

@@ -35,7 +35,9 @@ def main() -> int:
     segmentor, info = load_segmentor(stripped_dir(method, seed))
 
     def prepared() -> Prepared:
-        return load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+        found = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+        found.require_classes(info.class_names, stripped_dir(method, seed))
+        return found
 
     network = Network(segmentor, info)
     for name in names:

@@ -16,7 +16,7 @@ from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
 from serving.contract.command import program_name
-from serving.contract.errors import UserError, run_command
+from serving.contract.errors import run_command
 from serving.contract.files import atomic_dir, write_json
 
 
@@ -29,8 +29,7 @@ def main() -> int:
     method, seed = named_branch(arguments, params.branches, params.methods)
     segmentor, info = load_segmentor(stripped_dir(method, seed))
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
-    if tuple(prepared.class_names) != info.class_names:
-        raise UserError(f"{stripped_dir(method, seed)}: made for other classes than {PREPARED_DIR} has; train it again")
+    prepared.require_classes(info.class_names, stripped_dir(method, seed))
     targets = [
         EngineTarget(name, engine_path(method, seed, name, target), target)
         for name, target in params.deploy.targets_of(method, params.targets).items()

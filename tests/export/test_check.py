@@ -13,6 +13,7 @@ import pytest
 from export import check
 from export.checks import CHECKS
 from serving.contract.errors import UserError
+from serving.contract.manifest import sidecar_path
 
 PARAMS = """
 verify: {images: 2, max_side: 96, resamples: 100}
@@ -118,6 +119,13 @@ def test_mistakes_of_usage(engine, workplace, run):
 def test_a_dataset_that_is_not_there_is_a_mistake(engine, stripped, workplace, run):
     with pytest.raises(UserError, match="no prepared dataset"):
         run(engine, "--data", "nowhere", "--reference", stripped)
+
+
+def test_data_of_other_classes_are_a_mistake(engine, stripped, prepared_folder, dataset_root, workplace, run):
+    manifest = sidecar_path(engine)
+    manifest.write_text(manifest.read_text().replace('"road"', '"street"'))
+    with pytest.raises(UserError, match=r"made for other classes .* \(first difference: 'street', the data 'road'\)"):
+        run(engine, "--reference", stripped, "--data", prepared_folder, "--root", dataset_root)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,24 @@ class Prepared:
     def num_classes(self) -> int:
         """Number of classes C."""
         return len(self.class_names)
+
+    def require_classes(self, class_names: Sequence[str], whose: object) -> None:
+        """See that something was made for the classes of this dataset.
+
+        Args:
+            class_names: that it was made for.
+            whose: what it is, for the message.
+
+        Raises:
+            UserError: it was made for others, and every number of it on these data would mean nothing.
+        """
+        ours, theirs = list(self.class_names), list(class_names)
+        if ours != theirs:
+            there, here = next(pair for pair in zip_longest(theirs, ours) if pair[0] != pair[1])
+            raise UserError(
+                f"{whose}: made for other classes than the prepared data have (first difference: {there!r}, the data "
+                f"{here!r}); give the data that it was made for, or train it again"
+            )
 
     def split(self, name: str) -> PreparedSplit:
         """The split `name` ("train", "val", "test"). Raises UserError when the dataset has no pairs in it."""
