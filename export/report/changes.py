@@ -53,8 +53,17 @@ def target_changes(before: Report, after: Report, *, latency: bool = True) -> li
 
 
 def notes(before: Report, after: Report) -> list[str]:
-    """What a reader must know beside the numbers: other software, profile, data."""
+    """What a reader must know beside the numbers: other software, profile, data, or ways to measure and to judge."""
     pairs = {name: (before.get(name), after.get(name)) for name in ("profile", "dataset")}
+    for key in ("baseline", "target", "margin"):
+        pairs[f"certificate, {key}"] = (before["certificate"].get(key), after["certificate"].get(key))
+    settings = [report["benchmark"].get("settings") or {} for report in (before, after)]
+    for key in sorted(settings[0].keys() | settings[1].keys()):
+        pairs[f"benchmark, {key}"] = (settings[0].get(key), settings[1].get(key))
+    runtimes = [_runtimes(report) for report in (before, after)]
+    for (method, seed, target), old in runtimes[0].items():
+        if (method, seed, target) in runtimes[1]:
+            pairs[f"{method}, seed {seed}, {target}, runtime"] = (old, runtimes[1][method, seed, target])
     first, second = before["device"]["software"], after["device"]["software"]
     pairs |= {name: (first.get(name), second.get(name)) for name in sorted(first.keys() | second.keys())}
     return [f"{name}: {_shown(old)} against {_shown(new)}" for name, (old, new) in pairs.items() if old != new]
@@ -97,6 +106,12 @@ def _input_shape(report: Report, key: tuple[str, int, str]) -> list[int] | None:
             shape: list[int] | None = row.get("input_shape")
             return shape
     return None
+
+
+def _runtimes(report: Report) -> dict[tuple[str, int, str], Any]:
+    """What every measured engine ran with, its options included."""
+    rows = report["benchmark"].get("targets", [])
+    return {(row["method"], row["seed"], row["target"]): row.get("runtime") for row in rows}
 
 
 def _shown(value: object) -> str:

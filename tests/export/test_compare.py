@@ -87,6 +87,23 @@ def test_other_software_compares_with_a_note(before, after):
     assert any("onnxruntime" in text and "2.0" in text for text in told)
 
 
+def test_other_certificates_and_other_ways_to_measure_are_told(before, after):
+    assert notes(before, after) == []
+    after["certificate"].update(margin=0.5, target="openvino_bf16", baseline="contextrast")
+    after["benchmark"]["settings"]["pairs"] = 99
+    row = after["benchmark"]["targets"][0]
+    row["runtime"] = {"threads": 8}
+    told = "\n".join(notes(before, after))
+    for said in (
+        "certificate, margin: 0.02 against 0.5",
+        "target: ort_fp32 against openvino_bf16",
+        "against contextrast",
+    ):
+        assert said in told
+    assert "benchmark, pairs: " in told and " against 99" in told
+    assert f"{row['method']}, seed {row['seed']}, {row['target']}, runtime: " in told
+
+
 def test_latencies_of_other_input_sizes_have_no_ratio(before, after):
     after["benchmark"]["targets"][1]["input_shape"] = [1, 384, 512, 3]
     changed = row(target_changes(before, after))
