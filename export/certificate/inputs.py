@@ -73,7 +73,7 @@ def _method_inputs(
         accuracy = paired_accuracy(config.baseline, method, seeds, config.target, class_names)
     except UserError as error:
         missing["accuracy"] = str(error)
-    measured, reason = measured_pairs(method, method, target, config, benchmark, pairs)
+    measured, reason = measured_pairs(method, method, seeds, target, config, benchmark, pairs)
     if reason is not None:
         missing["latency"] = reason
     return MethodInputs(graphs, measured, accuracy, missing)

@@ -16,6 +16,7 @@ from serving.contract.files import file_sha256
 def measured_pairs(
     name: str,
     method: str,
+    seeds: Sequence[int],
     target: TargetConfig,
     config: CertifyConfig,
     benchmark: Mapping[str, Any],
@@ -26,6 +27,7 @@ def measured_pairs(
     Args:
         name: of the comparison in benchmark.json: the method's, or the control's.
         method: whose engines were compared with the baseline's; the baseline itself for the control.
+        seeds: of the method's branches.
         target: that is certified.
         config: what is certified.
         benchmark: benchmark.json.
@@ -37,6 +39,9 @@ def measured_pairs(
         return (), (entry or {}).get("reason") or f"{config.target} was not measured for both methods"
     asked = {"target": config.target, "baseline": config.baseline, "pairs": len(found)}
     other = [f"{key} {entry.get(key)!r}, expected {value!r}" for key, value in asked.items() if entry.get(key) != value]
+    measured = sorted(engine["seed"] for engine in entry["engines"])
+    if measured != sorted(seeds):
+        other.append(f"seeds {measured}, expected {sorted(seeds)}")
     if not other:
         other = _other_files(entry["engines"], method, target, config)
     if other:

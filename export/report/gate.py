@@ -39,6 +39,7 @@ class Finding:
 def judge(report: Report, config: GateConfig) -> list[Finding]:
     """Everything in the report that breaks a rule, the fatal first, then what is merely noted."""
     findings = [
+        *_judge_profile(report),
         *_judge_data(report, config),
         *_judge_stopwatch(report),
         *_judge_gpus(report),
@@ -50,6 +51,13 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
         *_judge_training(report),
     ]
     return sorted(findings, key=lambda finding: not finding.fatal)
+
+
+def _judge_profile(report: Report) -> Iterator[Finding]:
+    for part in ("benchmark", "certificate"):
+        if report[part]["profile"] != report["profile"]:
+            rule = f"went by the report's profile, {report['profile']}"
+            yield Finding("FAIL", part, rule, f"{report[part]['profile']}: run benchmark and certify again")
 
 
 def passed(findings: Sequence[Finding]) -> bool:

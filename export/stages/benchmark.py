@@ -16,7 +16,7 @@ from pipeline.layout.paths import BENCHMARK_PATH, DEVICE_PATH, PREPARED_DIR, SAM
 from pipeline.params import load_params
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
-from serving.contract.files import atomic_path, read_json, write_json
+from serving.contract.files import atomic_path, file_sha256, read_json, write_json
 
 
 def main() -> int:
@@ -40,8 +40,11 @@ def main() -> int:
         )
     with atomic_path(SAMPLES_PATH) as temporary:
         save_samples(temporary, result.pairs, result.samples)
-    dataset = {"sha256": prepared.sha256, "split": params.evaluate.split}
-    write_json(BENCHMARK_PATH, result.summary | {"dataset": dataset})
+    made = {
+        "dataset": {"sha256": prepared.sha256, "split": params.evaluate.split},
+        "samples_sha256": file_sha256(SAMPLES_PATH),
+    }
+    write_json(BENCHMARK_PATH, result.summary | made)
     return 0
 
 

@@ -11,11 +11,12 @@ from export.certificate.page import certificate_page
 from export.latency.paired_latency import load_pairs
 from export.pages.document import to_markdown
 from export.targets.config import CONTROL
+from pipeline.layout.branches import seeds_of
 from pipeline.layout.paths import BENCHMARK_PATH, CERTIFICATE_PATH, SAMPLES_PATH
 from pipeline.params import load_params
 from serving.contract.command import program_name
-from serving.contract.errors import run_command
-from serving.contract.files import atomic_path, read_json, write_json
+from serving.contract.errors import UserError, run_command
+from serving.contract.files import atomic_path, file_sha256, read_json, write_json
 
 
 def main() -> int:
@@ -23,11 +24,15 @@ def main() -> int:
     argparse.ArgumentParser(prog=program_name("export.stages.certify"), description=__doc__).parse_args()
     params = load_params()
     benchmark, pairs = read_json(BENCHMARK_PATH, made_by="benchmark"), load_pairs(SAMPLES_PATH)
+    if benchmark.get("samples_sha256") != file_sha256(SAMPLES_PATH):
+        raise UserError(f"{SAMPLES_PATH}: not the samples that {BENCHMARK_PATH} is of: run benchmark again")
     config = params.certify
     methods = load_method_inputs(params.branches, params.targets, config, benchmark, pairs)
+    # Without the control's the certificate says of every method what is missing.
+    seeds = seeds_of(params.branches, config.baseline)
     control, _ = measured_pairs(
-        CONTROL, config.baseline, params.targets[config.target], config, benchmark, pairs
-    )  # without them the certificate says of every method what is missing
+        CONTROL, config.baseline, seeds, params.targets[config.target], config, benchmark, pairs
+    )
     certificate = certify(
         methods,
         control,

@@ -337,9 +337,15 @@ def other_files(workplace):
         engine(method, seed=index + 7)
 
 
-def other_samples(workplace):
-    """Those of a run with fewer pairs."""
-    save_samples(SAMPLES_PATH, {name: samples[:-1] for name, samples in load_pairs(SAMPLES_PATH).items()})
+def another_seed(workplace):
+    """A branch that came after the measurement."""
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    for method in METHODS:
+        row = params["branches"][f"{method}-s0"]
+        params["branches"][f"{method}-s1"] = row | {"seed": 1}
+        export_of = params["exports"][f"{method}-s0-onnx_fp32"]
+        params["exports"][f"{method}-s1-onnx_fp32"] = export_of | {"branch": f"{method}-s1"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
 def other_entry(**changes):
@@ -356,7 +362,8 @@ def other_entry(**changes):
     ("change", "said"),
     [
         (other_files, "artifacts/cross_entropy-s0/onnx_fp32/model.onnx is not the file that was measured"),
-        (other_samples, "pairs 8, expected 7"),
+        (other_entry(pairs=7), "pairs 7, expected 8"),
+        (another_seed, "seeds [0], expected [0, 1]"),
         (other_entry(target="openvino_bf16"), "target 'openvino_bf16', expected 'ort_fp32'"),
         (other_entry(baseline="contextrast"), "baseline 'contextrast', expected 'cross_entropy'"),
     ],
@@ -370,6 +377,15 @@ def test_what_was_measured_of_something_else_certifies_nothing(workplace, change
     assert latency["verdict"] == "inconclusive" and certificate["control"]["verdict"] == "inconclusive"
     (reason,) = (reason for reason in latency["reasons"] if "what was measured is something else" in reason)
     assert said in reason and "run benchmark again" in reason
+
+
+def test_samples_of_another_run_are_refused(workplace):
+    assert export.stages.benchmark.main() == 0
+    save_samples(SAMPLES_PATH, load_pairs(SAMPLES_PATH))  # as they are, without those of single engines
+    with pytest.raises(
+        UserError, match=r"samples\.npz: not the samples that reports/benchmark\.json is of: run benchm"
+    ):
+        export.stages.certify.main()
 
 
 def test_brief_measurements_are_no_release(workplace):

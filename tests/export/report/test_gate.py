@@ -36,6 +36,14 @@ def test_good_report_opens_and_notes_what_was_skipped(report):
     assert rules_judged(report) == 4 + 6 + 1 + 2 + 2
 
 
+def test_brief_measurements_are_no_release(report):
+    report["profile"] = "release"
+    assert [(each.subject, each.rule) for each in fatal(report)] == [
+        ("benchmark", "went by the report's profile, release"),
+        ("certificate", "went by the report's profile, release"),
+    ]
+
+
 def target(report, name="ort_fp32", method="pixel_contrast"):
     return next(row for row in report["targets"] if (row["target"], row["method"]) == (name, method))
 
@@ -196,7 +204,7 @@ def test_required_target_may_not_be_skipped(report):
 )
 @pytest.mark.parametrize("where", ["certificate", "check"])
 def test_undecided_passes_only_in_quick_and_where_allowed(report, profile, allow, opens, where):
-    report["profile"] = profile
+    report["profile"] = report["benchmark"]["profile"] = report["certificate"]["profile"] = profile
     if where == "certificate":
         certificate(report).update(verdict="inconclusive", reasons=["latency: the control did not pass"])
     else:
@@ -210,7 +218,7 @@ def test_undecided_passes_only_in_quick_and_where_allowed(report, profile, allow
 def test_release_must_reach_the_minima(report):
     report["benchmark"]["targets"][0].update(complete=False, queries=12, seconds=3.0)
     assert not fatal(report)
-    report["profile"] = "release"
+    report["profile"] = report["benchmark"]["profile"] = report["certificate"]["profile"] = "release"
     assert fatal(report)[0].found == "12 queries in 3.0 s"
 
 
