@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,14 +95,35 @@ def load_params(path: Path = PARAMS_PATH) -> Params:
     return validate_params(read_yaml(path), str(path))
 
 
+class _Loader(yaml.SafeLoader):
+    """Notes keys that are there twice, of which YAML's readers take the last without a word."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.twice: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines and isinstance(key, yaml.ScalarNode):
+                self.twice.append(f"{key.value}: in line {lines[key.value]} and again in line {line}; expected it once")
+            elif isinstance(key, yaml.ScalarNode):
+                lines[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises UserError when the file is missing or is not one."""
+    """Read a YAML mapping. Raises UserError when the file is missing or is not one, or has a key twice."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        values = loader.get_single_data()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the root of the checkout") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {error}") from None
+    if loader.twice:
+        raise UserError("\n".join(f"{path}: {each}" for each in loader.twice))
     if not isinstance(values, Mapping):
         raise UserError(f"{path}: expected a mapping of sections, got {type(values).__name__}")
     return dict(values)

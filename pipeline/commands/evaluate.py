@@ -65,6 +65,7 @@ def main() -> int:
     device = select_device(params.train.device)
     segmentor, info = load_segmentor(stripped_dir(method, seed))
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
+    prepared.require_classes(info.class_names, stripped_dir(method, seed))
     config = dataclasses.replace(params.evaluate, split=arguments.split)
     evaluation = evaluate(
         segmentor_predictor(segmentor.to(device), device, resize=config.resize, protocol=config.protocol),

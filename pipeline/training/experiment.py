@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def train_branch(
         where = f"{device_name(device)} in {precision_name(dtype)}, {config.threads} threads of torch"
         say(f"trains on {where}{ranks}{compiled}")
     opened = CheckpointStore(files.checkpoints, fingerprint, keep=config.checkpoints_kept, say=say)
-    with opened if first else nullcontext() as store:  # the first rank alone writes
+    with ExitStack() as at_the_end, opened if first else nullcontext() as store:  # the first rank alone writes
         if store is not None and fresh:
             store.forget()
         resumed = from_first(None if store is None else store.latest())
@@ -195,7 +195,7 @@ def train_branch(
                 workers=workers,
                 positions=own_positions(unlabelled_size),
             )
-            helpers.unlabelled = iter(unlabelled)
+            helpers.unlabelled = at_the_end.enter_context(closing(iter(unlabelled)))  # else its workers never end
         if first:
             require_writable(files.folder)  # where the weights go at the end alone
             (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
@@ -219,6 +219,7 @@ def train_branch(
             batch_size=config.batch_size,
             iterations=averaging.batch_norm_batches if averaging is not None else 0,
             seed=stream_seed("batch statistics", seed),
+            skip_budget=config.skip_budget,
             positions=positions,
         )
 

@@ -89,6 +89,17 @@ def test_a_schedule_that_leaves_the_loss_term_no_step_is_refused(values: dict[st
         validate_params(values, "params.yaml")
 
 
+def test_keys_that_are_there_twice_are_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("prepare: {root: a}\ntrain:\n  iterations: 1\n  seed: 1\n  iterations: 2\nprepare: {root: b}\n")
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert sorted(line.partition("params.yaml: ")[2] for line in str(caught.value).splitlines()) == [
+        "iterations: in line 3 and again in line 5; expected it once",
+        "prepare: in line 1 and again in line 6; expected it once",
+    ]
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa", b"a: [", b"- 1\n", b""])
 def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "params.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 
 import numpy as np
@@ -88,7 +88,7 @@ class TrainingBatches:
         """Number of batches, those before `start_iteration` left out."""
         return len(self._iterations)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Generator[tuple[Tensor, Tensor]]:
         """Yield `(images uint8 [B,3,h,w], labels int64 [B,h,w])`, of the positions that are made here."""
         with closing(self.compact()) as batches:
             for images, labels in batches:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,19 +113,22 @@ class UnlabelledBatches:
         """Number of batches, those before `start_iteration` left out."""
         return len(self._weak)
 
-    def __iter__(self) -> Iterator[UnlabelledBatch]:
+    def __iter__(self) -> Generator[UnlabelledBatch]:
         """Yield the batches."""
-        for iteration, (weak, outlines) in enumerate(self._weak, self._start):
-            draws = [Draw.random(self._strong, self._stream(_COLOUR, iteration, i)) for i in self._positions]
-            strong = torch.stack([jitter_colour(crop, draw) for crop, draw in zip(weak, draws, strict=True)])
-            boxes = torch.zeros(outlines.shape, dtype=torch.bool)
-            if self._batch_size > 1:  # a crop alone would be mixed with itself
-                for own, position in enumerate(self._positions):
-                    rows, columns = draw_box(
-                        outlines.shape[1:], self._view.cutmix, self._stream(_BOX, iteration, position)
-                    )
-                    boxes[own, rows, columns] = True
-            yield UnlabelledBatch(weak, strong, outlines == 0, boxes)
+        with closing(iter(self._weak)) as batches:  # ends the workers
+            for iteration, (weak, outlines) in enumerate(batches, self._start):
+                yield self._views(iteration, weak, outlines)
+
+    def _views(self, iteration: int, weak: Tensor, outlines: Tensor) -> UnlabelledBatch:
+        """The batch of one iteration, of its weak view and of what lies outside the images."""
+        draws = [Draw.random(self._strong, self._stream(_COLOUR, iteration, i)) for i in self._positions]
+        strong = torch.stack([jitter_colour(crop, draw) for crop, draw in zip(weak, draws, strict=True)])
+        boxes = torch.zeros(outlines.shape, dtype=torch.bool)
+        if self._batch_size > 1:  # a crop alone would be mixed with itself
+            for own, position in enumerate(self._positions):
+                rows, columns = draw_box(outlines.shape[1:], self._view.cutmix, self._stream(_BOX, iteration, position))
+                boxes[own, rows, columns] = True
+        return UnlabelledBatch(weak, strong, outlines == 0, boxes)
 
     def _stream(self, *key: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))

@@ -16,6 +16,7 @@ from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import build_segmentor
 from pipeline.models.network.weights import SegmentorInfo, save_segmentor
 from pipeline.params import read_yaml
+from serving.contract.errors import UserError
 
 
 @pytest.fixture
@@ -74,3 +75,12 @@ def test_every_look_at_test_is_recorded(monkeypatch: pytest.MonkeyPatch, capsys:
     description.write_text(description.read_text().replace('"w1"', '"w2"'))
     run(monkeypatch, "--split", "test")
     assert [look["weights_sha256"] for look in json.loads(path.read_text())["looks"]] == ["w1", "w2"]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_data_of_other_classes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stripped_dir("cross_entropy", 0) / "segmentor.json"
+    path.write_text(path.read_text().replace('"wall"', '"fence"'))
+    with pytest.raises(UserError, match=r"made for other classes .* \(first difference: 'fence', the data 'wall'\)"):
+        run(monkeypatch)
+    assert not evaluate.result_path("cross_entropy", 0, "val").exists()

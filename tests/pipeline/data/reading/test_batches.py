@@ -249,7 +249,7 @@ def test_stopping_early_ends_the_workers(make_split: MakeSplit) -> None:
     iterator = iter(TrainingBatches(make_split(), CONFIG, batch_size=3, iterations=1000, seed=1, workers=2))
     next(iterator)
     assert len(multiprocessing.active_children()) == 2
-    iterator.close()  # type: ignore[attr-defined]  # it is a generator
+    iterator.close()
     assert not multiprocessing.active_children()
 
 

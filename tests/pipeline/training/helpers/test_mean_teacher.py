@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,22 @@ def with_unlabelled(tiny_prepared: Prepared) -> Prepared:
 
 @pytest.fixture
 def trained(with_unlabelled: Prepared, tmp_path: Path, tiny_config: TrainConfig) -> Callable[..., TrainResult]:
-    def run(name: str, method: MethodConfig, prepared: Prepared = with_unlabelled) -> TrainResult:
+    def run(
+        name: str, method: MethodConfig, prepared: Prepared = with_unlabelled, config: TrainConfig = tiny_config
+    ) -> TrainResult:
         folder = tmp_path / name
-        setup = TrainingSetup("method", 0, method, MODEL, tiny_config, EvaluateConfig())
+        setup = TrainingSetup("method", 0, method, MODEL, config, EvaluateConfig())
         return train_branch(setup, prepared, TrainingFiles(folder, folder / "curves", folder / "checkpoints"))
 
     return run
+
+
+def test_the_workers_of_unlabelled_images_end_with_the_training(
+    trained: Callable[..., TrainResult], tiny_config: TrainConfig
+) -> None:
+    """They ignore signals, so that a process that ends would wait for them for ever."""
+    trained("taught", TAUGHT, config=dataclasses.replace(tiny_config, workers=1))
+    assert not multiprocessing.active_children()
 
 
 def test_the_teacher_is_the_average_of_the_student_statistics_included() -> None:
