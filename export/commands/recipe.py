@@ -36,7 +36,7 @@ def apply(name: str, params_path: Path = PARAMS_PATH, folder: Path = RECIPES_DIR
     before = read_yaml(params_path)
     try:
         merged: Any = yaml.load(params_path.read_text(encoding="utf-8"))
-    except YAMLError as error:  # stricter than what stages read params.yaml with: keys that are there twice
+    except YAMLError as error:  # it follows YAML 1.2, what stages read params.yaml with 1.1
         raise UserError(f"{params_path}: not YAML: {error}") from None
     validate_params(before, str(params_path))
     absent = merge_recipe(merged, _flow(overlay))

@@ -51,7 +51,7 @@ def test_applying_one_keeps_comments_and_names_the_differences(params_path: Path
     [
         (None, "no such file"),
         ("a: [\n", "not YAML"),
-        ("train: {}\ntrain: {}\n", "duplicate key"),
+        ("train: {}\ntrain: {}\n", "train: in line 1 and again in line 2; expected it once"),
         ("branches: [a]\n", "branches: "),
         ("branches: {a: 1}\n", "branches"),
     ],
