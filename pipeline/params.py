@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,15 +102,19 @@ class _Loader(yaml.SafeLoader):
         super().__init__(stream)
         self.twice: list[str] = []
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As the text has it: constructing merges `<<` into nodes, where keys may then well be twice."""
+        node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.value in lines and isinstance(key, yaml.ScalarNode):
-                self.twice.append(f"{key.value}: in line {lines[key.value]} and again in line {line}; expected it once")
-            elif isinstance(key, yaml.ScalarNode):
-                lines[key.value] = line
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    first = lines[key.value]
+                    self.twice.append(f"{key.value}: in line {first} and again in line {line}; expected it once")
+                else:
+                    lines[key.value] = line
+        return node
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

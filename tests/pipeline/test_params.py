@@ -100,6 +100,12 @@ def test_keys_that_are_there_twice_are_all_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_merged_key_that_is_given_anew_is_there_once(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &a {x: 1}\nouter: {b: &b {<<: *a, x: 2}}\nc: {<<: *b}\n")
+    assert read_yaml(path) == {"a": {"x": 1}, "outer": {"b": {"x": 2}}, "c": {"x": 2}}
+
+
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa", b"a: [", b"- 1\n", b""])
 def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "params.yaml"
