@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ class CrossEntropyTermConfig(SupervisedConfig):
 
 
 class CrossEntropyTerm(SupervisedTerm):
-    """Cross entropy of the logits, upsampled to the labels, plus that of each auxiliary classifier.
+    """Cross entropy of the main logits, upsampled to the labels.
 
     The mean is over labelled pixels (weighted by the class weights where there are any).
     """
@@ -35,24 +36,37 @@ class CrossEntropyTerm(SupervisedTerm):
 
     def __call__(self, batch: LabelledLogits) -> Tensor:
         """See `SupervisedTerm.__call__`."""
-        weights = self.supervision.class_weights
-        if weights is None:
-            normaliser = batch.labelled.sum()
-        else:
-            padded = torch.cat([weights, weights.new_zeros(1)])
-            normaliser = padded[batch.labels.where(batch.labelled, len(weights))].sum()
-        # Without a labelled pixel the sum is 0 whatever it is divided by; any other normaliser stays as it is.
-        normaliser = sum_over_ranks(normaliser)
-        normaliser = normaliser.where(normaliser > 0, 1)
-        total = self._sum(batch.log_probabilities, batch.labels)
-        for logits in batch.logits.auxiliary:
-            log_probabilities = log_probabilities_at(logits, batch.labels)
-            total = total + self.supervision.auxiliary_weight * self._sum(log_probabilities, batch.labels)
-        return sum_over_ranks(total) / normaliser
+        return _mean(batch, [batch.log_probabilities], self.supervision)
 
-    def _sum(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
-        weights, ignore_index = self.supervision.class_weights, self.supervision.ignore_index
-        return negative_log_likelihood(log_probabilities, labels, weight=weights, ignore_index=ignore_index)
+
+def auxiliary_cross_entropy(batch: LabelledLogits, supervision: Supervision) -> Tensor:
+    """The sum of the auxiliary classifiers' cross entropies, each as `CrossEntropyTerm` has the main one's.
+
+    Args:
+        batch: with auxiliary logits, at least one.
+        supervision: whose class weights count; its `auxiliary_weight` does not.
+
+    Returns:
+        Scalar; an exact, differentiable 0 when every pixel is ignored.
+    """
+    return _mean(batch, [log_probabilities_at(logits, batch.labels) for logits in batch.logits.auxiliary], supervision)
+
+
+def _mean(batch: LabelledLogits, log_probabilities: Sequence[Tensor], supervision: Supervision) -> Tensor:
+    weights, ignore_index = supervision.class_weights, supervision.ignore_index
+    if weights is None:
+        normaliser = batch.labelled.sum()
+    else:
+        padded = torch.cat([weights, weights.new_zeros(1)])
+        normaliser = padded[batch.labels.where(batch.labelled, len(weights))].sum()
+    # Without a labelled pixel the sum is 0 whatever it is divided by; any other normaliser stays as it is.
+    normaliser = sum_over_ranks(normaliser)
+    normaliser = normaliser.where(normaliser > 0, 1)
+    (first, *others) = [
+        negative_log_likelihood(each, batch.labels, weight=weights, ignore_index=ignore_index)
+        for each in log_probabilities
+    ]
+    return sum_over_ranks(sum(others, first)) / normaliser
 
 
 def segmentation_loss(
@@ -63,7 +77,7 @@ def segmentation_loss(
     class_weights: Tensor | None = None,
     auxiliary_weight: float = 0.4,
 ) -> Tensor:
-    """The cross entropy of one batch, whatever autocast says: `CrossEntropyTerm` as a function.
+    """The cross entropy of one batch, auxiliary classifiers included, whatever autocast says.
 
     Args:
         logits: main `[B,C,h,w]` and auxiliary, each at its own resolution.
@@ -75,6 +89,8 @@ def segmentation_loss(
     Returns:
         Scalar, float32 or wider; an exact, differentiable 0 when every pixel is ignored.
     """
-    term = CrossEntropyTerm(CrossEntropyTermConfig(), Supervision(ignore_index, class_weights, auxiliary_weight))
+    supervision = Supervision(ignore_index, class_weights, auxiliary_weight)
     with torch.autocast(labels.device.type, enabled=False):
-        return term(LabelledLogits(logits, labels, ignore_index))
+        batch = LabelledLogits(logits, labels, ignore_index)
+        loss = CrossEntropyTerm(CrossEntropyTermConfig(), supervision)(batch)
+        return loss + auxiliary_weight * auxiliary_cross_entropy(batch, supervision) if logits.auxiliary else loss

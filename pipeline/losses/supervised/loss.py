@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from pipeline.losses.supervised import SUPERVISED
-from pipeline.losses.supervised.cross_entropy import CrossEntropyTermConfig
+from pipeline.losses.supervised.cross_entropy import CrossEntropyTermConfig, auxiliary_cross_entropy
 from pipeline.losses.supervised.term import LabelledLogits, SupervisedConfig, Supervision
 from pipeline.models.network.head import Logits
 from serving.contract.errors import UserError
 from serving.contract.schema import Problems, build
 
 CROSS_ENTROPY = "cross_entropy"
+_AUXILIARY = "auxiliary_cross_entropy"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class SupervisedOutput:
 class SupervisedLoss:
     """The weighted sum of the cross entropy, of weight 1 unless an entry says otherwise, and the entries' terms.
 
+    Auxiliary classifiers have a cross entropy of their own weight, whatever the entries say of the main one.
+
     Args:
         entries: of the method.
         supervision: what all terms share.
@@ -73,6 +76,9 @@ class SupervisedLoss:
             batch = LabelledLogits(logits, labels, self.supervision.ignore_index)
             values = {name: term(batch) for name, (_, term) in self._terms.items()}
             (first, *others) = [self._terms[name][0] * value for name, value in values.items()]
+            if logits.auxiliary:
+                values[_AUXILIARY] = auxiliary_cross_entropy(batch, self.supervision)
+                others.append(self.supervision.auxiliary_weight * values[_AUXILIARY])
             return SupervisedOutput(sum(others, first), {name: value.detach() for name, value in values.items()})
 
 

@@ -34,8 +34,9 @@ def test_without_entries_it_is_the_cross_entropy_to_the_bit() -> None:
     output = SupervisedLoss((), SUPERVISION)(logits, labels)
     expected = cross_entropy(logits, labels)
     assert torch.equal(output.loss, expected)
-    assert list(output.values) == ["cross_entropy"]
-    assert torch.equal(output.values["cross_entropy"], expected)
+    assert list(output.values) == ["cross_entropy", "auxiliary_cross_entropy"]
+    main, auxiliary = (output.values[name] for name in ("cross_entropy", "auxiliary_cross_entropy"))
+    assert torch.equal(main + 0.4 * auxiliary, expected)
     assert not output.values["cross_entropy"].requires_grad
     for tensor in (logits.main, *logits.auxiliary):
         gradients = [torch.autograd.grad(loss, tensor, retain_graph=True)[0] for loss in (output.loss, expected)]
@@ -47,18 +48,25 @@ def test_terms_are_added_with_their_weights_beside_the_cross_entropy() -> None:
     output = SupervisedLoss([SupervisedEntry("dice", DiceConfig(weight=0.5))], SUPERVISION)(logits, labels)
     dice = Dice(DiceConfig(), SUPERVISION)(LabelledLogits(logits, labels, 255))
     torch.testing.assert_close(output.loss, cross_entropy(logits, labels) + 0.5 * dice)
-    assert list(output.values) == ["cross_entropy", "dice"]
+    assert list(output.values) == ["cross_entropy", "dice", "auxiliary_cross_entropy"]
     torch.testing.assert_close(output.values["dice"], dice.detach())  # as it is, without its weight
 
 
-def test_an_entry_sets_the_weight_of_the_cross_entropy() -> None:
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_an_entry_sets_the_weight_of_the_main_cross_entropy_alone(weight: float) -> None:
+    """OHEM in its place must not leave the auxiliary classifiers, and what they teach the backbone, untrained."""
     logits, labels = batch()
-    nothing = SupervisedEntry("cross_entropy", CrossEntropyTermConfig(weight=0))
-    output = SupervisedLoss([SupervisedEntry("dice", DiceConfig()), nothing], SUPERVISION)(logits, labels)
+    entries = [
+        SupervisedEntry("dice", DiceConfig()),
+        SupervisedEntry("cross_entropy", CrossEntropyTermConfig(weight=weight)),
+    ]
+    output = SupervisedLoss(entries, SUPERVISION)(logits, labels)
     dice = Dice(DiceConfig(), SUPERVISION)(LabelledLogits(logits, labels, 255))
-    torch.testing.assert_close(output.loss, dice)
-    assert output.values["cross_entropy"] > 0  # still in the curves
-    assert logits.auxiliary[0].grad is None or not logits.auxiliary[0].grad.any()
+    main, auxiliary = (cross_entropy(Logits(each), labels) for each in (logits.main, logits.auxiliary[0]))
+    torch.testing.assert_close(output.loss, dice + weight * main + 0.4 * auxiliary)
+    torch.testing.assert_close(output.values["cross_entropy"], main.detach())  # in the curves whatever its weight
+    torch.testing.assert_close(output.values["auxiliary_cross_entropy"], auxiliary.detach())
+    assert torch.autograd.grad(output.loss, logits.auxiliary[0])[0].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
