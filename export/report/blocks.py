@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from export.machine.hardware import device_summary
@@ -89,8 +89,8 @@ def targets_blocks(report: Report) -> list[Block]:
     return [Table(header, rows, left=4), *([Bullets(reasons)] if reasons else [])]
 
 
-def training_table(report: Report) -> Table:
-    """One row per training."""
+def training_blocks(report: Report) -> list[Block]:
+    """One row per training, and what any of them was trained without."""
     rows = [
         [
             f"`{row['method']}`",
@@ -102,7 +102,23 @@ def training_table(report: Report) -> Table:
         ]
         for row in report["training"]
     ]
-    return Table(["method", "seed", "val mIoU, %", "contrast steps", "mean anchors", "time"], rows)
+    header = ["method", "seed", "val mIoU, %", "contrast steps", "mean anchors", "time"]
+    return [Table(header, rows), *left_out_blocks(report["training"])]
+
+
+def left_out_blocks(trainings: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Which pairs trainings left out because they could not be read, of those that did.
+
+    Args:
+        trainings: rows of the report.
+    """
+    lines = [
+        f"**warning**, `{row['method']}` seed {row['seed']} was trained without {len(row['left_out'])} pairs that "
+        f"could not be read (`train.skip_budget` allows it): {escaped(', '.join(row['left_out']))}"
+        for row in trainings
+        if row.get("left_out")
+    ]
+    return [Bullets(lines)] if lines else []
 
 
 def training_time_blocks(report: Report) -> list[Block]:

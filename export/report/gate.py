@@ -260,6 +260,10 @@ def _judge_training(report: Report) -> Iterator[Finding]:
     """A contrastive method whose contrast never ran would be compared with itself."""
     for row in report["training"]:
         subject = f"{row['method']}-s{row['seed']}"
+        if names := row.get("left_out"):
+            found = f"{len(names)} could not be read: {', '.join(names)}"
+            # train.skip_budget, which allowed it, is 0 unless someone set it.
+            yield Finding("WARNING", subject, "it trained on every pair", found, fatal=False)
         if report["losses"].get(row["method"]) in (None, "cross_entropy"):
             continue
         if not row["contrast_steps"]:

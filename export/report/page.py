@@ -17,7 +17,7 @@ from export.report.blocks import (
     machine_blocks,
     origin,
     targets_blocks,
-    training_table,
+    training_blocks,
     training_time_blocks,
 )
 
@@ -69,7 +69,7 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         *plot("tradeoff"),
         *plot("size"),
         Heading(2, "Training"),
-        training_table(report),
+        *training_blocks(report),
         *training_time_blocks(report),
         *plot("training_time"),
         *plot("training"),

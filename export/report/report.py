@@ -71,7 +71,8 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
 
     Returns:
         `targets` (rows of TARGET_KEYS), `training` (rows of method, seed, contrast_steps, mean_anchors, seconds, miou,
-        and where the `time` went if it was trained here, or the `time_reason` why that is left out), `certificate`,
+        the pairs `left_out` because they could not be read, and where the `time` went if it was trained here, or the
+        `time_reason` why that is left out), `certificate`,
         `checks` (one row per check and target), `benchmark` (throughput, split, sessions, intervals), `device`,
         `unexamined` (engines that lie there and were not looked at), `profile` and where all of it comes from.
     """
@@ -107,7 +108,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
                 "seconds": row.get("seconds"),
                 "miou": row.get("miou"),
             }
-            | {key: row[key] for key in ("time", "time_reason") if key in row}
+            | {key: row[key] for key in ("left_out", "time", "time_reason") if key in row}
             for (method, seed), row in inputs.training.items()
         ],
         "certificate": dict(inputs.certificate),

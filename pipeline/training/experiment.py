@@ -34,7 +34,14 @@ from pipeline.training.averaging import WeightAverage
 from pipeline.training.checkpoints import TraineeRecord, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
 from pipeline.training.distributed.batch_norm import synchronise_batch_norm
-from pipeline.training.distributed.exchange import any_rank, from_first, own_device, own_positions, ranks_here
+from pipeline.training.distributed.exchange import (
+    any_rank,
+    from_first,
+    own_device,
+    own_positions,
+    ranks_here,
+    union_of_ranks,
+)
 from pipeline.training.distributed.validation import shared_miou
 from pipeline.training.faults.signals import TrainingStopped
 from pipeline.training.helpers.distillation import Distillation, load_teacher
@@ -199,6 +206,7 @@ def train_branch(
         if first:
             require_writable(files.folder)  # where the weights go at the end alone
             (files.folder / "trainee.json").unlink(missing_ok=True)  # what an earlier training left is not this one's
+        left_out = state.progress.left_out if first else {}  # each rank reads, and counts, for itself
         batches = TrainingBatches(
             training,
             config.augment,
@@ -208,6 +216,7 @@ def train_branch(
             start_iteration=state.progress.iteration * config.accumulate,
             workers=workers,
             skip_budget=config.skip_budget,
+            left_out=left_out,
             say=say,
             positions=positions,
         )
@@ -220,6 +229,8 @@ def train_branch(
             iterations=averaging.batch_norm_batches if averaging is not None else 0,
             seed=stream_seed("batch statistics", seed),
             skip_budget=config.skip_budget,
+            left_out=left_out,
+            say=say,
             positions=positions,
         )
 
@@ -264,6 +275,7 @@ def train_branch(
                 state=state,
                 stop=lambda: any_rank(stop()),
             )
+        result = dataclasses.replace(result, left_out=union_of_ranks(left_out))
         if store is None or recorder is None:
             return result
         recorder.finish(record)

@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +40,7 @@ class TrainResult:
         contrast_steps: iterations whose loss had the method's loss term.
         mean_anchors: mean number of anchors over those iterations, 0 without any; None for a term that has no anchors.
         seconds: wall time of this run of the loop, validations included.
+        left_out: pair that could not be read -> why.
     """
 
     miou: float
@@ -48,6 +49,7 @@ class TrainResult:
     contrast_steps: int
     mean_anchors: float | None
     seconds: float
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def train(
         contrast_steps=progress.contrast_steps,
         mean_anchors=mean_anchors if has_anchors else None,
         seconds=time.perf_counter() - started,
+        left_out=progress.left_out,
     )
 
 

@@ -22,6 +22,7 @@ class TrainingProgress:
         best_miou: best validation mIoU so far, in [0,1]; -1 before the first validation.
         best_iteration: finished iterations when it was reached.
         reported: whether metrics and validation that fall due after `iteration` are done.
+        left_out: pair that could not be read -> why; at most `skip_budget`.
     """
 
     iteration: int = 0
@@ -30,6 +31,7 @@ class TrainingProgress:
     best_miou: float = -1.0
     best_iteration: int = 0
     reported: bool = True
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

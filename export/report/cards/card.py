@@ -212,6 +212,11 @@ def _limits(branch: BranchReport) -> list[str]:
         limits.append("Measured briefly (profile `quick`): latencies are not for a data sheet.")
     if not report["device"]["hardware"]["gpus"]:
         limits.append("Run on a CPU only; nothing here was run on a GPU.")
+    limits += [
+        f"Trained without {len(row['left_out'])} pairs that could not be read: {escaped(', '.join(row['left_out']))}."
+        for row in report["training"]
+        if row.get("left_out") and (row["method"], row["seed"]) == (branch.method, branch.seed)
+    ]
     limits += [f"Prepare warned of the data: {warning}" for warning in report["dataset"].get("warnings") or []]
     limits.append(
         "Card and statement are unsigned: they show damage, not who wrote them. They are about these very files alone."

@@ -25,7 +25,7 @@ from export.report.blocks import (
     machine_blocks,
     origin,
     targets_blocks,
-    training_table,
+    training_blocks,
     training_time_blocks,
 )
 from export.report.encoding import inline_svg, svg
@@ -107,7 +107,7 @@ def _texts(report: Report, evidence: Evidence) -> dict[str, list[Block]]:
         "seeds": seeds_blocks(report),
         "checks": checks_blocks(report, evidence.asked)[1:],
         "calibration": reliability_blocks(evidence),
-        "training": [training_table(report), *training_time_blocks(report)],
+        "training": [*training_blocks(report), *training_time_blocks(report)],
         "machine": machine_blocks(report),
         "provenance": provenance_blocks(report),
     }

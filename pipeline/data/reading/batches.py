@@ -43,6 +43,8 @@ class TrainingBatches:
         workers: forked processes that decode and augment, two batches ahead each; 0 does it in this process.
         skip_budget: so many unreadable pairs are left out, the one after them in the epoch shown instead; one more
             ends the training.
+        left_out: unreadable pair -> why, of which there are some already where a training goes on; what is left out
+            is added, and counts for the budget.
         say: shows a line on every pair that is left out.
         positions: of each batch, those that are made here, while other processes make the others; None for all.
 
@@ -62,6 +64,7 @@ class TrainingBatches:
         start_iteration: int = 0,
         workers: int = 0,
         skip_budget: int = 0,
+        left_out: dict[str, str] | None = None,
         say: Callable[[str], None] = lambda text: None,
         positions: range | None = None,
     ) -> None:
@@ -81,7 +84,7 @@ class TrainingBatches:
         self._iterations = range(start_iteration, iterations)
         self._workers = workers
         self._skip_budget = skip_budget
-        self._skipped: dict[str, str] = {}
+        self._left_out = {} if left_out is None else left_out
         self._say = say
 
     def __len__(self) -> int:
@@ -114,13 +117,13 @@ class TrainingBatches:
 
     def _note(self, skipped: dict[str, str]) -> None:
         for name, problem in skipped.items():
-            if name in self._skipped:
+            if name in self._left_out:
                 continue
-            self._skipped[name] = problem
-            if len(self._skipped) > self._skip_budget:
+            self._left_out[name] = problem
+            if len(self._left_out) > self._skip_budget:
                 raise UserError(
-                    f"{problem}; {len(self._skipped)} pairs could not be read now, and train.skip_budget is "
-                    f"{self._skip_budget}: {', '.join(self._skipped)}"
+                    f"{problem}; {len(self._left_out)} pairs could not be read now, and train.skip_budget is "
+                    f"{self._skip_budget}: {', '.join(self._left_out)}"
                 )
             self._say(f"warning: {name} is left out: {problem}")
 

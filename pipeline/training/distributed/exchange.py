@@ -75,6 +75,15 @@ def from_first(value: T) -> T:
     return shared
 
 
+def union_of_ranks(entries: dict[str, str]) -> dict[str, str]:
+    """The entries of all ranks; of two with one key, the first rank's."""
+    if world_size() == 1:
+        return entries
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, entries)
+    return {key: value for each in reversed(found) for key, value in each.items()}
+
+
 def any_rank(asked: bool) -> bool:
     """Whether any rank says yes; the same answer on all of them."""
     return bool(any_over_ranks(torch.tensor([asked])))

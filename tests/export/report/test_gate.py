@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from export.report.blocks import left_out_blocks
+from export.report.cards.branch import branch_report
+from export.report.cards.card import model_card
 from export.report.config import GateConfig
 from export.report.gate import findings_table, judge, passed, rules_judged
+from export.report.page import report_page
 
 CONFIG = GateConfig(required=("ort_fp32",))
 GOLDEN = Path(__file__).parent / "golden" / "report.json"
@@ -180,6 +184,21 @@ def test_classes_that_a_split_lacks_are_named_and_fail_nothing(report):
     findings = [finding for finding in judge(report, CONFIG) if finding.severity == "WARNING"]
     assert [(finding.found, finding.fatal) for finding in findings] == [
         ("bar: no pixel in val, and no part in its mIoU", False)
+    ]
+
+
+def test_pairs_that_a_training_left_out_are_named_and_fail_nothing(report):
+    report["training"][1]["left_out"] = {"drive/0007": "drive/0007.png: truncated"}
+    findings = [finding for finding in judge(report, CONFIG) if finding.severity == "WARNING"]
+    assert [(finding.subject, finding.found, finding.fatal) for finding in findings] == [
+        ("pixel_contrast-s0", "1 could not be read: drive/0007", False)
+    ]
+    (said,) = left_out_blocks(report["training"])
+    assert "`pixel_contrast` seed 0 was trained without 1 pairs" in said.items[0] and "drive/0007" in said.items[0]
+    assert said in report_page(report) and not left_out_blocks(report["training"][:1])
+    cards = [model_card(branch_report(report, findings, method, 0), {}, {}, ("road",)) for method in report["losses"]]
+    assert ["Trained without 1 pairs that could not be read: drive/0007." in card for card in cards] == [
+        method == "pixel_contrast" for method in report["losses"]
     ]
 
 

@@ -44,12 +44,13 @@ def run(tiny_prepared: Prepared, tmp_path: Path) -> Callable[..., TrainResult]:
         config: TrainConfig = CONFIG,
         *,
         model: ModelConfig = MODEL,
+        prepared: Prepared = tiny_prepared,
         fresh: bool = False,
         **options: Any,
     ) -> TrainResult:
         folder = tmp_path / name
         setup = TrainingSetup("method", 0, method, model, config, EvaluateConfig())
         files = TrainingFiles(folder, folder / "curves", folder / "checkpoints")
-        return train_branch(setup, tiny_prepared, files, fresh=fresh, **options)
+        return train_branch(setup, prepared, files, fresh=fresh, **options)
 
     return train

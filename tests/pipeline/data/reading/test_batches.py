@@ -288,8 +288,17 @@ def test_unreadable_pairs_are_left_out_up_to_the_budget(make_split: MakeSplit, w
     whole = collect(split, PLAIN)
     (split.root / "images/2.png").write_bytes(b"no image")
     said: list[str] = []
+    left_out: dict[str, str] = {}
     batches = TrainingBatches(
-        split, PLAIN, batch_size=3, iterations=7, seed=1, workers=workers, skip_budget=1, say=said.append
+        split,
+        PLAIN,
+        batch_size=3,
+        iterations=7,
+        seed=1,
+        workers=workers,
+        skip_budget=1,
+        left_out=left_out,
+        say=said.append,
     )
     for (images, labels), (_, expected) in zip(batches, whole, strict=True):
         for image, label, before in zip(images, labels, expected, strict=True):
@@ -297,6 +306,10 @@ def test_unreadable_pairs_are_left_out_up_to_the_budget(make_split: MakeSplit, w
             assert shown != 2 and int(image.min()) == int(image.max()) == 10 * shown
             assert shown == int(before[0, 0]) or int(before[0, 0]) == 2, "the others are where they were"
     assert len(said) == 1 and said[0].startswith("warning: 2 is left out: ") and "2.png" in said[0]
+    assert list(left_out) == ["2"] and "2.png" in left_out["2"]
+    earlier = {"5": "was left out before the training was interrupted"}
+    with pytest.raises(UserError, match=r"2 pairs could not be read now, and train.skip_budget is 1: 5, 2"):
+        list(TrainingBatches(split, PLAIN, batch_size=3, iterations=7, seed=1, skip_budget=1, left_out=earlier))
     (split.root / "images/4.png").unlink()
     with pytest.raises(UserError, match=r"2 pairs could not be read now, and train.skip_budget is 1: (2, 4|4, 2)"):
         list(TrainingBatches(split, PLAIN, batch_size=3, iterations=7, seed=1, workers=workers, skip_budget=1))
