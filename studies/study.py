@@ -35,9 +35,9 @@ from pipeline.evaluation.inference import segmentor_predictor
 from pipeline.layout.branches import branch_name
 from pipeline.params import PARAMS_PATH, Params, read_yaml, validate_params
 from pipeline.recipes import load_recipe, merge
-from pipeline.training.checkpoints import load_trainee
+from pipeline.training.checkpoints import load_trainee, method_settings
 from pipeline.training.config import decisive_settings
-from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, did_you_mean, run_command
 from serving.contract.files import read_json, write_json

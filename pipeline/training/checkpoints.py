@@ -77,3 +77,17 @@ def write_record(record: TraineeRecord, folder: Path) -> None:
 def settings_of(config: MethodConfig) -> dict[str, Any]:
     """The settings of a method's loss term as plain values, for records."""
     return dataclasses.asdict(config.settings)
+
+
+def method_settings(method: MethodConfig) -> dict[str, object]:
+    """Everything of a method that determines its training, as plain values."""
+    settings: dict[str, object] = {"loss": method.loss, "settings": settings_of(method)}
+    if method.averaging is not None:
+        settings["averaging"] = dataclasses.asdict(method.averaging)
+    if method.mean_teacher is not None:
+        settings["mean_teacher"] = dataclasses.asdict(method.mean_teacher)
+    if method.teacher is not None:  # where it lies changes nothing
+        settings["teacher"] = {key: value for key, value in dataclasses.asdict(method.teacher).items() if key != "path"}
+    if method.supervised:
+        settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
+    return settings

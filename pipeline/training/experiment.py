@@ -31,7 +31,7 @@ from pipeline.models.network.weights import SegmentorInfo
 from pipeline.models.training_heads.trainee import Trainee
 from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.averaging import WeightAverage
-from pipeline.training.checkpoints import TraineeRecord, settings_of
+from pipeline.training.checkpoints import TraineeRecord, method_settings, settings_of
 from pipeline.training.config import TrainConfig, decisive_settings
 from pipeline.training.distributed.batch_norm import synchronise_batch_norm
 from pipeline.training.distributed.exchange import (
@@ -222,16 +222,18 @@ def train_branch(
         )
         if config.speed.compile:  # after the average and the teacher were copied
             compile_network(trainee)
+        # Of one image the global features of a head have no variance; beside unlabelled images a step may have one.
+        statistics_size = max(config.batch_size, 2 * world_size())
         statistics = TrainingBatches(
             training,
             dataclasses.replace(config.augment, cache_decoded_bytes=0),
-            batch_size=config.batch_size,
+            batch_size=statistics_size,
             iterations=averaging.batch_norm_batches if averaging is not None else 0,
             seed=stream_seed("batch statistics", seed),
             skip_budget=config.skip_budget,
             left_out=left_out,
             say=say,
-            positions=positions,
+            positions=own_positions(statistics_size),
         )
 
         def validate(candidate: Segmentor) -> float:
@@ -297,11 +299,12 @@ def build_helpers(setup: TrainingSetup, trainee: Trainee, class_names: tuple[str
     """The networks that help the method, on the trainee's device; None where it has none.
 
     Raises:
-        UserError: the teacher to be distilled is not there, or another one.
+        UserError: the teacher to be distilled is not there, or another one; there are too few classes for a setting.
     """
     helpers = Helpers()
-    if setup.method.mean_teacher is not None:
-        helpers.mean_teacher = MeanTeacher(setup.method.mean_teacher, trainee.segmentor)
+    if (config := setup.method.mean_teacher) is not None:
+        config.require_classes(len(class_names), f"methods.{setup.name}.mean_teacher")
+        helpers.mean_teacher = MeanTeacher(config, trainee.segmentor)
     if setup.method.teacher is not None:
         teacher = load_teacher(setup.method.teacher, class_names)
         teacher.to(trainee.segmentor.mean.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -342,20 +345,6 @@ def _describe(setup: TrainingSetup, prepared: Prepared) -> SegmentorInfo:
             "params_sha256": _sha256(settings),
         },
     )
-
-
-def method_settings(method: MethodConfig) -> dict[str, object]:
-    """Everything of a method that determines its training, as plain values."""
-    settings: dict[str, object] = {"loss": method.loss, "settings": settings_of(method)}
-    if method.averaging is not None:
-        settings["averaging"] = dataclasses.asdict(method.averaging)
-    if method.mean_teacher is not None:
-        settings["mean_teacher"] = dataclasses.asdict(method.mean_teacher)
-    if method.teacher is not None:  # where it lies changes nothing
-        settings["teacher"] = {key: value for key, value in dataclasses.asdict(method.teacher).items() if key != "path"}
-    if method.supervised:
-        settings["supervised"] = [dataclasses.asdict(entry) for entry in method.supervised]
-    return settings
 
 
 def _sha256(values: dict[str, Any]) -> str:

@@ -256,9 +256,9 @@ def _first_step(step: TrainingStep, parts: list[Batch], state: TrainingState, co
     # Only now: while the error is handled, its stack holds what the step had allocated.
     images, labels = parts[0]
     if world_size() > 1:  # the other ranks are in the step
-        raise out_of_memory(config.batch_size, config.augment.crop, None)
+        raise out_of_memory(config.batch_size, config.augment.crop, None, accumulate=config.accumulate)
     fits = largest_batch(len(images), lambda size: step.attempt(images[:size], labels[:size], state))
-    raise out_of_memory(len(images), config.augment.crop, fits)
+    raise out_of_memory(len(images), config.augment.crop, fits, accumulate=config.accumulate)
 
 
 def _not_finite(broken: list[str], iteration: int, *, exact: bool, path: Path) -> UserError:

@@ -90,7 +90,8 @@ def _build_method(values: object, where: str, iterations: int | None, problems: 
     if not isinstance(values, Mapping) or "loss" not in values:
         problems.add(where, f"expected a mapping with the key 'loss' (one of {', '.join(LOSSES)})")
         return None
-    supervised = build_entries(values.get("supervised") or (), f"{where}.supervised", problems)
+    terms = values.get("supervised")
+    supervised = build_entries(() if terms is None else terms, f"{where}.supervised", problems)
     averaging, mean_teacher, teacher = None, None, None
     if values.get("teacher") is not None:
         teacher = build(TeacherConfig, values["teacher"], f"{where}.teacher", problems)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,7 +22,8 @@ from pipeline.training.faults.finite import keep_not_finite
 from pipeline.training.resuming.store import Checkpoint, CheckpointStore
 from pipeline.training.resuming.tensors import state_tensors, state_values, under
 from pipeline.training.state import TrainingState
-from serving.contract.files import write_atomically
+from serving.contract.errors import UserError
+from serving.contract.files import require_writable, write_atomically
 
 
 class TrainingRecorder:
@@ -58,6 +61,7 @@ class TrainingRecorder:
         start = resumed.iteration if resumed else 0
         # Whatever is there, from a finished training or from one that went further than its last state, goes.
         shutil.rmtree(curves, ignore_errors=True)
+        require_writable(curves)
         for name_, text in (resumed.state["curves"] if resumed else {}).items():
             write_atomically(curves / name_, text.encode())
         # DVCLive's defaults would rewrite dvc.yaml and make experiments of every run.
@@ -82,7 +86,8 @@ class TrainingRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        self._live.end()
+        with _written(self._curves):
+            self._live.end()
 
     def step(self, iteration: int) -> None:
         """Move the progress bar."""
@@ -90,10 +95,11 @@ class TrainingRecorder:
 
     def metrics(self, iteration: int, values: dict[str, float]) -> None:
         """Add a point to every curve."""
-        self._live.step = iteration
-        for name, value in sorted(values.items()):
-            self._live.log_metric(name, value, timestamp=False)
-        self._live.make_summary()
+        with _written(self._curves):
+            self._live.step = iteration
+            for name, value in sorted(values.items()):
+                self._live.log_metric(name, value, timestamp=False)
+            self._live.make_summary()
         if "validation_miou" in values:
             self._validated = f", validation mIoU {values['validation_miou']:.4f}"
         self._bar.update(self._task, shown=f"loss {values['cross_entropy']:.3f}{self._validated}")
@@ -132,6 +138,18 @@ class TrainingRecorder:
         save_tensors(self._best, self._folder / "best.safetensors")
         save_tensors(self._last, self._folder / "last.safetensors")
         write_record(record, self._folder)
+
+
+@contextmanager
+def _written(curves: Path) -> Iterator[None]:
+    """What DVCLive raises, in a line. Raises UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{curves}: the curves cannot be written: {error.strerror or error}; once they can, the same command goes "
+            "on from the last checkpoint"
+        ) from error
 
 
 class SilentRecorder:

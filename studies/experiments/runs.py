@@ -28,9 +28,9 @@ from pipeline.data.preparing.watching import take_snapshot
 from pipeline.layout.branches import branch_name
 from pipeline.layout.paths import OUTPUT_PATHS
 from pipeline.params import Params
-from pipeline.training.checkpoints import load_trainee
+from pipeline.training.checkpoints import load_trainee, method_settings
 from pipeline.training.config import decisive_settings
-from pipeline.training.experiment import TrainingFiles, TrainingSetup, method_settings, train_branch
+from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
 from pipeline.training.performance.timing import device_name
 from pipeline.training.resuming.fingerprint import PACKAGES
 from serving.contract.errors import UserError, did_you_mean

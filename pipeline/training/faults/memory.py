@@ -35,13 +35,14 @@ def largest_batch(batch_size: int, attempt: Callable[[int], None]) -> int:
     return 0
 
 
-def out_of_memory(batch_size: int, crop: tuple[int, int], fits: int | None) -> UserError:
+def out_of_memory(batch_size: int, crop: tuple[int, int], fits: int | None, *, accumulate: int) -> UserError:
     """The one message about it.
 
     Args:
         batch_size: images per forward.
         crop: height and width.
         fits: the largest batch that was found to fit, 0 for none; None where that was not tried.
+        accumulate: forwards per step, as it is set.
     """
     what = f"training: out of memory on the first step, with train.batch_size {batch_size} and crops of {list(crop)}"
     if fits is None:
@@ -50,7 +51,7 @@ def out_of_memory(batch_size: int, crop: tuple[int, int], fits: int | None) -> U
             "train.augment.crop"
         )
     if fits:
-        parts = batch_size // fits
+        parts = accumulate * batch_size // fits
         return UserError(
             f"{what}; a batch of {fits} fits: set train.batch_size to {fits} (with train.accumulate {parts} a step "
             "still sees as many images), or make train.augment.crop smaller"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from serving.contract.errors import UserError
 from serving.contract.schema import Require
 
 
@@ -52,6 +53,23 @@ class MeanTeacherConfig:
             "unreliable_negatives: the contrast has to see the unlabelled pixels; set contrast to true",
         )
         require.done()
+
+    def require_classes(self, number: int, where: str) -> None:
+        """Refuse `unreliable_negatives` that could be of no class.
+
+        Args:
+            number: of classes in the data.
+            where: dotted path of these settings, for the message.
+
+        Raises:
+            UserError: no class has `unlikely_rank` others that are more probable.
+        """
+        if self.unreliable_negatives and self.unlikely_rank >= number:
+            raise UserError(
+                f"{where}.unlikely_rank: {self.unlikely_rank}, but the data has {number} classes, of which none has "
+                f"{self.unlikely_rank} more probable ones: unreliable_negatives would do nothing; set unlikely_rank "
+                f"below {number}, or unreliable_negatives to 0"
+            )
 
 
 @dataclass(frozen=True)

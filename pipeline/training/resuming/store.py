@@ -4,15 +4,16 @@
         lock                                  held while a training of the branch runs
         FINGERPRINT/                          one folder per set of settings, data and code
             iteration-00000150.safetensors    the tensors
-            iteration-00000150.json           {iteration, fingerprint, sha256 (of the tensors' file), state}
+            iteration-00000150.json           {iteration, fingerprint, sha256 (of the tensors), state, state_sha256}
 
-The JSON is written last and names the hash of the tensors' file: without it, or with another hash, there is no
-checkpoint.
+The JSON is written last and names the hashes of the tensors' file and of its own state: without it, or with another
+hash, there is no checkpoint.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -72,8 +73,9 @@ class CheckpointStore:
         require_writable(self.folder)
         self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # A lock of the process: one of the open file would outlive a killed training in its data workers.
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX leaves open which
             holder = os.pread(self._lock, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             self._lock = None
@@ -100,6 +102,8 @@ class CheckpointStore:
                 header = json.loads(header_path.read_text(encoding="utf-8"))
                 if file_sha256(tensors_path) != header["sha256"]:
                     raise ValueError("the tensors are not those that were written")
+                if _state_sha256(header["state"]) != header["state_sha256"]:
+                    raise ValueError("the state is not the one that was written")
                 if header["fingerprint"] != self._fingerprint or header["iteration"] != iteration:
                     raise ValueError("it belongs to another training")
                 return Checkpoint(iteration, load_tensors(tensors_path, made_by="train"), header["state"])
@@ -122,7 +126,8 @@ class CheckpointStore:
             header_path.unlink(missing_ok=True)  # a damaged one may have had this iteration
             save_tensors(tensors, tensors_path)
             header = {"iteration": iteration, "fingerprint": self._fingerprint, "state": state}
-            write_json(header_path, {**header, "sha256": file_sha256(tensors_path)})
+            hashes = {"sha256": file_sha256(tensors_path), "state_sha256": _state_sha256(state)}
+            write_json(header_path, {**header, **hashes})
         except UserError as error:
             tensors_path.unlink(missing_ok=True)
             raise UserError(
@@ -164,6 +169,10 @@ class CheckpointStore:
     def _remove(self, iteration: int) -> None:
         for path in reversed(self._paths(iteration)):  # the JSON first: without it the rest is no checkpoint
             path.unlink(missing_ok=True)
+
+
+def _state_sha256(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _iterations_in(folder: Path) -> list[int]:

@@ -33,6 +33,8 @@ def test_all_problems_of_all_methods_are_told_at_once() -> None:
             "a": {"loss": "pixel_contrst", "supervised": [{"term": "dise"}]},
             "b": {"loss": "pixel_contrast", "supervized": [], "end_fraction": 2, "weight": 0},
             "c": {"loss": "pixel_contrast", "warmup_fraction": 0.5, "end_fraction": 0.5},
+            "d": {"loss": "cross_entropy", "supervised": False},
+            "e": {"loss": "cross_entropy", "supervised": None},
         },
         100,
         problems,
@@ -45,4 +47,5 @@ def test_all_problems_of_all_methods_are_told_at_once() -> None:
         "methods.b: end_fraction: expected in (0, 1], got 2.0",
         "methods.c.warmup_fraction: 0.5 up to end_fraction 0.5 of 100 iterations leaves the loss term no step; "
         "lower it, raise end_fraction or train on",
+        "methods.d.supervised: expected a list of terms such as [{term: dice, weight: 1.0}], got False",
     ]

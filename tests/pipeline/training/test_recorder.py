@@ -1,4 +1,4 @@
-"""What only another rank than the first can know is written by that one."""
+"""Curves that cannot be written, and what only another rank than the first can know and writes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.losses.shared.distributed import own_rank
 from pipeline.losses.supervised.loss import SupervisedLoss
@@ -18,7 +19,8 @@ from pipeline.models.network.segmentor import build_segmentor
 from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.distributed.batch_norm import synchronise_batch_norm
 from pipeline.training.loop import TrainingData, train
-from pipeline.training.recorder import SilentRecorder
+from pipeline.training.recorder import SilentRecorder, TrainingRecorder
+from pipeline.training.resuming.store import CheckpointStore
 from pipeline.training.step import Objective
 from serving.contract.errors import UserError
 from tests.pipeline.training.conftest import CONFIG, MODEL
@@ -32,6 +34,23 @@ def test_a_rank_other_than_the_first_writes_the_file_that_its_message_names(tmp_
     path = SilentRecorder(tmp_path / "states").not_finite(3, ["a.png", "b.png"], {"loss": float("nan")})
     assert json.loads(path.read_text()) == {"iteration": 4, "images": ["a.png", "b.png"], "means": {"loss": "nan"}}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_curves_that_cannot_be_written_are_said_in_one_line(tmp_path: Path) -> None:
+    curves = tmp_path / "curves"
+
+    def recorder() -> TrainingRecorder:
+        store = CheckpointStore(tmp_path / "checkpoints", "a" * 64, keep=1, say=print)
+        return TrainingRecorder("a", folder=tmp_path, curves=curves, store=store, term=nn.Identity(), iterations=1)
+
+    curves.write_text("somebody's file")
+    with pytest.raises(UserError, match=rf"^{curves}: cannot be written: File exists$"):
+        recorder()
+    curves.unlink()
+    with recorder() as told:
+        (curves / "plots").write_text("in the way of the points, as a full disk would be")
+        with pytest.raises(UserError, match=rf"^{curves}: the curves cannot be written: [^\n]* goes on [^\n]*$"):
+            told.metrics(1, {"cross_entropy": 0.5})
 
 
 @pytest.mark.slow

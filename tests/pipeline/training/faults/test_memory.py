@@ -49,4 +49,5 @@ def test_the_message_says_batch_crop_and_what_fits(
     config = dataclasses.replace(tiny_config, batch_size=4)
     with pytest.raises(UserError, match=r"batch_size 4 and crops of \[64, 64\]; a batch of 2 fits.*accumulate 2"):
         run("a", MethodConfig("cross_entropy", CrossEntropy.Config()), config)
-    assert "not even one image fits" in str(out_of_memory(4, (64, 64), 0))
+    assert "not even one image fits" in str(out_of_memory(4, (64, 64), 0, accumulate=1))
+    assert "train.accumulate 6 a step" in str(out_of_memory(4, (64, 64), 2, accumulate=3)), "as many images as it was"

@@ -21,6 +21,7 @@ from pipeline.models.network.config import ModelConfig
 from pipeline.models.network.segmentor import build_segmentor
 from pipeline.models.network.weights import load_tensors
 from pipeline.models.training_heads.trainee import strip
+from pipeline.training.averaging import AveragingConfig
 from pipeline.training.checkpoints import load_trainee
 from pipeline.training.config import TrainConfig
 from pipeline.training.experiment import TrainingFiles, TrainingSetup, train_branch
@@ -197,6 +198,21 @@ def test_without_unlabelled_images_it_is_refused_in_one_line(
     with pytest.raises(UserError, match="lists no unlabelled image; put some into images/unlabelled") as refused:
         trained("none", TAUGHT, tiny_prepared)
     assert "\n" not in str(refused.value)
+
+
+def test_unreliable_negatives_that_could_be_of_no_class_are_refused(trained: Callable[..., TrainResult]) -> None:
+    taught = dataclasses.replace(CERTAIN, unreliable_negatives=9)  # the data has three classes
+    with pytest.raises(UserError, match=r"methods.method.mean_teacher.unlikely_rank: 3, but the data has 3 classes"):
+        trained("none", MethodConfig("pixel_contrast", CONTRAST, mean_teacher=taught))
+
+
+def test_averages_need_no_second_labelled_image(
+    trained: Callable[..., TrainResult], tiny_config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step sees unlabelled crops beside the one; on the one alone the statistics of pooled features are undefined."""
+    monkeypatch.setattr(f"{__name__}.MODEL", ModelConfig(pretrained=False, head="deeplabv3"))
+    method = dataclasses.replace(TAUGHT, averaging=AveragingConfig("ema"))
+    trained("one", method, config=dataclasses.replace(tiny_config, batch_size=1, iterations=1))
 
 
 def test_settings_are_checked_all_at_once() -> None:

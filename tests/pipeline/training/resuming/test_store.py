@@ -52,8 +52,9 @@ def test_the_newest_comes_back_and_the_last_few_stay(tmp_path: Path) -> None:
         lambda tensors, header: header.write_text(
             json.dumps({**json.loads(header.read_text()), "fingerprint": "b" * 64})
         ),
+        lambda tensors, header: header.write_text(header.read_text().replace('"note": 100', '"note": 900')),
     ],
-    ids=["cut short", "gone", "no JSON", "other JSON", "of another training"],
+    ids=["cut short", "gone", "no JSON", "other JSON", "of another training", "a changed digit"],
 )
 def test_a_damaged_one_is_set_aside_with_a_warning(tmp_path: Path, damage: Callable[[Path, Path], None]) -> None:
     said: list[str] = []
@@ -89,20 +90,35 @@ def test_a_kill_between_the_two_files_leaves_no_checkpoint(tmp_path: Path) -> No
 
 
 def test_two_processes_do_not_train_one_branch(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} trains this branch already"):
-        opened(tmp_path).__enter__()
+    with opened(tmp_path):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                opened(tmp_path).__enter__()
+            except UserError as error:
+                os._exit(0 if f"process {os.getppid()} trains this branch already" in str(error) else 2)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     with opened(tmp_path):
         pass
 
 
 def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
+    """Its data workers, which end some seconds later, hold it no longer."""
+    reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(writing)
         opened(tmp_path).__enter__()
+        if os.fork() == 0:
+            os.read(reading, 1)  # until the test is done
+            os._exit(0)
         os.kill(os.getpid(), signal.SIGKILL)
+    os.close(reading)
     os.waitpid(pid, 0)
     with opened(tmp_path):
         pass
+    os.close(writing)
 
 
 def test_states_of_other_trainings_are_said_and_one_is_kept(tmp_path: Path) -> None:
