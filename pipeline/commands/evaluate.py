@@ -1,7 +1,8 @@
-"""`python -m pipeline.commands.evaluate --branch NAME [--split test]`: a branch by the full protocol.
+"""`python -m pipeline.commands.evaluate --branch NAME [--split SPLIT]`: a branch by the full protocol.
 
 Evaluates the stripped segmentor in PyTorch by the protocol of the section `evaluate` (scales, flip), at the labels' own
-resolution. The test split is looked at by this command alone, and every look is recorded: settings are chosen on val.
+resolution, on `evaluate.split` or the split that is named. Every look that this command takes at the test split is
+recorded: settings are chosen on val. (With `evaluate.split: test`, the stage `verify` looks at it as well.)
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> int:
         prog=program_name("pipeline.commands.evaluate"), description=__doc__.partition("\n")[0]
     )
     add_branch_arguments(parser)
-    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument("--split", choices=("val", "test"), help="default: evaluate.split of params.yaml")
     arguments = parser.parse_args()
     params = load_params()
     method, seed = named_branch(arguments, params.branches, params.methods)
@@ -66,7 +67,7 @@ def main() -> int:
     segmentor, info = load_segmentor(stripped_dir(method, seed))
     prepared = load_prepared(PREPARED_DIR, resolve_root(params.prepare.root))
     prepared.require_classes(info.class_names, stripped_dir(method, seed))
-    config = dataclasses.replace(params.evaluate, split=arguments.split)
+    config = dataclasses.replace(params.evaluate, split=arguments.split or params.evaluate.split)
     evaluation = evaluate(
         segmentor_predictor(segmentor.to(device), device, resize=config.resize, protocol=config.protocol),
         prepared.split(config.split),
@@ -75,13 +76,13 @@ def main() -> int:
         boundary_ratio=config.boundary_ratio,
         protocol=config.in_words(),
     )
-    path = result_path(method, seed, arguments.split)
+    path = result_path(method, seed, config.split)
     result = as_result(evaluation, info.class_names, str(info.provenance.get("weights_sha256", "")))
-    if arguments.split == "test":
+    if config.split == "test":
         result = with_look(result, path)
         sys.stderr.write(f"the test split was looked at: recorded in {path}\n")
     write_json(path, result)
-    sys.stdout.write(f"{branch_name(method, seed)} {arguments.split}: mIoU {100 * result['miou']:.2f} %")
+    sys.stdout.write(f"{branch_name(method, seed)} {config.split}: mIoU {100 * result['miou']:.2f} %")
     sys.stdout.write(f", boundary IoU {100 * result['boundary_iou']:.2f} % ({evaluation.protocol})\n")
     return 0
 

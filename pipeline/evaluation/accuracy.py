@@ -102,13 +102,14 @@ def _interval(
         seed=seed,
     )
     over_seeds = t_interval([one.difference for one in by_seed])
+    if over_images.units < 2 or math.isnan(over_seeds.difference):  # nothing is known of how images differ
+        return over_images.low, over_images.high
     parts = [
         ((part.high - part.low) / 2 / float(stats.t.ppf(0.975, part.units - 1)), part.units - 1)
         for part in (over_images, over_seeds)
-        if part.units > 1
     ]
     total = sum(error**2 for error, _ in parts)
-    if total == 0 or math.isnan(total):
+    if total == 0:
         return over_seeds.difference, over_seeds.difference
     freedom = total**2 / sum(error**4 / degrees for error, degrees in parts)
     reach = float(stats.t.ppf(0.975, freedom)) * math.sqrt(total)

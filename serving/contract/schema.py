@@ -5,7 +5,9 @@ By hand, since every room builds on it and serving ships without pydantic or any
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -125,14 +127,13 @@ def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str, proble
 
 
 def _convert_scalar(hint: Any, value: object, where: str, problems: Problems) -> Any:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is float and is_number:
-        return float(typing.cast(float, value))
-    if hint is float and isinstance(value, str):
-        try:  # YAML 1.1 reads 1e-3 (no dot) as text
-            return float(value)
-        except ValueError:
-            pass
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):  # text: YAML 1.1 reads 1e-3 (no dot) as such
+            number = float(value)
+            if math.isfinite(number):
+                return number
+            problems.add(where, f"expected a finite number, got {_shown(value)}")
+            return None
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (bool, str) and isinstance(value, hint):

@@ -73,7 +73,10 @@ def test_every_look_at_test_is_recorded(monkeypatch: pytest.MonkeyPatch, capsys:
     assert len(json.loads(path.read_text())["looks"]) == 1, "the same weights again are the same look"
     description = stripped_dir("cross_entropy", 0) / "segmentor.json"
     description.write_text(description.read_text().replace('"w1"', '"w2"'))
-    run(monkeypatch, "--split", "test")
+    values = json.loads(Path("params.yaml").read_text())
+    values["evaluate"]["split"] = "test"
+    Path("params.yaml").write_text(json.dumps(values))
+    run(monkeypatch)  # what the section names
     assert [look["weights_sha256"] for look in json.loads(path.read_text())["looks"]] == ["w1", "w2"]
 
 

@@ -116,6 +116,14 @@ def test_interval_covers_the_true_difference(seeds):
     assert 0.89 <= hits / trials <= 0.995
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_image_tells_nothing_of_others_however_many_seeds(seeds):
+    generator = np.random.default_rng(0)
+    baseline, other = ([confusions(generator, 1, right) for _ in range(seeds)] for right in (0.7, 0.8))
+    section = accuracy_section(paired(baseline, other), resamples=1000, seed=0)
+    assert section["ci95"] == [-1.0, 1.0] and section["difference"] > 0
+
+
 def test_evaluations_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match="expected"):
         paired(np.zeros((1, 4, 3, 3), dtype=np.int64), np.zeros((1, 5, 3, 3), dtype=np.int64))

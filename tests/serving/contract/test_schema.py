@@ -94,6 +94,13 @@ def test_a_bool_is_not_a_number_and_a_number_not_text() -> None:
     ]
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "nan", 10**400])
+def test_a_number_is_finite(value: object) -> None:
+    problems = Problems()
+    assert build(Outer, {"inner": {"rate": value}}, "outer", problems) is None
+    assert any(problem.startswith("outer.inner.rate: expected a ") for problem in problems)
+
+
 @pytest.mark.parametrize("values", [[1], "text", 3, {1: 2}, {"count": None}, {"count": [[]]}, {"count": {"a": 1}}])
 def test_hostile_values_are_problems_not_crashes(values: object) -> None:
     problems = Problems()
