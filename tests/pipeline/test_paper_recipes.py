@@ -175,7 +175,13 @@ def test_a_recipe_gives_the_same_settings_whatever_was_applied_before() -> None:
     after += [f"{data}-ocr-{method}" for data, method in zip(itertools.cycle(DATASETS), METHODS, strict=False)]
     # `smoke` is for scratch copies: it takes targets away, which no recipe puts back.
     others = [name for name in whole_recipes(FOLDER) if name != "smoke"]
-    before = [*others, "camvid-deeplabv3-pixel_contrast_memory-published", "coco-stuff-mobilenetv2"]
+    after += others
+    before = [
+        *others,
+        "camvid-deeplabv3-pixel_contrast_memory-published",
+        "coco-stuff-mobilenetv2",
+        "cityscapes-hrnet48",
+    ]
     for first, second in itertools.product(before, after):
         assert in_use(with_recipes(first, second)) == in_use(with_recipes(second)), f"{second} after {first}"
 
