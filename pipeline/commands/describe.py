@@ -22,6 +22,7 @@ from torch import nn
 from pipeline.data.datasets import DATASETS
 from pipeline.data.datasets.shared.prepared import resolve_root
 from pipeline.data.preparing.config import PrepareConfig
+from pipeline.layout.paths import PREPARED_DIR
 from pipeline.models.costs import (
     ModuleCosts,
     count_parameters,
@@ -38,6 +39,7 @@ from pipeline.training.assembly import attach_training_heads, build_loss_term
 from pipeline.training.methods import MethodConfig
 from serving.contract.command import program_name
 from serving.contract.errors import UserError, did_you_mean, run_command
+from serving.contract.files import read_json
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ class MethodDescription:
         head: name of the head.
         num_classes: number of classes C.
         method: the training method.
-        training: segmentor and training heads.
+        training: segmentor and training heads, on labelled and unlabelled images.
         shipped: the segmentor alone.
+        training_images: number of training images, which may bound a memory bank; None where nobody said.
+        bank_bytes: of the method's memory bank, 0 without one; None where it follows from the training images.
     """
 
     backbone: str
@@ -78,6 +82,8 @@ class MethodDescription:
     method: str
     training: NetworkDescription
     shipped: NetworkDescription
+    training_images: int | None
+    bank_bytes: int | None
 
 
 def describe_networks(
@@ -89,6 +95,7 @@ def describe_networks(
     size: tuple[int, int],
     batch_size: int,
     auxiliary: bool,
+    training_images: int | None = None,
 ) -> MethodDescription:
     """Describe the network that `method` trains, and what is left of it after stripping.
 
@@ -98,13 +105,20 @@ def describe_networks(
         name: what the method is called.
         num_classes: number of classes C.
         size: height and width in pixels of an image.
-        batch_size: images per training step.
+        batch_size: labelled images per training step.
         auxiliary: whether auxiliary classifiers are trained.
+        training_images: number of training images; None where it is not known.
+
+    Raises:
+        UserError: a memory bank for so many images is larger than it may be.
     """
     with torch.device("meta"):
         segmentor = build_segmentor(dataclasses.replace(model, pretrained=False), num_classes, seed=0)
-        loss = build_loss_term(method, num_classes=num_classes, ignore_index=255, training_images=1)
+        loss = build_loss_term(method, num_classes=num_classes, ignore_index=255, training_images=training_images or 1)
         trainee = attach_training_heads(segmentor, loss, auxiliary=auxiliary, seed=0)
+    banks = sum(buffer.nbytes for buffer in loss.buffers())
+    if method.mean_teacher is not None:
+        batch_size += method.mean_teacher.unlabelled_batch_size or batch_size
     height, width = (-(-length // segmentor.stride) * segmentor.stride for length in size)
     return MethodDescription(
         backbone=model.backbone,
@@ -113,6 +127,8 @@ def describe_networks(
         method=name,
         training=_describe_training(trainee.train(), (batch_size, 3, height, width)),
         shipped=_describe_shipped(segmentor.eval(), (1, 3, height, width)),
+        training_images=training_images,
+        bank_bytes=None if banks and training_images is None else banks,
     )
 
 
@@ -159,11 +175,17 @@ def _costs(parts: Mapping[str, nn.Module], counts: Mapping[str, int]) -> tuple[M
     )
 
 
-def describe_params(params: Params, method: str | None = None) -> MethodDescription:
+def describe_params(params: Params, method: str | None = None, training_images: int | None = None) -> MethodDescription:
     """Describe what `params` train with `method`, by default the one that is deployed.
 
+    Args:
+        params: the settings.
+        method: name of the training method.
+        training_images: how many there are; by default as many as are prepared, if the dataset is.
+
     Raises:
-        UserError: no such method, or a dataset whose classes are in a folder that is not there.
+        UserError: no such method, a dataset whose classes are in a folder that is not there, or a memory bank that is
+            larger than it may be.
     """
     name = method or params.deploy.method
     if name not in params.methods:
@@ -176,7 +198,15 @@ def describe_params(params: Params, method: str | None = None) -> MethodDescript
         size=params.train.augment.crop,
         batch_size=params.train.batch_size,
         auxiliary=params.train.auxiliary_weight > 0,
+        training_images=training_images or _prepared_images(params.prepare),
     )
+
+
+def _prepared_images(prepare: PrepareConfig) -> int | None:
+    """Number of training images of the dataset, where it is the one that is prepared."""
+    path = PREPARED_DIR / "dataset.json"
+    prepared = read_json(path, made_by="prepare") if path.exists() else {}
+    return len(prepared["splits"]["train"]) if prepared.get("dataset") == prepare.dataset else None
 
 
 def count_classes(prepare: PrepareConfig) -> int:
@@ -199,6 +229,11 @@ def rendered(description: MethodDescription) -> str:
         rows.append((f"  activations {memory}: {network.activation_bytes / 2**20:,.1f} MiB", "", ""))
     extra = description.training.parameters - description.shipped.parameters
     rows.append((f"only in training: {extra:,} parameters", "", ""))
+    if description.bank_bytes is None:
+        rows.append(("memory bank: as the number of training images makes it; --images says it before prepare", "", ""))
+    elif description.bank_bytes:
+        size, images = f"{description.bank_bytes / 2**20:,.1f} MiB", f"{description.training_images:,} training images"
+        rows.append((f"memory bank: {size} for {images}", "", ""))
     width = max(len(name) for name, count, _ in rows if count)
     title = f"{description.backbone} + {description.head}, {description.num_classes} classes, {description.method}"
     return "\n".join([title, *(f"{a:{width}}{b:>14}{c:>22}".rstrip() for a, b, c in rows)]) + "\n"
@@ -212,6 +247,7 @@ def main() -> int:
     parser.add_argument("--recipe", help="as if this recipe were merged into params.yaml")
     parser.add_argument("--method", help="training method; default: the one that is deployed")
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="default: the training crop")
+    parser.add_argument("--images", type=int, help="number of training images; default: as many as are prepared")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     values: dict[str, Any] = read_yaml(PARAMS_PATH)
@@ -225,7 +261,9 @@ def main() -> int:
             raise UserError(f"--size: expected a height and a width of at least 1, got {arguments.size}")
         augment = dataclasses.replace(params.train.augment, crop=tuple(arguments.size))
         params = dataclasses.replace(params, train=dataclasses.replace(params.train, augment=augment))
-    description = describe_params(params, arguments.method)
+    if arguments.images is not None and arguments.images < 1:
+        raise UserError(f"--images: expected at least 1, got {arguments.images}")
+    description = describe_params(params, arguments.method, arguments.images)
     if arguments.json:
         sys.stdout.write(json.dumps(dataclasses.asdict(description), indent=2) + "\n")
     else:

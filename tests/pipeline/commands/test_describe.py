@@ -17,7 +17,9 @@ from pipeline.commands import describe as command
 from pipeline.commands.describe import MethodDescription, count_classes, describe_networks, rendered
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.models.network.config import ModelConfig
+from pipeline.params import read_yaml
 from pipeline.recipes import parts, whole_recipes
+from pipeline.training.assembly import build_loss_term
 from pipeline.training.methods import build_methods
 from serving.contract.errors import UserError
 from serving.contract.schema import Problems
@@ -120,6 +122,35 @@ def test_the_command_prints_what_the_json_holds(
         for part in values[network]["modules"]:
             assert part["name"] in text
     assert all(len(line) <= 120 for line in text.splitlines())
+
+
+def test_a_memory_bank_is_told_for_the_images_that_there_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = ("--method", "pixel_contrast_bank")
+    assert "memory bank" not in run(monkeypatch, capsys)
+    assert "memory bank: as the number of training images makes it" in run(monkeypatch, capsys, *bank)
+    values = json.loads(run(monkeypatch, capsys, *bank, "--images", "40", "--json"))
+    method = read_yaml(project / "params.yaml")["methods"]["pixel_contrast_bank"]
+    built = build_methods({"bank": method}, None, Problems())["bank"]
+    term = build_loss_term(built, num_classes=values["num_classes"], ignore_index=255, training_images=40)
+    assert values["bank_bytes"] == sum(buffer.nbytes for buffer in term.buffers()) > 0
+    (project / "data/prepared").mkdir(parents=True)
+    prepared = {"dataset": "streets", "splits": {"train": [{}] * 40}}
+    (project / "data/prepared/dataset.json").write_text(json.dumps(prepared))
+    text = run(monkeypatch, capsys, *bank)
+    assert f"memory bank: {values['bank_bytes'] / 2**20:,.1f} MiB for 40 training images" in text
+
+
+def test_unlabelled_images_are_in_the_batch() -> None:
+    values = {
+        name: {"loss": "cross_entropy", "mean_teacher": {"unlabelled_batch_size": size}}
+        for name, size in (("same", None), ("three", 3))
+    }
+    methods = build_methods(values, None, Problems())
+    settings = {"num_classes": 5, "size": (64, 96), "batch_size": 2, "auxiliary": True}
+    found = {name: describe_networks(SMALL, method, name=name, **settings) for name, method in methods.items()}
+    assert {name: each.training.input[0] for name, each in found.items()} == {"same": 4, "three": 5}
 
 
 def test_recipe_method_and_size_change_what_is_described(
