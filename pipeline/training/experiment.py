@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -342,10 +341,6 @@ def _describe(setup: TrainingSetup, prepared: Prepared) -> SegmentorInfo:
             "head": setup.model.head,
             "dataset": prepared.dataset_name,
             "dataset_sha256": prepared.sha256,
-            "params_sha256": _sha256(settings),
+            "params_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
         },
     )
-
-
-def _sha256(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
