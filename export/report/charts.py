@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,17 @@ from export.report.plots import GREY, drawn_names, legend_above, method_colour, 
 
 Report = Mapping[str, Any]
 
-_DASHES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
+# As many as there are markers in the plots of accuracy: two targets that share a line cannot be told apart.
+_DASHES: tuple[Literal["-", "--", ":", "-."] | tuple[float, Sequence[float]], ...] = (
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (8, 2)),
+    (0, (1, 3)),
+    (0, (6, 2, 1, 2, 1, 2)),
+    (0, (2, 1)),
+)
 
 
 def charts(report: Report, evidence: Evidence) -> dict[str, Figure]:
@@ -51,7 +61,9 @@ def latency_ecdf(report: Report, evidence: Evidence) -> Figure | None:
         Line2D([], [], color=GREY, linestyle=_DASHES[index % len(_DASHES)], label=target)
         for index, target in enumerate(targets)
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(
+        handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3.6
+    )
     return figure
 
 
