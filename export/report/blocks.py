@@ -145,7 +145,12 @@ def training_time_blocks(report: Report) -> list[Block]:
         for row in timed
     ]
     header = ["method", "seed", "images/s", "peak memory, MB", *(f"{part.replace('_', ' ')}, %" for part in parts)]
-    devices = sorted({f"{t['device']} in {t['precision']}, {t['threads']} threads" for t in (r["time"] for r in timed)})
+    devices = sorted(
+        {
+            f"{t['device']} in {t['precision']}, {t['threads']} thread{'s' if t['threads'] != 1 else ''}"
+            for t in (r["time"] for r in timed)
+        }
+    )
     said = (
         f"Where the time of the trainings went, on {'; '.join(devices)}. Images per second leave out validation and "
         "checkpoints; the memory is the largest of the device, or of the process on a CPU."
@@ -318,10 +323,10 @@ def machine_blocks(report: Report) -> list[Block]:
     packages = ", ".join(f"{name} {version}" for name, version in software["packages"].items())
     items = [device_summary(report["device"]), f"{software['system']}, Python {software['python']}, {packages}"]
     benchmark = report["benchmark"]
-    for test in benchmark.get("self_test", []):
+    for when, test in zip(("before", "after"), benchmark.get("self_test", []), strict=False):
         verdict = "passed" if test["passed"] else "FAILED"
         items.append(
-            f"Self-test of the stopwatch {verdict}: {test['expected_ms']:g} ms measured as "
+            f"Self-test of the stopwatch {when} the benchmark {verdict}: {test['expected_ms']:g} ms measured as "
             f"{test['measured_ms']:.4f} ms ({100 * test['deviation']:+.2f} %, allowed {100 * test['tolerance']:g} %)"
         )
     state = benchmark.get("machine")
