@@ -1,4 +1,14 @@
 "use strict";
+// What a cell counts: `6.20`, `3.12 M`, `1 min 9 s`; NaN where it is no number.
+const UNITS = { h: 3600, min: 60, s: 1, K: 1e3, M: 1e6, G: 1e9 };
+function counted(text) {
+  const parts = [...text.matchAll(/([+-]?[\d.]+) (h|min|s|K|M|G)(?= |$)/g)];
+  if (parts.length && parts.map(([part]) => part).join(" ") === text) {
+    return parts.reduce((sum, [, value, unit]) => sum + parseFloat(value) * UNITS[unit], 0);
+  }
+  return /^[+-]?\d/.test(text) ? parseFloat(text) : NaN;
+}
+
 // Tables sort by the header that is pressed: numbers by value, what is no number by its text, dashes last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -12,10 +22,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
       header.setAttribute("aria-sort", up ? "ascending" : "descending");
       const value = (row) => row.cells[column].textContent.trim();
-      const number = (text) => (/^[+-]?\d/.test(text) ? parseFloat(text) : NaN);
       const rows = [...body.rows].sort((one, other) => {
         const [first, second] = [value(one), value(other)];
-        const [low, high] = [number(first), number(second)];
+        const [low, high] = [counted(first), counted(second)];
         if (Number.isNaN(low) !== Number.isNaN(high)) return Number.isNaN(low) ? 1 : -1;
         const order = Number.isNaN(low) ? first.localeCompare(second) : low - high;
         return up ? order : -order;

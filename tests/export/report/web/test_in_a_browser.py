@@ -69,6 +69,14 @@ def test_a_header_sorts_its_table_both_ways_by_keyboard(page):
     assert all(each == "\N{EN DASH}" for each in found[len(numbers) :]), "what is not known comes last either way"
 
 
+def test_durations_and_large_counts_sort_by_what_they_stand_for(page):
+    said = ["9.5 s", "1 min 9 s", "1 min 17 s", "12 min 0 s", "2 h 5 min", "720", "855.31 K", "3.12 M", "5.16 G"]
+    values = page.evaluate("said => said.map(counted)", said)
+    assert values == [9.5, 69, 77, 720, 7500, 720, 855310, 3120000, 5160000000]
+    assert page.evaluate("['-1.27', '+0.66 (+0.10 to +1.25)', '192x256'].map(counted)") == [-1.27, 0.66, 192]
+    assert page.evaluate("['\u2013', 'pass', 'M'].every((each) => Number.isNaN(counted(each)))")
+
+
 def names_shown(page):
     return [each.split()[0] for each in page.locator(".picture:visible h3").all_inner_texts()]
 
@@ -147,9 +155,12 @@ def test_every_check_is_in_sight_on_a_screen(browser, evidence, tmp_path):
     assert page.locator("#checks .wide").evaluate("each => each.scrollWidth <= each.clientWidth")
 
 
-def test_it_fits_a_phone(page):
+def test_it_fits_a_phone_and_its_plots_stay_large_enough_to_read(page):
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    drawings = page.locator(".drawing")
+    assert drawings.count() > 3
+    assert drawings.evaluate_all("all => all.every((each) => each.clientWidth < 360 && each.scrollWidth > 500)")
 
 
 def test_paper_shows_what_is_folded(page):
