@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from export.certificate.page import COUNTS
 from export.graph.costs import Costs, costs
 from export.graph.structure import first_difference, unused_initializers
 from export.latency.paired_latency import PairSamples, median_ratio
@@ -165,7 +166,7 @@ def structure_section(graphs: Sequence[GraphPair], missing: str | None = None) -
         for name, value in _costs_section(ours).items():
             expected = _costs_section(theirs)[name]
             if value != expected:
-                reasons.append(f"{name.replace('_', ' ')}: {value} against the baseline's {expected}{where}")
+                reasons.append(f"{COUNTS[name]}: {value} against the baseline's {expected}{where}")
         unused = unused_initializers(pair.other)
         if unused:
             reasons.append(f"{len(unused)} initializers that no output needs, the first is {unused[0]!r}{where}")

@@ -15,6 +15,16 @@ ONE_SEED = (
 )
 
 
+# Key of a counted cost in certificate.json -> what pages and reasons call it.
+COUNTS = {
+    "nodes": "nodes",
+    "params": "parameters",
+    "flops": "multiply-adds",
+    "weight_bytes": "weight bytes",
+    "peak_activation_bytes": "peak activation bytes",
+}
+
+
 def certificate_page(certificate: Mapping[str, Any]) -> list[Block]:
     """certificate.md."""
     return [
@@ -24,19 +34,27 @@ def certificate_page(certificate: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -> list[Block]:
-    """The certificate as tables, with the reasons of every verdict that is not `pass`."""
+def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False, accuracy: bool = True) -> list[Block]:
+    """The certificate as tables, with the reasons of every verdict that is not `pass`.
+
+    Args:
+        certificate: certificate.json.
+        short: without the rule of the verdict and the counted costs.
+        accuracy: with the columns of accuracy, which untrained networks do not have.
+    """
     methods: Mapping[str, Any] = certificate.get("methods") or {}
     if not methods:
         return [Paragraph("No method was compared with the baseline.")]
-    header = ["method", "verdict", "structure", "latency ratio", "95 % interval", "mIoU, %", "against baseline, points"]
+    header = ["method", "verdict", "structure", "latency ratio", "95 % interval"]
+    header += ["mIoU, %", "against baseline, points"] if accuracy else []
     rows = []
     for name, entry in methods.items():
-        accuracy, latency = entry["accuracy"], entry["latency"]
+        measured, latency = entry["accuracy"], entry["latency"]
         structure = {"pass": "identical", "fail": "different"}.get(entry["structure"]["verdict"], "inconclusive")
-        difference = accuracy.get("difference")
+        difference = measured.get("difference")
         change = DASH if difference is None else signed(100 * difference, 2)
-        bounds = signed_interval(accuracy.get("ci95"), 2, 100)
+        bounds = signed_interval(measured.get("ci95"), 2, 100)
+        changed = change if bounds == DASH else f"{change} ({bounds})"
         rows.append(
             [
                 f"`{name}`",
@@ -44,8 +62,7 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
                 structure,
                 number(latency["ratio"], 4),
                 interval(latency["ci95"], 4),
-                percent(accuracy.get("miou"), 2),
-                change if bounds == DASH else f"{change} ({bounds})",
+                *([percent(measured.get("miou"), 2), changed] if accuracy else []),
             ]
         )
     control = certificate["control"]
@@ -56,7 +73,7 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False) -
             "identical",
             number(control["ratio"], 4),
             interval(control["ci95"], 4),
-            *_baseline_accuracy(methods),
+            *(_baseline_accuracy(methods) if accuracy else []),
         ]
     )
     blocks: list[Block] = [Table(header, rows, left=3)]
@@ -121,15 +138,8 @@ def _baseline_accuracy(methods: Mapping[str, Any]) -> list[str]:
 
 
 def _structure_table(certificate: Mapping[str, Any]) -> Table:
-    names = {
-        "nodes": "nodes",
-        "params": "parameters",
-        "flops": "multiply-adds",
-        "weight_bytes": "weight bytes",
-        "peak_activation_bytes": "peak activation bytes",
-    }
     methods = certificate["methods"]
     columns = {certificate["baseline"]: next(iter(methods.values()))["structure"]["baseline"]}
     columns |= {name: entry["structure"] for name, entry in methods.items()}
-    rows = [[label, *(large(column[key]) for column in columns.values())] for key, label in names.items()]
+    rows = [[label, *(large(column[key]) for column in columns.values())] for key, label in COUNTS.items()]
     return Table(["graph", *(f"`{name}`" for name in columns)], rows)

@@ -53,7 +53,9 @@ def test_latency_is_measured_in_pairs_beside_a_control(result):
 def test_the_page_shows_every_network_and_names_the_negative_control(result):
     text = to_markdown(page(result))
     assert "## tiny: mobilenetv3_small_100, light" in text
-    assert "64x64, 1 thread(s), ONNX Runtime fp32, profile `quick`" in text
+    assert "64x64, 1 thread, ONNX Runtime fp32, profile `quick`" in text
+    assert f"- `{KEPT}`: structure: multiply-adds: " in text and "flops" not in text
+    assert "mIoU" not in text, "untrained networks have none"
     assert f"| `{KEPT}` | fail | different |" in text
     assert to_markdown(page(result, "E7")).startswith("# Zero cost of E7's arms")
 
