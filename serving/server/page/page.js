@@ -61,7 +61,9 @@ async function segment(file) {
     return;
   }
   if (!response.ok) {
-    if (number === state.latest) say(await reasonOf(response), true);
+    const reason = (await reasonOf(response)).replace(/^image: /, "");
+    const still = state.classes ? `. Below is still ${state.shown}.` : "";
+    if (number === state.latest) say(`${file.name || "Image"}: ${reason}${still}`, true);
     return;
   }
   const answer = await response.blob();
@@ -80,7 +82,7 @@ async function segment(file) {
   const pixels = canvas.getImageData(0, 0, width, height).data;
   const classes = new Uint8Array(width * height);
   for (let index = 0; index < classes.length; index++) classes[index] = pixels[4 * index];
-  Object.assign(state, { classes, width, height, picture, asked, name, source: file });
+  Object.assign(state, { classes, width, height, picture, asked, name, source: file, shown: file.name || "the image before" });
   draw();
   list();
   at("latency").textContent = latency(response.headers.get("Server-Timing"), took);
@@ -130,7 +132,8 @@ function list() {
     name.append(swatch, asked.class_names[index]);
     const share = document.createElement("td");
     share.className = "number";
-    share.textContent = `${((100 * counts[index]) / classes.length).toFixed(1)} %`;
+    const percent = (100 * counts[index]) / classes.length;
+    share.textContent = counts[index] && percent < 0.05 ? "< 0.1 %" : `${percent.toFixed(1)} %`; // there, however little
     row.dataset.index = index;
     row.classList.toggle("absent", counts[index] === 0);
     row.append(name, share);

@@ -76,6 +76,13 @@ def test_an_image_that_is_chosen_is_segmented(page, street, predictor):
     assert "engine" in page.inner_text("#latency") and "ms in all" in page.inner_text("#latency")
 
 
+def test_a_class_that_is_there_has_no_share_of_nothing(page, street):
+    choose(page, street)
+    page.evaluate("state.classes = new Uint8Array(10000).fill(1); state.classes[7] = 2; list();")
+    assert page.locator("#classes td").all_inner_texts() == ["100.0 %", "< 0.1 %", "0.0 %"]
+    assert page.locator("#classes tr.absent th").all_inner_texts() == ["red"]
+
+
 @pytest.mark.parametrize("event", ["drop", "paste"])
 def test_an_image_may_be_dropped_or_pasted(page, street, predictor, event):
     content = base64.b64encode(street.read_bytes()).decode()
@@ -138,6 +145,7 @@ def test_what_is_no_image_is_told_on_the_page(page, tmp_path):
     page.set_input_files("#file", tmp_path / "notes.txt")
     page.wait_for_selector("#status.error")
     assert "is no image" in page.inner_text("#status")
+    assert page.inner_text("#status").startswith("notes.txt: a file") and "still" not in page.inner_text("#status")
 
 
 def test_a_download_keeps_the_name_of_the_image_that_is_shown(page, street, tmp_path, photo):
@@ -145,6 +153,8 @@ def test_a_download_keeps_the_name_of_the_image_that_is_shown(page, street, tmp_
     (tmp_path / "notes.png").write_text("hello")
     page.set_input_files("#file", tmp_path / "notes.png")  # refused: the image before it stays
     page.wait_for_selector("#status.error")
+    said = page.inner_text("#status")
+    assert said.startswith("notes.png: a file") and said.endswith(" Below is still street.png.")
     for link, name in (("#download-mask", "street.png"), ("#download-overlay", "street.overlay.png")):
         with page.expect_download() as download:
             page.click(link)
