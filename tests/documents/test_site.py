@@ -97,6 +97,9 @@ def test_it_is_built_and_its_first_page_has_no_serious_fault_for_axe(site: Path)
     playwright = pytest.importorskip("playwright.sync_api", reason="the extra `dev` is not installed")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra `dev` is not installed")
     assert "serving.engines.predictor.Predictor" in (site / "docs" / "reference" / "serving.html").read_text()
+    for name in STAGE.REFERENCE:
+        reference = (site / "docs" / "reference" / f"{name}.html").read_text()
+        assert "&gt;&gt;&gt; " in reference and "<blockquote>" not in reference, "examples are code"
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
