@@ -191,7 +191,7 @@ def _licences(branch: BranchReport, model: Mapping[str, Any]) -> list[Block]:
     return [
         Bullets(
             [
-                f"Data: `{dataset['name']}`{sha256}, {data_licence(dataset['name'])}. Read the licence at its source.",
+                f"Data: `{dataset['name']}`{sha256}, {data_licence(dataset['name'])}.",
                 f"Weights that the training began from: {weights}.",
                 "Code: Contrail, Apache-2.0. What the model's own licence may be, its data decides: the metadata says "
                 "`unknown` unless all of it is known to be free.",

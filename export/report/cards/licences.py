@@ -23,8 +23,15 @@ WEIGHTS_LICENCES = {
 
 
 def data_licence(dataset: str) -> str:
-    """In words."""
-    return DATA_LICENCES.get(dataset, "not known to Contrail: that of your own data")
+    """In words.
+
+    Example:
+        >>> data_licence("camvid32")
+        'research use; read the licence at its source'
+    """
+    if dataset == GENERATED or dataset not in DATA_LICENCES:
+        return DATA_LICENCES.get(dataset, "not known to Contrail: that of your own data")
+    return f"{DATA_LICENCES[dataset]}; read the licence at its source"
 
 
 def hub_licence(dataset: str, backbone: str | None, pretrained: bool | None) -> str:
