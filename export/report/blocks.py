@@ -113,8 +113,8 @@ def left_out_blocks(trainings: Sequence[Mapping[str, Any]]) -> list[Block]:
         trainings: rows of the report.
     """
     lines = [
-        f"**warning**, `{row['method']}` seed {row['seed']} was trained without {len(row['left_out'])} pairs that "
-        f"could not be read (`train.skip_budget` allows it): {escaped(', '.join(row['left_out']))}"
+        f"**warning**, pairs that `{row['method']}` seed {row['seed']} was trained without, since they could not be "
+        f"read (`train.skip_budget` allows it): {len(row['left_out'])}: {escaped(', '.join(row['left_out']))}"
         for row in trainings
         if row.get("left_out")
     ]

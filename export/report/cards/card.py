@@ -213,7 +213,7 @@ def _limits(branch: BranchReport) -> list[str]:
     if not report["device"]["hardware"]["gpus"]:
         limits.append("Run on a CPU only; nothing here was run on a GPU.")
     limits += [
-        f"Trained without {len(row['left_out'])} pairs that could not be read: {escaped(', '.join(row['left_out']))}."
+        f"Training pairs left out because they could not be read: {escaped(', '.join(row['left_out']))}."
         for row in report["training"]
         if row.get("left_out") and (row["method"], row["seed"]) == (branch.method, branch.seed)
     ]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.losses.cross_entropy.loss import CrossEntropy
-from pipeline.training.distributed.exchange import any_rank, from_first, own_positions, require_even_parts, require_gpus
+from pipeline.losses.shared.distributed import own_rank
+from pipeline.training.distributed.exchange import (
+    any_rank,
+    from_first,
+    own_positions,
+    require_even_parts,
+    require_gpus,
+    union_of_ranks,
+)
 from pipeline.training.methods import MethodConfig
 from serving.contract.errors import UserError
 from tests.pipeline.training.conftest import CONFIG
+from tests.pipeline.training.distributed.ranks import on_two_ranks
 
 CUDA = torch.device("cuda")
 
@@ -45,3 +55,16 @@ def test_one_process_agrees_with_itself() -> None:
     assert own_positions(5) == range(5)
     assert from_first("state") == "state"
     assert any_rank(True) and not any_rank(False)
+    assert union_of_ranks({"a": "by itself"}) == {"a": "by itself"}
+
+
+def own_entries() -> dict[str, str]:
+    """Of a rank, as all ranks have them together."""
+    rank = own_rank()
+    return union_of_ranks({"both": f"first of {rank}", f"only {rank}": "alone"})
+
+
+@pytest.mark.slow
+def test_ranks_have_the_entries_of_all(tmp_path: Path) -> None:
+    expected = {"both": "first of 0", "only 0": "alone", "only 1": "alone"}
+    assert on_two_ranks(own_entries, tmp_path) == [expected, expected]
