@@ -16,7 +16,6 @@ What a run leaves besides lies under runs/experiments; its weights are deleted w
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -93,12 +92,7 @@ def open_experiment(name: str) -> Opened:
 
 def commit_of_code() -> str | None:
     """The checked-out commit, with `-dirty` where code differs from it: the records change while pairs are added."""
-    found = commit()
-    if found is None or not found.endswith("-dirty"):
-        return found
-    command = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){STUDIES_DIR}"]
-    changed = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found if changed.returncode or changed.stdout else found.removesuffix("-dirty")
+    return commit([STUDIES_DIR.as_posix()])
 
 
 def run_pair(opened: Opened, seed: int) -> None:

@@ -35,13 +35,17 @@ def origin(report: Report) -> str:
     source = " ".join(
         part
         for part in (
-            f"commit `{report['commit'][:12]}`" if report["commit"] else "",
+            f"commit `{_short(report['commit'])}`" if report["commit"] else "",
             f"of {report['created']}" if report["created"] else "",
         )
         if part
     )
     parts.append(f"Profile `{report['profile']}`{', ' + source if source else ''}.")
     return " ".join(parts)
+
+
+def _short(commit: str) -> str:
+    return commit[:12] + "-dirty" * commit.endswith("-dirty")
 
 
 def data_blocks(report: Report) -> list[Block]:

@@ -18,6 +18,7 @@ from pipeline.layout.paths import (
     BENCHMARK_PATH,
     CERTIFICATE_PATH,
     DEVICE_PATH,
+    METRICS_DIR,
     MODEL_NAME,
     PLAN_NAME,
     PREPARED_DIR,
@@ -165,19 +166,24 @@ def unexamined(
     return [path for path in engines if path not in known.union(examined)]
 
 
-def commit() -> str | None:
-    """The checked-out commit, with `-dirty` when tracked files differ from it; None outside a repository."""
+def commit(results: Sequence[str] = ("dvc.lock", METRICS_DIR.as_posix())) -> str | None:
+    """The checked-out commit, with `-dirty` when tracked files differ from it; None outside a repository.
+
+    Args:
+        results: paths that may differ: what every run of the pipeline writes says nothing of the code that ran.
+    """
+    excluded = [f":(exclude){path}" for path in results]
     try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
+        head, changed = (
+            subprocess.run(["git", *command], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            for command in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", ".", *excluded],
+            )
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return run.stdout.strip() or None
+    return f"{head}-dirty" if changed else head
 
 
 def now() -> str:

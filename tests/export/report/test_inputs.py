@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from export.machine.hardware import hardware_sha256
 from export.records.expected import ExpectedTarget
-from export.report.inputs import require_one_origin, unexamined
+from export.report.blocks import origin
+from export.report.inputs import commit, require_one_origin, unexamined
+from export.report.report import build_report
 from pipeline.layout.branches import BranchConfig
 from serving.contract.errors import UserError
 from tests.export.report.test_report import inputs
@@ -28,6 +32,31 @@ def device():
 def measured(device):
     benchmark = {"dataset": dict(DATASET), "hardware_sha256": device["hardware_sha256"]}
     return {VERIFY: ("verify", {"dataset": dict(DATASET)}), BENCHMARK: ("benchmark", benchmark)}
+
+
+def git(*arguments):
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", *arguments], check=True, capture_output=True)
+
+
+def test_a_commit_is_dirty_where_code_or_settings_differ_and_not_where_results_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit() is None
+    Path("metrics").mkdir()
+    for name in ("dvc.lock", "metrics/a.json", "params.yaml"):
+        Path(name).write_text("before")
+    git("init")
+    assert commit() is None  # nothing is committed yet
+    git("add", ".")
+    git("commit", "-m", "x")
+    found = commit()
+    assert re.fullmatch(r"[0-9a-f]{40}", found)
+    for name in ("dvc.lock", "metrics/a.json", "untracked"):
+        Path(name).write_text("after")
+    assert commit() == found
+    Path("params.yaml").write_text("after")
+    assert commit() == f"{found}-dirty"
+    assert f"commit `{found[:12]}-dirty`" in origin(build_report(inputs(commit=commit())))
 
 
 def test_numbers_of_this_data_and_machine_are_taken(measured, device):
