@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.datasets.shared.facts import Findings, LabelFacts
+from pipeline.data.datasets.shared.label_files import label_orientation
 from pipeline.data.datasets.shared.labels import IGNORE_INDEX, Colour
 from pipeline.data.datasets.shared.names import relative_name
 from serving.contract.errors import UserError
@@ -173,7 +174,8 @@ class Dataset(ABC):
         counts = np.bincount(label.reshape(-1), minlength=256)
         found = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
         height, width = label.shape
-        return LabelFacts(relative_name(files[0][0], self.root), height, width, found)
+        name = relative_name(files[0][0], self.root)
+        return LabelFacts(name, height, width, found, orientation=label_orientation(*files[0]))
 
     def settle(self, all_facts: Sequence[LabelFacts], findings: Findings) -> None:
         """Settle what the values in labels mean, from the facts of all labels; most datasets know it beforehand.

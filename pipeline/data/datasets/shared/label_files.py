@@ -31,6 +31,8 @@ _ONE_CHANNEL = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I;16N", "I")
 # Pillow stretches grey values of 2 and 4 bits to 0..255; optimisers like to write labels that way.
 _STRETCH = {"L;2": 85, "L;4": 17}
 _PHOTOMETRIC, _SAMPLES_PER_PIXEL = 262, 277  # TIFF tags
+# What a PNG with an orientation holds: the name of its chunk, or the keyword of a text, neither of them compressed.
+_PNG, _PLACES_IN_PNG = b"\x89PNG\r\n\x1a\n", (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 # What Pillow's decoders raise on damaged files, beside OSError; SyntaxError for some broken headers.
 _DECODER_ERRORS = (
@@ -111,6 +113,24 @@ def read_label_image(path: Path, content: bytes | None = None) -> LabelImage:
         full = 255 if pixels.dtype == np.uint8 else 65535
         pixels = np.rint(pixels * (top / full)).astype(pixels.dtype)
     return LabelImage(pixels, upright.mode, palette, transparent, orientation)
+
+
+def label_orientation(path: Path, content: bytes | None = None) -> int:
+    """EXIF orientation by which `read_label_image` turns a label; 1 for none, and for an array or a damaged file.
+
+    Args:
+        path: the file.
+        content: its bytes where they are known.
+    """
+    try:
+        content = path.read_bytes() if content is None else content
+        # To ask Pillow is to decode a PNG, which has been decoded once already.
+        if content.startswith(_PNG) and not any(place in content for place in _PLACES_IN_PNG):
+            return 1
+        with SILENCE, Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return exif_orientation(image) or 1
+    except (*_DECODER_ERRORS, Image.DecompressionBombError, MemoryError):
+        return 1
 
 
 def read_index_image(path: Path, content: bytes | None = None) -> NDArray[np.integer]:

@@ -119,6 +119,30 @@ class TestOrientation:
         assert [warning.partition(":")[0] for warning in done.warnings] == ["EXIF"]
         assert "a_1" in done.warnings[0]
 
+    @pytest.mark.parametrize(("orientation", "stored"), [(3, EVERY), (6, EVERY)])
+    def test_a_label_of_a_published_dataset_with_its_images_tag_is_not_warned_of(
+        self, camvid_replica: Path, tmp_path: Path, orientation: int, stored: Any
+    ) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        self.photo(camvid_replica, "train", "a_1", orientation)
+        self.mask(camvid_replica, "train", "a_1", stored, exif=exif)
+        done = prepare(camvid(camvid_replica), tmp_path / "prepared")
+        assert done.notes == ("EXIF: 1 images and 1 labels were turned by their EXIF orientation",)
+        assert done.warnings == ()
+
+    def test_a_label_that_was_turned_by_its_tag_tells_nothing_of_other_photos(
+        self, camvid_replica: Path, tmp_path: Path
+    ) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        self.photo(camvid_replica, "train", "a_1", 6)
+        self.mask(camvid_replica, "train", "a_1", EVERY, exif=exif)
+        self.photo(camvid_replica, "train", "b_1", 3)
+        self.mask(camvid_replica, "train", "b_1", EVERY)
+        done = prepare(camvid(camvid_replica), tmp_path / "prepared")
+        assert [warning.partition(", are")[0] for warning in done.warnings] == ["EXIF: 1 images, such as b_1"]
+
     def test_other_photos_tell_and_it_is_said(self, camvid_replica: Path, tmp_path: Path) -> None:
         """Where labels fit photos turned by a quarter, they were drawn on what the eye sees."""
         for name, orientation, ids in (("a_1", 3, EVERY), ("b_1", 6, EVERY.T)):

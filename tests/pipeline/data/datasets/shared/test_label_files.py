@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.datasets.shared.label_files import read_colour_image, read_index_image, read_label_image
+from pipeline.data.datasets.shared.label_files import (
+    label_orientation,
+    read_colour_image,
+    read_index_image,
+    read_label_image,
+)
 from pipeline.data.datasets.shared.labels import LabelError, UnreadableError
 
 IDS = np.arange(12, dtype=np.uint8).reshape(3, 4)
@@ -234,8 +239,9 @@ class TestOrientation:
             stored.putpalette([value for index in range(256) for value in (index, 255 - index, 9)])
         exif = Image.Exif()
         exif[0x0112] = orientation
-        label = read_label_image(saved(tmp_path / name, stored, exif=exif, lossless=True))
-        assert label.orientation == orientation
+        path = saved(tmp_path / name, stored, exif=exif, lossless=True)
+        label = read_label_image(path)
+        assert label.orientation == label_orientation(path) == label_orientation(path, path.read_bytes()) == orientation
         np.testing.assert_array_equal(label.pixels if label.pixels.ndim == 2 else label.pixels[..., 0], IDS)
 
     @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -249,7 +255,13 @@ class TestOrientation:
     @pytest.mark.parametrize("name", ["label.png", "label.webp"])
     def test_an_orientation_stored_as_text_turns_nothing(self, tmp_path: Path, name: str) -> None:
         exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x02\0\0\x006\0\0\0" + bytes(4)
-        assert read_label_image(saved(tmp_path / name, Image.fromarray(IDS), exif=exif, lossless=True)).orientation == 1
+        path = saved(tmp_path / name, Image.fromarray(IDS), exif=exif, lossless=True)
+        assert read_label_image(path).orientation == label_orientation(path) == 1
+
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n, eXIf and nothing else", b"MATLAB 5.0 MAT-file"])
+    def test_what_is_no_image_asks_for_no_turn(self, tmp_path: Path, content: bytes) -> None:
+        assert label_orientation(tmp_path / "label.png", content) == 1
+        assert label_orientation(tmp_path / "missing.png") == 1
 
 
 def write_tiff(
