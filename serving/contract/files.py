@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 
 from serving.contract.errors import UserError
 
+_OLD = ".old"  # ends the name of a folder that was moved aside
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -50,20 +52,23 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that replaces it when the block ends well and vanishes when it does not.
 
     The old folder is moved aside first and deleted at the end, so that whatever ends the process between leaves one of
-    the two whole.
+    the two whole. What a process that was killed left beside `path` is deleted: its unfinished folder at once, the old
+    one that it had moved aside when there is a new one. A folder whose process lives is locked, and left alone.
 
     Raises:
         UserError: the folder cannot be written, or the old one, moved aside, cannot be deleted.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(path)
-        temporary.mkdir()
+        _clear(path)
+        temporary, lock = _locked_beside(path)
         try:
             yield temporary
             _exchange(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            _unlock(lock)
+        _clear(path, _OLD)
     except OSError as error:
         raise _not_written(path, error) from error
 
@@ -154,23 +159,78 @@ def _exchange(new: Path, path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         new.replace(path)
         return
-    old = _beside(path)
-    path.replace(old)
+    old, lock = _beside(path, _OLD), _lock(path)
     try:
-        new.replace(path)
-    except BaseException:
-        if not path.exists():
-            old.replace(path)
-        raise
+        path.replace(old)
+        try:
+            new.replace(path)
+        except BaseException:
+            if not path.exists():
+                old.replace(path)
+            raise
+        try:
+            shutil.rmtree(old)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{old}: cannot be deleted: {reason}; it was {path}, which is new") from error
+    finally:
+        _unlock(lock)
+
+
+def _clear(path: Path, suffix: str = "") -> None:
+    """Delete the folders beside `path` of processes that were killed."""
+    left = re.compile(re.escape(_beginning(path)) + "[0-9a-f]{8}" + re.escape(suffix))
     try:
-        shutil.rmtree(old)
-    except OSError as error:
-        raise UserError(f"{old}: cannot be deleted: {error.strerror or error}; it was {path}, which is new") from error
+        with os.scandir(path.parent) as entries:
+            names = [each.name for each in entries if left.fullmatch(each.name) and each.is_dir(follow_symlinks=False)]
+    except OSError:  # a folder that can be written to, not read
+        return
+    for name in names:
+        if (lock := _lock(path.with_name(name))) is not None:
+            shutil.rmtree(path.with_name(name), ignore_errors=True)
+            _unlock(lock)
+
+
+def _locked_beside(path: Path) -> tuple[Path, int | None]:
+    """A new folder beside `path`, and its lock where the file system knows any."""
+    while True:
+        temporary = _beside(path)
+        temporary.mkdir()
+        lock = _lock(temporary, wait=True)
+        if temporary.exists():  # else another process was first, and took it for one that was left
+            return temporary, lock
+        _unlock(lock)
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock a folder until `_unlock` or until the process ends, in whichever way; None where that cannot be had."""
+    try:
+        import fcntl
+
+        lock = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows has no locks on folders; there nothing is cleared
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process holds it, or the file system has no locks
+        os.close(lock)
+        return None
+    return lock
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _beginning(path: Path) -> str:
+    """What the names of temporary files and folders beside `path` begin with."""
+    return f".{path.name[:60]}."
 
 
 def _beside(path: Path, suffix: str = "") -> Path:
     """A name in the same folder that nothing has, inside the 255 bytes that most file systems allow."""
-    return path.with_name(f".{path.name[:60]}.{os.urandom(4).hex()}{suffix}")
+    return path.with_name(f"{_beginning(path)}{os.urandom(4).hex()}{suffix}")
 
 
 def _not_written(path: Path, error: OSError) -> UserError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,6 +19,7 @@ from pipeline.data.datasets.shared.names import composed
 from pipeline.data.importing.export import Export, Picture, Problems, stored_size
 from pipeline.data.importing.painting import Rules, Tally, paint
 from serving.contract.errors import UserError, shown
+from serving.contract.files import atomic_dir
 from serving.images.decoding import EXIF_TURNS
 
 _VOID_COLOURS: tuple[Colour, ...] = tuple((255, level, 255) for level in range(255, -1, -1))
@@ -84,41 +83,33 @@ def write_folder(
     turns, said = _turns(export.pictures, drawn_on, problems)
     problems.raise_any()
     tally = Tally()
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    except OSError as error:
-        raise UserError(f"{shown(output)}: cannot be written: {error.strerror or error}") from error
-    try:
-        colours = export.colours or [distinct_colour(index) for index in range(len(names))]
-        for picture, (of_image, of_label), turn in zip(export.pictures, places, turns, strict=True):
-            try:
-                label = paint(picture, rules, tally)
-            except (ValueError, TypeError, IndexError) as error:
-                problems.add("bad annotation", f"{picture.name}: {error}")
-                continue
-            if turn != 1:
-                label = np.asarray(Image.fromarray(label).transpose(EXIF_TURNS[turn]))
-            (partial / of_image).parent.mkdir(parents=True, exist_ok=True)
-            (partial / of_label).parent.mkdir(parents=True, exist_ok=True)
-            (partial / of_image).symlink_to(picture.path.resolve())
-            _write_label(label, colours, partial / of_label)
-        if tally.twice and rules.overlap == "refuse":
-            problems.add(
-                "overlap",
-                f"{tally.twice} pixels of {tally.pictures_twice} images lie in shapes of two classes; write --overlap "
-                "last, smallest or void",
-            )
-        problems.raise_any()
-        (partial / "classes.txt").write_text(_lines(names, colours), encoding="utf-8")
-        partial.chmod(0o755)
-        if output.is_dir():
-            output.rmdir()
-        partial.rename(output)
-    except OSError as error:
-        raise UserError(f"{shown(output)}: nothing was written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    colours = export.colours or [distinct_colour(index) for index in range(len(names))]
+    with atomic_dir(output) as partial:
+        try:
+            for picture, (of_image, of_label), turn in zip(export.pictures, places, turns, strict=True):
+                try:
+                    label = paint(picture, rules, tally)
+                except (ValueError, TypeError, IndexError) as error:
+                    problems.add("bad annotation", f"{picture.name}: {error}")
+                    continue
+                if turn != 1:
+                    label = np.asarray(Image.fromarray(label).transpose(EXIF_TURNS[turn]))
+                (partial / of_image).parent.mkdir(parents=True, exist_ok=True)
+                (partial / of_label).parent.mkdir(parents=True, exist_ok=True)
+                (partial / of_image).symlink_to(picture.path.resolve())
+                _write_label(label, colours, partial / of_label)
+            if tally.twice and rules.overlap == "refuse":
+                problems.add(
+                    "overlap",
+                    f"{tally.twice} pixels of {tally.pictures_twice} images lie in shapes of two classes; write "
+                    "--overlap last, smallest or void",
+                )
+            problems.raise_any()
+            (partial / "classes.txt").write_text(_lines(names, colours), encoding="utf-8")
+            if output.is_dir():
+                output.rmdir()  # nothing is replaced that came into it meanwhile
+        except OSError as error:
+            raise UserError(f"{shown(output)}: nothing was written: {error.strerror or error}") from error
     return tally, notes + said
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +18,7 @@ from pipeline.data.datasets.shared.prepared import FILE_NAME, SCHEMA, content_sh
 from pipeline.data.preparing.config import PrepareConfig
 from pipeline.data.preparing.looking import Look, look_at
 from serving.contract.errors import UserError
+from serving.contract.files import atomic_dir
 
 MAX_LISTED = 1000
 """Lines shown per kind of problem; beyond that the rest is counted."""
@@ -63,37 +62,16 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         UserError: every problem of the dataset, grouped by kind, with paths.
     """
     dataset_class = DATASETS.resolve(config.dataset)
+    if output.is_symlink():
+        raise UserError(f"{output}: a link; expected a folder: name the one that it leads to, or remove it")
     if output.exists() and not _is_replaceable(output):
         raise UserError(f"{output}: exists and is not a prepared dataset; choose another folder or remove it")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
-    try:
-        with progress_bar(progress) as bar:
-            root = resolve_root(config.root)
-            if dataset_class.generated:
-                root = partial / config.dataset
-            dataset = dataset_class(root, config.options)
-            if dataset.generated:
-                task = bar.add_task(f"generate {config.dataset}", total=None)
-                dataset.generate(dataset.root, lambda done, total: bar.update(task, completed=done, total=total))
-            layout = dataset.layout_problems()
-            if layout:
-                raise UserError(list_problems(config.dataset, {"layout (docs/datasets.md shows it)": layout}))
-            look = look_at(dataset, config, bar, strict=strict)
-        if look.findings.problems:
-            raise UserError(list_problems(config.dataset, look.findings.problems))
-        content = _content(dataset, config, look)
-        (partial / FILE_NAME).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp makes it private
-        _replace(output, partial)
-    except OSError as error:  # a full disk, most likely; images and labels that cannot be read are findings
-        where = f" ({error.filename})" if error.filename else ""
-        raise UserError(f"{output}: nothing was written: {error.strerror or error}{where}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_dir(output) as partial:
+        try:
+            content, look = _build(dataset_class, config, partial, strict, progress)
+        except OSError as error:  # a full disk, most likely; images and labels that cannot be read are findings
+            where = f" ({error.filename})" if error.filename else ""
+            raise UserError(f"{output}: nothing was written: {error.strerror or error}{where}") from error
     return Preparation(
         folder=output,
         pairs={split: len(content["splits"][split]) for split in SPLITS},
@@ -102,6 +80,29 @@ def prepare(config: PrepareConfig, output: Path, *, strict: bool = False, progre
         notes=tuple(look.findings.notes),
         unlabelled=len(look.unlabelled),
     )
+
+
+def _build(
+    dataset_class: type[Dataset], config: PrepareConfig, partial: Path, strict: bool, progress: bool
+) -> tuple[dict[str, Any], Look]:
+    """Write the prepared dataset into an empty folder; see `prepare`."""
+    with progress_bar(progress) as bar:
+        root = resolve_root(config.root)
+        if dataset_class.generated:
+            root = partial / config.dataset
+        dataset = dataset_class(root, config.options)
+        if dataset.generated:
+            task = bar.add_task(f"generate {config.dataset}", total=None)
+            dataset.generate(dataset.root, lambda done, total: bar.update(task, completed=done, total=total))
+        layout = dataset.layout_problems()
+        if layout:
+            raise UserError(list_problems(config.dataset, {"layout (docs/datasets.md shows it)": layout}))
+        look = look_at(dataset, config, bar, strict=strict)
+    if look.findings.problems:
+        raise UserError(list_problems(config.dataset, look.findings.problems))
+    content = _content(dataset, config, look)
+    (partial / FILE_NAME).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    return content, look
 
 
 def _content(dataset: Dataset, config: PrepareConfig, look: Look) -> dict[str, Any]:
@@ -142,22 +143,6 @@ def list_problems(name: str, problems: Mapping[str, list[str]]) -> str:
 
 def _is_replaceable(output: Path) -> bool:
     return output.is_dir() and ((output / FILE_NAME).is_file() or not any(output.iterdir()))
-
-
-def _replace(output: Path, partial: Path) -> None:
-    """Put `partial` in the place of `output`; an earlier folder is moved aside first and removed last."""
-    if not output.exists():
-        partial.rename(output)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    output.rename(old / output.name)
-    try:
-        partial.rename(output)
-    except OSError:
-        (old / output.name).rename(output)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from serving.contract import files
 from serving.contract.errors import UserError
 from serving.contract.files import (
     atomic_dir,
@@ -85,6 +88,74 @@ def test_an_old_folder_that_cannot_be_deleted_is_named(old_folder, monkeypatch):
         (temporary / "x").write_bytes(b"new")
         monkeypatch.setattr("shutil.rmtree", fails)
     assert contents(old_folder) == {"x": b"new"}
+
+
+WRITES_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from serving.contract.files import atomic_dir
+with atomic_dir(Path(sys.argv[1])) as temporary:
+    (temporary / "x").write_bytes(b"half")
+    print(temporary.name, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that is writing the folder `a`, and the name of what it writes to."""
+    command = [sys.executable, "-c", WRITES_FOR_EVER, str(tmp_path / "a")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no locks on folders")
+def test_what_a_killed_process_left_is_cleared_by_the_next_and_what_lives_is_not(tmp_path, writer):
+    process, name = writer
+    (tmp_path / ".a.mine").mkdir()
+    with atomic_dir(tmp_path / "a") as temporary:
+        (temporary / "x").write_bytes(b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.mine", name}
+    process.kill()
+    process.wait()
+    assert contents(tmp_path) == {"a/x": b"new", f"{name}/x": b"half"}
+    with atomic_dir(tmp_path / "a") as temporary:
+        assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.mine", temporary.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.mine"}
+
+
+def test_an_old_folder_moved_aside_by_a_killed_process_stays_until_there_is_a_new_one(old_folder):
+    old_folder.rename(old_folder.with_name(".a.01234567.old"))
+    with pytest.raises(RuntimeError), atomic_dir(old_folder):
+        raise RuntimeError
+    assert contents(old_folder.parent) == dict.fromkeys([f".a.01234567.old/{name}" for name in "xyz"], b"old")
+    with atomic_dir(old_folder) as temporary:
+        (temporary / "x").write_bytes(b"new")
+    assert contents(old_folder.parent) == {"a/x": b"new"}
+
+
+def test_a_folder_that_another_process_cleared_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    lock, cleared = files._lock, []
+
+    def is_late(folder, *, wait=False):
+        if wait and not cleared:
+            cleared.append(folder)
+            folder.rmdir()
+        return lock(folder, wait=wait)
+
+    monkeypatch.setattr(files, "_lock", is_late)
+    with atomic_dir(tmp_path / "a") as temporary:
+        (temporary / "x").write_bytes(b"new")
+    assert cleared and contents(tmp_path) == {"a/x": b"new"}
+
+
+def test_where_no_folder_can_be_locked_it_is_written_and_nothing_cleared(old_folder, monkeypatch):
+    (old_folder.parent / ".a.01234567").mkdir()
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with atomic_dir(old_folder) as temporary:
+        (temporary / "x").write_bytes(b"new")
+    assert contents(old_folder) == {"x": b"new"} and (old_folder.parent / ".a.01234567").is_dir()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +79,30 @@ class TestGoodData:
             prepare(camvid_config(camvid_replica), output)
         assert [path.name for path in output.parent.iterdir()] == ["prepared"]
         assert [path.name for path in output.iterdir()] == ["dataset.json"]
+
+    def test_what_a_killed_run_left_is_cleared_by_the_next(self, camvid_replica: Path, tmp_path: Path) -> None:
+        output = tmp_path / "out" / "prepared"
+        killed = textwrap.dedent("""
+            import os, signal, sys
+            from pathlib import Path
+            from pipeline.data.preparing import preparation
+            from pipeline.data.preparing.config import PrepareConfig
+            preparation.look_at = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+            few = {"train": 2, "val": 1, "test": 1}
+            preparation.prepare(PrepareConfig(dataset="streets", options=few), Path(sys.argv[1]))
+        """)
+        done = subprocess.run([sys.executable, "-c", killed, str(output)], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert len(list(output.parent.glob(".prepared.*/streets/train/images/*.png"))) == 2
+        prepare(camvid_config(camvid_replica), output)
+        assert [path.name for path in output.parent.iterdir()] == ["prepared"]
+
+    def test_a_link_in_place_of_the_folder_is_refused(self, camvid_replica: Path, tmp_path: Path) -> None:
+        prepare(camvid_config(camvid_replica), tmp_path / "elsewhere")
+        (tmp_path / "prepared").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UserError, match="prepared: a link; expected a folder"):
+            prepare(camvid_config(camvid_replica), tmp_path / "prepared")
+        assert (tmp_path / "prepared/dataset.json").is_file()
 
     def test_progress_goes_to_standard_error(self, camvid_replica: Path, tmp_path: Path, capsys) -> None:
         prepare(camvid_config(camvid_replica), tmp_path / "prepared", progress=True)
@@ -150,7 +178,7 @@ class TestBadData:
         self, camvid_replica: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         prepare(camvid_config(camvid_replica), tmp_path / "prepared")
-        original = Path.rename
+        original = Path.replace
         calls = []
 
         def second_fails(self: Path, target: Path) -> Path:
@@ -159,8 +187,8 @@ class TestBadData:
                 raise OSError(5, "Input/output error")
             return original(self, target)
 
-        with monkeypatch.context() as patched, pytest.raises(UserError, match="nothing was written: Input/output"):
-            patched.setattr(Path, "rename", second_fails)
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="cannot be written: Input/output"):
+            patched.setattr(Path, "replace", second_fails)
             prepare(camvid_config(camvid_replica), tmp_path / "prepared")
         load_prepared(tmp_path / "prepared", camvid_replica)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["camvid", "prepared"]
