@@ -45,6 +45,7 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
         *_judge_gpus(report),
         *_judge_targets(report, config),
         *_judge_unexamined(report),
+        *_judge_changed(report),
         *_judge_pictures(report),
         *_judge_checks(report, config),
         *_judge_certificate(report, config),
@@ -153,6 +154,13 @@ def _judge_unexamined(report: Report) -> Iterator[Finding]:
     for path in report.get("unexamined") or []:
         found = "no target of params.yaml runs it: delete it, or give it a target and run `dvc repro` again"
         yield Finding("FAIL", path.removeprefix(f"{ARTIFACTS_DIR}/"), "every engine of a branch was examined", found)
+
+
+def _judge_changed(report: Report) -> Iterator[Finding]:
+    """Neither was this seen by anybody, and card and statement name it."""
+    for path, found in (report.get("changed") or {}).items():
+        rule = "what ships is what verify saw"
+        yield Finding("FAIL", path.removeprefix(f"{ARTIFACTS_DIR}/"), rule, f"{found}: run verify again")
 
 
 def _judge_pictures(report: Report) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from pipeline.layout.paths import (
     branch_dir,
     verify_path,
 )
-from serving.card.checking import shipped_files
+from serving.card.checking import shipped_files, shipped_sha256
 from serving.contract.errors import UserError
 from serving.contract.files import file_sha256, read_json
 
@@ -95,6 +95,7 @@ def load_report_inputs(
         engine_bytes={path: Path(path).stat().st_size for path in there},
         engine_sha256={path: file_sha256(Path(path)) for path in there},
         unexamined=unexamined(branches, expected, paths),
+        changed=changed_files(branches, {path: record for path, (_, record) in measured.items()}),
         dataset=dict(dataset)
         | {"images": images[0] if images else None}
         | {key: prepared[key] for key in ("sha256", "warnings", "notes")},
@@ -164,6 +165,37 @@ def unexamined(
     paths = [folder / name for folder in folders for name in shipped_files(folder)]
     engines = [path.as_posix() for path in paths if path.suffix.lower() in ENGINE_SUFFIXES]
     return [path for path in engines if path not in known.union(examined)]
+
+
+def changed_files(
+    branches: Mapping[str, BranchConfig], verifications: Mapping[Path, Mapping[str, Any]]
+) -> dict[str, str]:
+    """What ships with the branches and is not as it was when `verify` began: path -> what became of it.
+
+    Args:
+        branches: section of params.yaml.
+        verifications: path -> what `verify` wrote of a branch; its `files` are path -> SHA-256.
+
+    Raises:
+        UserError: a verification does not say what files there were.
+    """
+    if older := [str(path) for path, record in verifications.items() if "files" not in record]:
+        raise UserError(
+            f"{'; '.join(older)}: made by an older version, which did not say of what files: run verify again"
+        )
+    then = {name: sha256 for record in verifications.values() for name, sha256 in record["files"].items()}
+    folders = [branch_dir(branch.method, branch.seed) for branch in branches.values()]
+    now = {(folder / name).as_posix(): sha for folder in folders for name, sha in shipped_sha256(folder).items()}
+    found = {}
+    for path in sorted(then.keys() | now.keys()):
+        before, after = then.get(path), now.get(path)
+        if before is None:
+            found[path] = "is new since verify"
+        elif after is None:
+            found[path] = f"is missing, verify examined {before[:12]}"
+        elif before != after:
+            found[path] = f"is {after[:12]}, verify examined {before[:12]}"
+    return found
 
 
 def commit(results: Sequence[str] = ("dvc.lock", METRICS_DIR.as_posix())) -> str | None:

@@ -40,6 +40,7 @@ class ReportInputs:
         engine_bytes: path of an engine -> its size.
         engine_sha256: path of an engine -> hash of the file that lies there now.
         unexamined: paths of engines in the folders of the branches that no target of params.yaml is about.
+        changed: path of a file that ships -> what became of it since `verify` examined the branch.
         dataset: name, split and number of images that the accuracy was measured on, and what prepare found odd
             (`warnings`) or was certain of (`notes`).
         commit: of the code, where known.
@@ -60,6 +61,7 @@ class ReportInputs:
     engine_bytes: Mapping[str, int] = field(default_factory=dict)
     engine_sha256: Mapping[str, str] = field(default_factory=dict)
     unexamined: Sequence[str] = ()
+    changed: Mapping[str, str] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     created: str | None = None
@@ -74,17 +76,19 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         the pairs `left_out` because they could not be read, and where the `time` went if it was trained here, or the
         `time_reason` why that is left out), `certificate`,
         `checks` (one row per check and target), `benchmark` (throughput, split, sessions, intervals), `device`,
-        `unexamined` (engines that lie there and were not looked at), `profile` and where all of it comes from.
+        `unexamined` (engines that lie there and were not looked at), `changed` (what else ships and is not what
+        `verify` saw), `profile` and where all of it comes from.
     """
     measured = {(row["method"], row["seed"], row["target"]): row for row in inputs.benchmark.get("targets", [])}
     targets = []
     for expected in inputs.expected:
         key = (expected.method, expected.seed, expected.target)
         targets.append(_target_row(expected, inputs, inputs.verified.get(key), measured.get(key)))
+    engines = {row["path"] for row in targets if row["sha256"]} | set(inputs.unexamined)  # which are told of already
     checks = []
     for expected in inputs.expected:
         row = inputs.verified.get((expected.method, expected.seed, expected.target), {})
-        if _replaced(row, inputs.engine_sha256) is None:  # no file that lies here passed the checks of another
+        if _replaced(row, inputs) is None:  # no file that lies here passed the checks of another
             head = {"method": expected.method, "seed": expected.seed, "target": expected.target}
             checks += [head | check for check in row.get("checks") or []]
     return {
@@ -99,6 +103,7 @@ def build_report(inputs: ReportInputs) -> dict[str, Any]:
         "device": dict(inputs.device),
         "targets": targets,
         "unexamined": list(inputs.unexamined),
+        "changed": {path: found for path, found in inputs.changed.items() if path not in engines},
         "training": [
             {
                 "method": method,
@@ -140,7 +145,7 @@ def _target_row(
 ) -> dict[str, Any]:
     """One row of `targets`: accuracy and latency of one and the same file, or a status that says why not."""
     found: Mapping[str, Any] = verified or {}
-    status, reason = _status(verified, measured, inputs.engine_sha256)
+    status, reason = _status(verified, measured, inputs)
     latency: dict[str, float | None] = dict.fromkeys(LATENCY_PERCENTILES)
     if measured is not None and measured["status"] == "ok" and measured["sha256"] == found.get("sha256"):
         shown = measured["latency_ms"]
@@ -168,13 +173,13 @@ def _target_row(
 
 
 def _status(
-    verified: Mapping[str, Any] | None, measured: Mapping[str, Any] | None, engine_sha256: Mapping[str, str]
+    verified: Mapping[str, Any] | None, measured: Mapping[str, Any] | None, inputs: ReportInputs
 ) -> tuple[str, str | None]:
     if verified is None:
         return "failed", "the stage verify has no row of it"
     if verified["status"] != "ok":
         return verified["status"], verified.get("reason")
-    if (reason := _replaced(verified, engine_sha256)) is not None:
+    if (reason := _replaced(verified, inputs)) is not None:
         return "failed", reason
     if measured is None:
         return "failed", "the stage benchmark has no row of it"
@@ -188,10 +193,20 @@ def _status(
     return "ok", None
 
 
-def _replaced(verified: Mapping[str, Any], engine_sha256: Mapping[str, str]) -> str | None:
-    """Why what `verify` found is of no file that lies here; None where it is, or where it opened none."""
+def _replaced(verified: Mapping[str, Any], inputs: ReportInputs) -> str | None:
+    """Why what `verify` found is of no files that lie here; None where it is, or where it opened none.
+
+    The manifest says what the numbers of a mask mean, and the golden files what it should be elsewhere: an engine with
+    others beside it is another one.
+    """
     examined = verified.get("sha256")
-    if examined is None or (there := engine_sha256.get(verified["path"])) == examined:
+    if examined is None:
         return None
-    found = "is missing" if there is None else f"is {there[:12]}"
-    return f"{verified['path']} {found}, verify examined {examined[:12]}: run verify again"
+    path = verified["path"]
+    if (there := inputs.engine_sha256.get(path)) != examined:
+        found = "is missing" if there is None else f"is {there[:12]}"
+        return f"{path} {found}, verify examined {examined[:12]}: run verify again"
+    beside = {name: found for name, found in inputs.changed.items() if Path(path).parent in Path(name).parents}
+    if beside:
+        return f"{'; '.join(f'{name} {found}' for name, found in beside.items())}: run verify again"
+    return None

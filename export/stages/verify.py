@@ -12,9 +12,10 @@ from export.targets.engines import engine_path
 from pipeline.compute.devices import select_device
 from pipeline.data.datasets.shared.prepared import load_prepared, resolve_root
 from pipeline.layout.arguments import add_branch_arguments, named_branch
-from pipeline.layout.paths import PREPARED_DIR, stripped_dir, verify_dir, verify_metrics_dir
+from pipeline.layout.paths import PREPARED_DIR, branch_dir, stripped_dir, verify_dir, verify_metrics_dir
 from pipeline.models.network.weights import load_segmentor
 from pipeline.params import load_params
+from serving.card.checking import shipped_sha256
 from serving.contract.command import program_name
 from serving.contract.errors import run_command
 from serving.contract.files import atomic_dir, write_json
@@ -34,6 +35,9 @@ def main() -> int:
         EngineTarget(name, engine_path(method, seed, name, target), target)
         for name, target in params.deploy.targets_of(method, params.targets).items()
     ]
+    # As they are before the first of them is read: what is edited from here on is not what was examined.
+    folder = branch_dir(method, seed)
+    files = {(folder / name).as_posix(): sha256 for name, sha256 in shipped_sha256(folder).items()}
     with Progress(transient=True) as progress:
         task = progress.add_task("verify", total=None)
         verification = verify_branch(
@@ -47,6 +51,7 @@ def main() -> int:
             boundary_ratio=params.evaluate.boundary_ratio,
             progress=lambda what: progress.update(task, description=what),
         )
+    verification.report["files"] = files
     verification.report["dataset"] = {"sha256": prepared.sha256, "split": params.evaluate.split}
     with atomic_dir(verify_dir(method, seed)) as temporary:
         verification.save(temporary)

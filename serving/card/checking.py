@@ -103,6 +103,11 @@ def shipped_files(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def shipped_sha256(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of `shipped_files`. Raises UserError where one cannot be read."""
+    return {name: file_sha256(folder / name) for name in shipped_files(folder)}
+
+
 def check_folder(folder: Path) -> CardResult:
     """Compare every file with what the statement says, and the card with the statement.
 

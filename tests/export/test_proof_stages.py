@@ -23,8 +23,9 @@ from export.report.report import TARGET_KEYS
 from pipeline.data.datasets.shared.prepared import content_sha256
 from pipeline.evaluation.evaluation import Evaluation
 from pipeline.layout.paths import BENCHMARK_PATH, SAMPLES_PATH
-from serving.card.checking import check_folder
+from serving.card.checking import check_folder, shipped_sha256
 from serving.contract.errors import UserError
+from serving.contract.files import file_sha256
 from serving.contract.manifest import InputSpec, Manifest, write_sidecar
 
 METHODS = ("cross_entropy", "pixel_contrast")
@@ -105,7 +106,10 @@ def verified(method, path, sha256, **changes):
         "checks": [check],
     }
     dataset = {"sha256": json.loads(Path("data/prepared/dataset.json").read_text())["sha256"], "split": "val"}
-    (folder / "report.json").write_text(json.dumps({"dataset": dataset, "targets": [row | changes]}))
+    branch = path.parent.parent
+    files = {(branch / name).as_posix(): sha256 for name, sha256 in shipped_sha256(branch).items()}
+    record = {"dataset": dataset, "files": files, "targets": [row | changes]}
+    (folder / "report.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -238,6 +242,46 @@ def test_engine_that_nothing_examined_closes_the_gate(workplace, capsys, change)
     assert statement["predicate"]["result"] == "FAILED"
     words = "no target of params.yaml" if change == "added" else "examined"
     assert words in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ["onnx_fp32/manifest.json", "onnx_fp32/golden/golden.npz", "stripped/segmentor.pt"])
+@pytest.mark.parametrize("change", ["edited", "removed", "added"])
+def test_what_ships_beside_an_engine_and_is_not_what_was_verified_closes_the_gate(workplace, capsys, name, change):
+    branch = Path("artifacts/pixel_contrast-s0")
+    path, engine_path = branch / name, branch / "onnx_fp32/model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    content = path.read_bytes() if path.exists() else b"{}"
+    path.unlink(missing_ok=True)
+    if change != "added":
+        path.write_bytes(content)
+    verified("pixel_contrast", engine_path, file_sha256(engine_path))
+    path.write_bytes(content)  # the benchmark opens the engine by its manifest
+    for stage in (export.stages.benchmark, export.stages.certify):
+        assert stage.main() == 0
+    path.unlink() if change == "removed" else path.write_bytes(content + b"\n" * (change == "edited"))
+    assert export.stages.report.main() == 0
+    report = json.loads(Path("reports/report.json").read_text())
+    found = {"edited": "is ", "removed": "is missing, verify examined ", "added": "is new since verify"}[change]
+    assert list(report["changed"]) == [path.as_posix()] and report["changed"][path.as_posix()].startswith(found)
+    beside = name.startswith("onnx_fp32")
+    assert report["targets"][1]["status"] == ("failed" if beside else "ok")
+    assert bool([check for check in report["checks"] if check["method"] == "pixel_contrast"]) != beside
+    assert export.stages.gate.main() == 1
+    assert "what ships is what" in " ".join(capsys.readouterr().out.split())
+    predicate = json.loads((branch / "MODEL_CARD.intoto.json").read_text())["predicate"]
+    assert predicate["result"] == "FAILED"
+    assert f"gate: pixel_contrast-s0/{name}: what ships is what verify saw" in predicate["failedTests"]
+    other = json.loads(Path("artifacts/cross_entropy-s0/MODEL_CARD.intoto.json").read_text())
+    assert other["predicate"]["result"] != "FAILED"
+
+
+def test_a_verification_that_does_not_say_its_files_is_to_be_made_again(workplace):
+    path = Path("reports/verify/pixel_contrast-s0/report.json")
+    record = json.loads(path.read_text())
+    del record["files"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"verify/pixel_contrast-s0/report\.json: made by an older .* run verify again"):
+        run_stages()
 
 
 def test_numbers_of_other_data_are_refused(workplace):

@@ -7,11 +7,13 @@ import json
 from export.checks.examination.context import CheckContext, CheckResult, SkippedError
 from pipeline.models.network.weights import tensors_sha256
 from serving.contract.errors import UserError
+from serving.contract.files import file_sha256
 from serving.contract.manifest import METADATA_KEY, Manifest, verify_sidecar
+from serving.golden.golden import Golden, golden_folder
 
 
 def check(context: CheckContext) -> CheckResult:
-    """The hash beside the file is the file's, the manifest inside is the one beside, and the weights are these weights.
+    """Hash, manifest and golden files beside the file are its own, and the weights are these weights.
 
     A file exported before the network was trained again is whole and consistent, yet stale: its manifest names the hash
     of other weights than those of the reference.
@@ -25,6 +27,10 @@ def check(context: CheckContext) -> CheckResult:
         problems.extend(_manifests_differ(context))
     except SkippedError:
         pass  # a compiled engine has no manifest inside
+    except UserError as error:
+        problems.append(str(error))
+    try:
+        problems.extend(_golden_of_another(context))
     except UserError as error:
         problems.append(str(error))
     unknown = ""
@@ -50,6 +56,17 @@ def _manifests_differ(context: CheckContext) -> list[str]:
     beside = json.loads(expected.to_json())
     differing = sorted(key for key, value in json.loads(embedded.to_json()).items() if beside.get(key) != value)
     return [f"the manifest inside the file differs from the one beside it in {', '.join(differing)}"]
+
+
+def _golden_of_another(context: CheckContext) -> list[str]:
+    """What the engine is to be tested with elsewhere, where it has any. Raises UserError for what cannot be read."""
+    folder = golden_folder(context.engine_path)
+    if not folder.exists():
+        return []
+    made_with, there = Golden.load(folder).engine_sha256, file_sha256(context.engine_path)
+    if made_with == there:
+        return []
+    return [f"golden files of another engine: made with sha256 {made_with[:16]}..., this one has {there[:16]}..."]
 
 
 def _stale(context: CheckContext) -> list[str]:

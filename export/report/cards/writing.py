@@ -13,7 +13,7 @@ from export.report.cards.statement import statement
 from export.report.gate import Finding
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import branch_dir, stripped_dir
-from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_files
+from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_sha256
 from serving.contract.files import file_sha256, json_bytes, read_json
 
 
@@ -40,7 +40,7 @@ def card_files(
     contents: dict[Path, bytes] = {}
     for each in branches.values():
         folder = branch_dir(each.method, each.seed)
-        hashed = {name: file_sha256(folder / name) for name in shipped_files(folder)}
+        hashed = shipped_sha256(folder)
         if not hashed:
             continue
         branch = branch_report(report, findings, each.method, each.seed)

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from export.artifacts.onnx_fp16.export import export as export_fp16
 from export.artifacts.shared.exporter import ExportContext
 from export.artifacts.shared.options import OutputOptions
+from export.checks.verification import run_checks
 from export.golden.inputs import CROP, Network, golden_inputs
 from export.golden.lab import write_golden
 from export.golden.logit_error import ExposedLogits
@@ -60,6 +61,23 @@ def engine(written, tmp_path):
 @pytest.fixture
 def golden(engine):
     return Golden.load(golden_folder(engine))
+
+
+@pytest.mark.parametrize("damage", ["none", "another engine's", "arrays cut short", "no description"])
+def test_golden_files_that_are_not_the_engines_own_fail_its_integrity(damage, engine, examine):
+    folder = golden_folder(engine)
+    path, arrays = folder / "golden.json", folder / "golden.npz"
+    if damage == "another engine's":
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(values | {"engine_sha256": "0" * 64}))
+    elif damage == "arrays cut short":
+        arrays.write_bytes(arrays.read_bytes()[:-9])
+    elif damage == "no description":
+        path.unlink()
+    with examine(engine) as context:
+        (result,) = run_checks(context, ["integrity"])
+    words = {"another engine's": "of another engine", "arrays cut short": "was changed", "no description": "no golden"}
+    assert result.status == ("pass" if damage == "none" else "fail") and words.get(damage, "agree") in result.detail
 
 
 def examined(engine, runtime="onnxruntime"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -13,6 +14,7 @@ from export.stages import export as export_stage
 from export.stages import verify as verify_stage
 from pipeline.layout.paths import artifact_dir, stripped_dir, verify_dir, verify_metrics_dir
 from serving.contract.errors import UserError
+from serving.contract.files import file_sha256
 from serving.contract.manifest import verify_sidecar
 from serving.golden.golden import Golden
 
@@ -65,6 +67,10 @@ def test_export_then_verify(branch, exported, monkeypatch, capsys):
     assert report["dataset"] == {"sha256": prepared["sha256"], "split": "val"}
     assert row["path"] == "artifacts/pixel_contrast-s0/onnx_fp32/model.onnx"
     assert row["sha256"] == verify_sidecar(folder / "model.onnx").sha256
+    assert report["files"] == {name: file_sha256(Path(name)) for name in report["files"]}
+    shipped = ("model.onnx", "manifest.json", "golden/golden.json", "golden/golden.npz")
+    assert {(folder / name).as_posix() for name in shipped} <= set(report["files"])
+    assert (stripped_dir("pixel_contrast", 0) / "segmentor.json").as_posix() in report["files"]
     assert (verify_dir("pixel_contrast", 0) / "ort_fp32.npz").exists()
     (metrics,) = verify_metrics_dir("pixel_contrast", 0).iterdir()
     assert metrics.name == "ort_fp32.json" and json.loads(metrics.read_text())["miou"] == round(row["miou"], 4)
