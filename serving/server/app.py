@@ -45,7 +45,7 @@ def build_app(
     """
     metrics = Metrics(engines)
     codecs = ThreadPoolExecutor(cpu_count(), thread_name_prefix="codec")
-    services = Services(engines, limits, Bodies(limits), metrics, codecs)
+    services = Services(engines, limits, Bodies(limits, codecs), metrics, codecs)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 
 from starlette.requests import ClientDisconnect, Request
 
-from serving.server.config import Limits, Refusal
+from serving.server.config import MEBIBYTE, Limits, Refusal
 
 # Of zlib.decompressobj: a gzip header, or a zlib one.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_PIECE = 8 * MEBIBYTE  # that is unpacked at once, beside the event loop
 
 
 class Bodies:
-    """Receives bodies, and knows how many bytes of them are in hand."""
+    """Receives bodies, and knows how many bytes of them are in hand.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: of requests.
+        codecs: threads that unpack.
+    """
+
+    def __init__(self, limits: Limits, codecs: Executor) -> None:
         self._limits = limits
+        self._codecs = codecs
         self._held = 0
 
     @property
@@ -64,11 +72,14 @@ class Bodies:
             if refusal is not None:
                 raise refusal
             body = b"".join(parts)
-            if window is not None:
-                body = self._unpack(body, window)
-                held += len(body)
-                self._held += len(body)
             parts.clear()
+            if window is not None:
+                async for part in self._unpacked(body, window):
+                    held += len(part)
+                    self._held += len(part)
+                    parts.append(part)
+                body = b"".join(parts)
+                parts.clear()
             yield body
         finally:
             self._held -= held
@@ -84,18 +95,27 @@ class Bodies:
         limit = self._limits.max_body_bytes
         return Refusal(413, f"a body of {size}; at most {limit} bytes are taken", {"Connection": "close"})
 
-    def _unpack(self, packed: bytes, window: int) -> bytes:
-        limit = self._limits.max_body_bytes
-        unpacker = zlib.decompressobj(window)
-        try:
-            body = unpacker.decompress(packed, limit + 1)
-        except zlib.error as error:
-            raise Refusal(400, f"the body cannot be unpacked: {error}") from error
-        if len(body) > limit:
-            raise Refusal(413, f"a body of more than {limit} bytes, unpacked; at most as many are taken")
+    async def _unpacked(self, packed: bytes, window: int) -> AsyncIterator[bytes]:
+        """What is in a packed body, in parts; the event loop answers others while each is unpacked."""
+        limit, taken = self._limits.max_body_bytes, 0
+        loop, unpacker = asyncio.get_running_loop(), zlib.decompressobj(window)
+        while True:
+            most = min(_PIECE, limit - taken + 1)
+            try:
+                part = await loop.run_in_executor(self._codecs, unpacker.decompress, packed, most)
+            except zlib.error as error:
+                raise Refusal(400, f"the body cannot be unpacked: {error}") from error
+            taken += len(part)
+            if taken > limit:
+                raise Refusal(413, f"a body of more than {limit} bytes, unpacked; at most as many are taken")
+            if (refusal := self._no_room(len(part), taken)) is not None:
+                raise refusal
+            yield part
+            packed = unpacker.unconsumed_tail
+            if unpacker.eof or not (packed or part):
+                break
         if not unpacker.eof or unpacker.unused_data:
             raise Refusal(400, "the packed body ends early, or goes on behind its end")
-        return body
 
 
 def _window_bits(encoding: str) -> int | None:
