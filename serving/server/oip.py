@@ -6,11 +6,8 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +17,13 @@ from numpy.typing import NDArray
 from serving.contract.errors import did_you_mean
 from serving.contract.manifest import Manifest
 from serving.server.config import Refusal
+from serving.server.long_lists import LongList, load
 
 UInt8 = NDArray[np.uint8]
 
 INPUT = "image"
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_DATA = re.compile(rb'"data"\s*:\s*\[')
-_PIECE = 2**16  # numbers that are written, and bytes of them that are read, at once
+_PIECE = 2**16  # numbers that are written at once
 _MOST_DIGITS = 20  # of a length; Python refuses to read thousands of them
 EXTENSIONS = ("binary_tensor_data",)
 
@@ -78,7 +75,7 @@ def parse_request(body: bytes, header_length: str | None, known: Sequence[str], 
         if not 0 < length <= len(body):
             raise Refusal(400, f"{HEADER_LENGTH}: expected in 1..{len(body)} (the body), got {header_length[:40]!r}")
     try:
-        request = _load(body[:length])
+        request = load(body[:length])
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"not JSON in its first {length} bytes: {error}") from error
     if not isinstance(request, dict):
@@ -121,39 +118,6 @@ def build_response(name: str, request: InferRequest, outputs: Mapping[str, UInt8
         return text, {"Content-Type": "application/json"}
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(text))}
     return b"".join([text, *parts]), headers
-
-
-def _load(text: bytes) -> Any:
-    """What JSON says. A long flat list as the data of the one input is an array, read in pieces.
-
-    Python runs other threads between pieces only: reading 60 MB at once would hold all of them for a second.
-
-    Raises:
-        ValueError, RecursionError: it is no JSON.
-    """
-    found = _DATA.search(text) if len(text) > _PIECE else None
-    if found is None:
-        return json.loads(text)
-    start, end = found.end(), text.find(b"]", found.end())
-    mark = secrets.token_hex()  # in place of the list, to see where it belongs
-    with contextlib.suppress(ValueError):  # whatever is unusual is read at once
-        match json.loads(b'%b"%b"%b' % (text[:start], mark.encode(), text[end:])):
-            case {"inputs": [{"data": [str(value)]} as entry]} as request if value == mark:
-                entry["data"] = np.concatenate([np.array(piece) for piece in _pieces(text, start, end)])
-                return request
-    return json.loads(text)
-
-
-def _pieces(text: bytes, start: int, end: int) -> Iterator[list[Any]]:
-    """The values between `start` and `end`, some at a time. Raises ValueError where they are no flat list."""
-    while start <= end:
-        comma = text.find(b",", start + _PIECE, end)
-        stop = comma if comma >= 0 else end
-        values = json.loads(b"[%b]" % text[start:stop])
-        if not values:
-            raise ValueError("a comma, and nothing behind it")
-        yield values
-        start = stop + 1
 
 
 def _json(value: object) -> str:
@@ -203,16 +167,18 @@ def _image(request: Mapping[str, Any], binary: memoryview | None, max_pixels: in
 
 
 def _from_json(data: object, shape: Sequence[int]) -> UInt8:
-    if not isinstance(data, list | np.ndarray):
+    if not isinstance(data, list | LongList):
         raise Refusal(400, f"{INPUT}: expected data, a list of numbers, or binary_data_size; got {_brief(data)}")
     try:
-        values = np.asarray(data)
+        values = data.values if isinstance(data, LongList) else np.asarray(data)
     except (ValueError, OverflowError, RecursionError) as error:
         raise Refusal(400, f"{INPUT}: data is no tensor: {error}") from error
     if values.dtype.kind not in "iu":
         raise Refusal(400, f"{INPUT}: expected whole numbers in data, got {values.dtype}")
     if values.size != shape[0] * shape[1] * shape[2] * 3:
         raise Refusal(400, f"{INPUT}: {values.size} numbers in data, shape {list(shape)} takes another number of them")
+    if isinstance(data, LongList) and not data.fits(shape):
+        raise Refusal(400, f"{INPUT}: data is no tensor; expected a flat list, or lists nested as {list(shape)}")
     if values.ndim != 1 and values.shape != tuple(shape):
         raise Refusal(400, f"{INPUT}: data has shape {list(values.shape)}; expected a flat list or {list(shape)}")
     if values.min() < 0 or values.max() > 255:

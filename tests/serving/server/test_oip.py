@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from serving.server import long_lists
 from serving.server.config import Refusal
 from serving.server.oip import build_response, parse_request
 
@@ -77,6 +78,70 @@ def test_long_lists_are_read_and_written_in_pieces(large, monkeypatch, indent):
     assert loads(body)["model_name"] == "engine" and max(longest) < 6 * 2**16 < mask.size * 6
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text, None),
+        (lambda text: text.replace(b" ", b"\n"), None),
+        (lambda text: text.replace(b", [", b"[, ", 1), "no tensor"),
+        (lambda text: text.replace(b"], [", b" ], [] [", 1), "no tensor"),
+        (lambda text: text.replace(b"], [", b", ", 1), "no tensor"),
+        (lambda text: text.replace(b"]], [[", b"], [", 1).replace(b"], [", b"]], [[", 1), "no tensor"),
+        (lambda text: text.replace(b"[[[[", b"[[["), "no tensor"),
+        (lambda text: text.replace(b"[[[[", b"[[[[[").replace(b"]]]]", b"]]]]]"), "no tensor"),
+    ],
+)
+def test_nested_lists_have_to_be_nested_as_the_shape_says(large, change, said):
+    text = change(json.dumps(large_request(large, data=large.tolist())).encode())
+    if said is None:
+        assert np.array_equal(parse_request(text, None, ("mask",), 10**6).images, large)
+        return
+    with pytest.raises(Refusal) as caught:
+        parse_request(text, None, ("mask",), 10**6)
+    assert caught.value.status == 400 and said in caught.value.reason
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_pieces_say_is_what_the_whole_says(monkeypatch, nested):
+    """Of texts with a fault anywhere: they are read as `json` reads them, or refused."""
+    monkeypatch.setattr(long_lists, "PIECE", 16)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (2, 3, 2, 3))
+    request = {"inputs": [SOUND | {"shape": [2, 3, 2, 3], "data": (pixels if nested else pixels.ravel()).tolist()}]}
+    sound = json.dumps(request).encode()
+    read = 0
+    for _ in range(4000):
+        text = bytearray(sound)
+        for _ in range(generator.integers(1, 3)):
+            at = generator.integers(text.index(b"data"), len(text))
+            text[at : at + generator.integers(0, 3)] = generator.choice([b"", b"[", b"]", b",", b"7", b" ", b"-", b"{"])
+        try:
+            images = parse_request(bytes(text), None, ("mask",), 100).images
+        except Refusal:
+            continue
+        expected = np.array(json.loads(text)["inputs"][0]["data"])
+        assert np.array_equal(images.ravel(), expected.ravel()) and expected.shape in [(36,), (2, 3, 2, 3)]
+        read += 1
+    assert read > 50  # a digit or a blank more is no fault
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" + b"[]," * 10**6 + b"[]]",
+        b'{"inputs": [{"data": [' + b'"a",' * 10**6 + b"1]}]}",
+        b'{"a":' * 10**6,
+        b'{"data": [0.5],' * 10**5,
+        json.dumps({"inputs": [SOUND], "parameters": {"more": list(range(10**5))}}).encode(),
+    ],
+    ids=["lists", "texts", "objects", "keys", "parameters"],
+)
+def test_much_that_is_no_list_of_whole_numbers_is_refused_unread(text, monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail(f"{len(text)} bytes are read at once"))
+    with pytest.raises(Refusal, match=r"at most 262144 are read|expected whole numbers"):
+        parse_request(text, None, ("mask",), 10**6)
+
+
 def test_long_lists_of_another_form_are_read_as_well(large):
     elsewhere = {"parameters": {"data": list(range(100_000))}}
     for request in (large_request(large, data=large.tolist()), elsewhere | large_request(large)):
@@ -87,13 +152,22 @@ def test_long_lists_of_another_form_are_read_as_well(large):
     ("old", "new", "said"),
     [
         (b"]}]}", b",]}]}", "not JSON"),
-        (b"]}]}", b"}]}", "not JSON"),
+        (b"]}]}", b"}]}", "an end of them"),
         (b"]}]}", b"]}]", "not JSON"),
         (b"]}]}", b",3]}]}", "120001 numbers in data"),
         (b"]}]}", b',"a,b"]}]}', "whole numbers"),
         (b"]}]}", b',"]"]}]}', "whole numbers"),
         (b"]}]}", b',{"a":1,"b":2}]}]}', "whole numbers"),
-        (b"]}]}", b",[1]]}]}", "no tensor"),
+        (b"]}]}", b",[1]]}]}", "120001 numbers in data"),
+        (b"]}]}", b"]]}]}", "no tensor"),
+        (b'"data": [', b'"data": [' + b" " * 200_000, "bytes between two commas"),
+        (b'"data": [', b'"data": [[],', "not JSON"),
+        (b'"data": [', b'"data": [1[', "not JSON"),
+        (b"]}]}", b"]1]}]}", "not JSON"),
+        (b"]}]}", b" 1]}]}", "not JSON"),
+        (b"]}]}", b",01]}]}", "not JSON"),
+        (b"]}]}", b",-]}]}", "not JSON"),
+        (b"]}]}", b"\x0b]}]}", "not JSON"),
         (b"]}]}", b",null]}]}", "whole numbers"),
         (b"]}]}", b',"3"]}]}', "whole numbers"),
         (b'"data": [', b'"data": [0.5,', "whole numbers"),
