@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, interval, large, number, percent, seeds_named, signed, signed_interval
+from export.pages.formatting import DASH, interval, large, number, percent, prose, seeds_named, signed, signed_interval
 
 ONE_SEED = (
     "**One training each**: the interval in brackets is over images. It says how far the difference would move on "
@@ -77,7 +77,7 @@ def certificate_blocks(certificate: Mapping[str, Any], *, short: bool = False, a
         ]
     )
     blocks: list[Block] = [Table(header, rows, left=3)]
-    reasons = [f"`{name}`: {reason}" for name, entry in methods.items() for reason in entry["reasons"]]
+    reasons = [f"`{name}`: {prose(reason)}" for name, entry in methods.items() for reason in entry["reasons"]]
     if reasons:
         blocks.append(Bullets(reasons))
     blocks += trained_once(certificate, ONE_SEED)

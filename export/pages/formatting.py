@@ -8,6 +8,15 @@ from collections.abc import Sequence
 
 DASH = "\N{EN DASH}"
 
+# What Markdown, with the additions of GitHub's, takes for something else than itself inside a line.
+_MARKUP = re.compile(
+    r"[\\<*`~$]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it is none
+    r"|&(?=#?\w+;)"
+    r"|\](?=[(\[:])"  # what makes a link of brackets
+)
+_CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
+
 
 def number(value: float | None, digits: int) -> str:
     """With `digits` decimals; a value that rounds to 0 has no sign."""
@@ -110,10 +119,33 @@ def escaped(text: str) -> str:
     r"""A name from outside as Markdown that shows it as it is; what parts the cells of a table, tables escape.
 
     Example:
-        >>> print(escaped("<b> *x*"))
-        \<b> \*x\*
+        >>> print(escaped("<b> *x* traffic_light _y_ [a](b) [c]"))
+        \<b> \*x\* traffic_light \_y\_ [a\](b) [c]
     """
-    return re.sub(r"([\\<*`\[])", r"\\\1", text)
+    return _MARKUP.sub(r"\\\g<0>", " ".join(text.splitlines()))
+
+
+def prose(text: str) -> str:
+    r"""A message with names from outside in it as Markdown: what it puts between backticks is code, all else is shown.
+
+    Example:
+        >>> print(prose("no file <a> in *x*: run `dvc repro`"))
+        no file \<a> in \*x\*: run `dvc repro`
+    """
+    parts = _CODE.split(" ".join(text.splitlines()))
+    return "".join(part if index % 2 else escaped(part) for index, part in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """A name from outside as code, whatever backticks are in it.
+
+    Example:
+        >>> print(code("model.onnx"), code("a`b"))
+        `model.onnx` ``a`b``
+    """
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    apart = " " if text[:1] in ("`", " ") or text[-1:] in ("`", " ") else ""
+    return f"{fence}{apart}{text}{apart}{fence}"
 
 
 def shortened(text: str, length: int = 240) -> str:

@@ -16,6 +16,7 @@ from export.pages.formatting import (
     milliseconds,
     number,
     percent,
+    prose,
     shortened,
 )
 from export.report.series import accuracy_series, class_names
@@ -51,8 +52,8 @@ def _short(commit: str) -> str:
 def data_blocks(report: Report) -> list[Block]:
     """What prepare said of the data, where it said anything."""
     said = [
-        *(f"**warning**, {warning}" for warning in report["dataset"].get("warnings") or []),
-        *(report["dataset"].get("notes") or []),
+        *(f"**warning**, {prose(warning)}" for warning in report["dataset"].get("warnings") or []),
+        *map(prose, report["dataset"].get("notes") or []),
     ]
     return [Heading(2, "Data"), Bullets(said)] if said else []
 
@@ -86,7 +87,7 @@ def targets_blocks(report: Report) -> list[Block]:
             ]
         )
     reasons = [
-        f"{_branch(report, row)}, `{row['target']}`: {row['status']}, {shortened(row['reason'] or DASH)}"
+        f"{_branch(report, row)}, `{row['target']}`: {row['status']}, {prose(shortened(row['reason'] or DASH))}"
         for row in report["targets"]
         if row["status"] != "ok"
     ]
@@ -132,7 +133,7 @@ def training_time_blocks(report: Report) -> list[Block]:
     for row in report["training"]:
         if "time_reason" in row:
             unknown.setdefault(row["time_reason"], []).append(f"`{row['method']}` seed {row['seed']}")
-    lines = [f"No times of {', '.join(branches)}: {reason}." for reason, branches in unknown.items()]
+    lines = [f"No times of {', '.join(branches)}: {prose(reason)}." for reason, branches in unknown.items()]
     left_out: list[Block] = [Bullets(lines)] if lines else []
     if not timed:
         return left_out
@@ -156,8 +157,8 @@ def training_time_blocks(report: Report) -> list[Block]:
         }
     )
     said = (
-        f"Where the time of the trainings went, on {'; '.join(devices)}. Images per second leave out validation and "
-        "checkpoints; the memory is the largest of the device, or of the process on a CPU."
+        f"Where the time of the trainings went, on {prose('; '.join(devices))}. Images per second leave out validation "
+        "and checkpoints; the memory is the largest of the device, or of the process on a CPU."
     )
     return [Paragraph(said), Table(header, rows), *left_out]
 
@@ -208,7 +209,7 @@ def checks_blocks(report: Report, asked: Collection[str] = ()) -> list[Block]:
 
     words = [
         f"{_branch(report, check)}, `{check['target']}`, {named(check['name'])}: {check['status']}, "
-        f"{shortened(check['detail'])}"
+        f"{prose(shortened(check['detail']))}"
         for check in checks
         if check["status"] != "pass"
     ]
@@ -279,7 +280,7 @@ def _level_blocks(report: Report) -> list[Block]:
         f"`{target}` is faster at another level, at which it has not been checked. This writes it, and checks: "
         f"`dvc exp run -S '++targets.{target}.options.optimization={entry['faster']}'`"
         if entry["status"] == "ok"
-        else f"`{target}`: its levels were not compared: {shortened(entry['reason'])}"
+        else f"`{target}`: its levels were not compared: {prose(shortened(entry['reason']))}"
         for target, entry in found.items()
         if entry["status"] != "ok" or entry["faster"]
     ]
@@ -349,4 +350,4 @@ def machine_blocks(report: Report) -> list[Block]:
         told += [f"{state['steal_seconds']:g} s stolen by the hypervisor"] if state.get("steal_seconds") else []
         items.append("During the benchmark: " + "; ".join(told))
         items += _gpus(state)
-    return [Bullets(items)]
+    return [Bullets([prose(item) for item in items])]

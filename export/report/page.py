@@ -8,6 +8,7 @@ from typing import Any
 from export.certificate.page import certificate_blocks
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Figure, Heading, Paragraph
+from export.pages.formatting import prose
 from export.report.blocks import (
     QUICK,
     benchmark_blocks,
@@ -89,7 +90,7 @@ def readme_page(report: Report) -> list[Block]:
         *targets_blocks(report),
         *certificate_blocks(report["certificate"], short=True),
         Paragraph(
-            f"Latency: median of one image on {device_summary(report['device'])}"
+            f"Latency: median of one image on {prose(device_summary(report['device']))}"
             + (" (profile `quick`: brief measurements)." if report["profile"] == "quick" else ".")
         ),
     ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from serving.contract.errors import UserError
+from serving.contract.errors import UserError, shown
 from serving.contract.files import file_sha256, why_no_file
 
 CARD_NAME = "MODEL_CARD.md"
@@ -28,7 +28,8 @@ _NOT_SHIPPED = ("trained",)
 _NOT_LISTED = (STATEMENT_NAME, "latency.json", "skipped.json")
 _SUFFIXES_NOT_LISTED = (".runtime-cache", ".ep-context", ".sig", ".sigstore", ".sigstore.json")
 _MAX_BYTES = 16 * 2**20
-_ROW = re.compile(r"^\| `([^`|]+)` \|.*\| `([0-9a-f]{64})` \|$", re.MULTILINE)
+# A name is code between as many backticks as it needs, and `\|` in it is what would end the cell.
+_ROW = re.compile(r"^\| (`+)(?!`)(.+?)(?<!`)\1 \| \d+ \| `([0-9a-f]{64})` \|$", re.MULTILINE)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Status = Literal["pass", "damaged", "missing", "unlisted"]
@@ -154,8 +155,8 @@ def _problem(file: FileResult) -> str:
 
 def _contradictions(card: str, subjects: Mapping[str, str]) -> list[str]:
     """Where the table of the card is not the list of the statement."""
-    listed: dict[str, str] = dict(_ROW.findall(card))
-    expected = {name: sha256 for name, sha256 in subjects.items() if name != CARD_NAME}
+    listed = {_name(written): sha256 for _, written, sha256 in _ROW.findall(card)}
+    expected = {shown(name): sha256 for name, sha256 in subjects.items() if name != CARD_NAME}
     problems = [f"{name}: {CARD_NAME} does not list it" for name in expected if name not in listed]
     problems += [f"{name}: {CARD_NAME} lists it, the statement does not" for name in listed if name not in expected]
     problems += [
@@ -164,6 +165,12 @@ def _contradictions(card: str, subjects: Mapping[str, str]) -> list[str]:
         if listed.get(name, sha256) != sha256
     ]
     return problems
+
+
+def _name(written: str) -> str:
+    """A name as the card writes it between its backticks."""
+    apart = written.startswith(" ") and written.endswith(" ") and written.strip(" ")
+    return (written[1:-1] if apart else written).replace("\\|", "|")
 
 
 def _read_statement(path: Path) -> dict[str, str]:

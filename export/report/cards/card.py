@@ -10,10 +10,22 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from export.machine.hardware import device_summary
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table, to_markdown
-from export.pages.formatting import DASH, escaped, interval, megabytes, milliseconds, number, percent, shortened
+from export.pages.formatting import (
+    DASH,
+    code,
+    escaped,
+    interval,
+    megabytes,
+    milliseconds,
+    number,
+    percent,
+    prose,
+    shortened,
+)
 from export.report.cards.branch import BranchReport
 from export.report.cards.licences import WEIGHTS_LICENCES, data_licence, hub_licence
 from export.report.verdict import seeds_note
+from serving.contract.errors import shown
 
 RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "numpy")
 
@@ -48,7 +60,7 @@ def model_card(
         Paragraph("`contrail verify-card` compares them with this list and with MODEL_CARD.intoto.json."),
         Table(
             ("file", "bytes", "SHA-256"),
-            [(f"`{name}`", str(size), f"`{sha256}`") for name, (size, sha256) in sorted(files.items())],
+            [(code(shown(name)), str(size), f"`{sha256}`") for name, (size, sha256) in sorted(files.items())],
         ),
     ]
     return f"---\n{_metadata(branch, model)}---\n\n{to_markdown(blocks)}"
@@ -120,7 +132,7 @@ def _engines(branch: BranchReport) -> list[Block]:
         Table((*header, "p50, ms", "MB"), rows, left=5),
     ]
     reasons = [
-        f"`{row['target']}`: {row['status']}, {shortened(str(row['reason']))}"
+        f"`{row['target']}`: {row['status']}, {prose(shortened(str(row['reason'])))}"
         for row in branch.targets
         if row["status"] != "ok"
     ]
@@ -139,13 +151,18 @@ def _checks(branch: BranchReport) -> list[Block]:
     rest = branch.checks_of("fail", "inconclusive")
     if rest:
         blocks.append(
-            Bullets([f"`{c['target']}`, {c['name']}: {c['status']}, {shortened(str(c['detail']))}" for c in rest])
+            Bullets(
+                [f"`{c['target']}`, {c['name']}: {c['status']}, {prose(shortened(str(c['detail'])))}" for c in rest]
+            )
         )
     if branch.failed:
         blocks.append(Paragraph("**The gate fails**, so these engines are not to be released:"))
         blocks.append(
             Bullets(
-                [f"{each.subject}, {each.rule}: {each.severity}, {shortened(each.found)}" for each in branch.failed]
+                [
+                    f"{escaped(each.subject)}, {prose(each.rule)}: {each.severity}, {prose(shortened(each.found))}"
+                    for each in branch.failed
+                ]
             )
         )
     else:
@@ -164,7 +181,7 @@ def _checks(branch: BranchReport) -> list[Block]:
     return [
         *blocks,
         Paragraph(said),
-        *([Bullets([shortened(each) for each in entry["reasons"]])] if entry["reasons"] else []),
+        *([Bullets([prose(shortened(each)) for each in entry["reasons"]])] if entry["reasons"] else []),
     ]
 
 
@@ -217,7 +234,7 @@ def _limits(branch: BranchReport) -> list[str]:
         for row in report["training"]
         if row.get("left_out") and (row["method"], row["seed"]) == (branch.method, branch.seed)
     ]
-    limits += [f"Prepare warned of the data: {warning}" for warning in report["dataset"].get("warnings") or []]
+    limits += [f"Prepare warned of the data: {prose(warning)}" for warning in report["dataset"].get("warnings") or []]
     limits.append(
         "Card and statement are unsigned: they show damage, not who wrote them. They are about these very files alone."
     )
@@ -232,8 +249,8 @@ def _machine(branch: BranchReport) -> list[Block]:
         Bullets(
             [
                 f"Verified and measured with {', '.join(versions) or 'no runtime noted'}.",
-                f"Python {software['python']} on {software['system']}.",
-                f"Machine: {device_summary(report['device'])}.",
+                f"Python {software['python']} on {prose(software['system'])}.",
+                f"Machine: {prose(device_summary(report['device']))}.",
                 f"Made {report['created'] or 'at an unknown time'}, profile `{report['profile']}`.",
                 f"Commit: {report['commit'] or 'unknown'}.",
             ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.certificate.page import trained_once
 from export.machine.hardware import hardware_sha256
 from export.pages.document import Block, Bullets, Heading, Paragraph, Table
-from export.pages.formatting import DASH, escaped, percent, signed, signed_interval
+from export.pages.formatting import DASH, escaped, percent, prose, signed, signed_interval
 from export.report.evidence.classes import ClassDifference, class_differences
 from export.report.evidence.gathering import Evidence
 from pipeline.evaluation.accuracy import PairedAccuracy
@@ -30,7 +30,7 @@ def seeds_blocks(report: Report) -> list[Block]:
     """Every method against the baseline: over several seeds with a t interval, over one with what that is worth."""
     sections = {name: entry["accuracy"] for name, entry in (report["certificate"].get("methods") or {}).items()}
     known = {name: accuracy for name, accuracy in sections.items() if accuracy.get("seeds")}
-    unknown = [f"`{name}`: {accuracy.get('reason', 'no accuracy')}" for name, accuracy in sections.items()]
+    unknown = [f"`{name}`: {prose(accuracy.get('reason', 'no accuracy'))}" for name, accuracy in sections.items()]
     unknown = [text for text, name in zip(unknown, sections, strict=True) if name not in known]
     blocks: list[Block] = []
     if known:

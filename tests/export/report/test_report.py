@@ -23,7 +23,9 @@ from export.report.page import FIGURES, readme_page, report_page
 from export.report.plots import classes_plot, plots, training_plot, training_time_plot
 from export.report.report import TARGET_KEYS, ReportInputs, build_report
 from export.report.series import accuracy_series
+from export.report.web.markdown import to_html
 from export.report.web.tables import seeds_blocks
+from tests.export.report.hostile import SHOWN, Markup, spoil
 
 GOLDEN = Path(__file__).parent / "golden"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -238,12 +240,23 @@ def test_hostile_names_do_not_become_markup():
     assert line.replace("\\|", "").count("|") == 7
 
 
+def test_no_text_from_outside_becomes_markup():
+    report = spoil(copy.deepcopy(build_report(inputs())))
+    for page in (report_page(report), readme_page(report), certificate_page(report["certificate"])):
+        text = to_markdown(page)
+        found = Markup(to_html(text, "page"))
+        assert found.found == [] and SHOWN in found.text and "&lt;" in found.text and "\n# q" not in text
+    plain = "no file a_b.png in c: run `dvc repro`"
+    text = to_markdown(report_page(spoil(copy.deepcopy(build_report(inputs())), plain)))
+    assert text.count(plain) > 10, "what holds no markup is as it was, and what we mean as code is code"
+
+
 def test_hostile_classes_do_not_become_markup():
     values = inputs()
     for method in values.certificate["methods"].values():
         method["accuracy"]["per_class"][0]["class"] = "<img src=x onerror=alert(1)> *a* `b` [c](d) e|f"
     text = to_markdown(classes_blocks(build_report(values)))
-    assert r"| \<img src=x onerror=alert(1)> \*a\* \`b\` \[c](d) e\|f |" in text
+    assert r"| \<img src=x onerror=alert(1)> \*a\* \`b\` [c\](d) e\|f |" in text
 
 
 def test_plots_are_images_of_what_there_is():

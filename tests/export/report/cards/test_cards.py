@@ -14,11 +14,15 @@ from export.report.cards.card import model_card
 from export.report.cards.licences import hub_licence
 from export.report.cards.statement import statement
 from export.report.cards.writing import card_files
-from export.report.gate import Finding
+from export.report.config import GateConfig
+from export.report.gate import Finding, judge
 from export.report.report import build_report
+from export.report.web.markdown import to_html
 from pipeline.layout.branches import BranchConfig
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, check_folder
+from serving.contract.errors import UserError, shown
 from serving.contract.files import file_sha256, write_atomically
+from tests.export.report.hostile import HOSTILE, SHOWN, Markup, spoil
 from tests.export.report.test_report import inputs
 
 BRANCHES = {"pixel_contrast-s0": BranchConfig("pixel_contrast", "pixel_contrast", 0)}
@@ -112,6 +116,37 @@ def test_what_fails_the_gate_fails_the_statement_and_stands_in_the_card(report):
     assert "**The gate fails**" in card and "below the baseline's: FAIL, -0.90 points" in card
     assert "of another branch" not in card and "not installed" not in card
     assert "finds nothing" in model_card(branch_report(report, [], "pixel_contrast", 0), {}, {}, CLASSES)
+
+
+def test_no_text_from_outside_becomes_markup_in_the_card(report):
+    broken = spoil(copy.deepcopy(report))
+    branch = branch_report(broken, judge(broken, GateConfig()), "pixel_contrast", 0)
+    card = model_card(branch, {}, {}, (HOSTILE, "sky"))
+    body = card.split("---\n", 2)[2]
+    found = Markup(to_html(body, "card"))
+    assert found.found == [] and found.text.count(SHOWN) > 8 and "\n# q" not in body
+    assert huggingface_hub.ModelCard(card).data.to_dict()["model-index"][0]["name"] == "pixel_contrast-s0"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a|b.txt", "a`b.txt", "``", " a ", "a\\|b", "line\nbreak.txt", "\udce9.txt", "*a* [b](c) <d>", "a` | 1 | `"],
+)
+def test_a_file_of_any_name_is_listed_so_that_it_is_found_again(folder, report, name):
+    (folder / "onnx_fp32" / name).write_bytes(b"x")
+    files = card_files(report, [], BRANCHES, CLASSES, folder.parent.parent / "params.yaml")
+    for path, content in files.items():
+        write_atomically(path, content)
+    if "\\" in name:  # which no statement names
+        with pytest.raises(UserError, match="expected a path inside the folder"):
+            check_folder(folder)
+        return
+    assert check_folder(folder).problems == ()
+    found = Markup(to_html((folder / CARD_NAME).read_text().split("---\n", 2)[2], "card"))
+    assert f"onnx_fp32/{shown(name)}" in found.text and found.found == []
+    card = folder / CARD_NAME
+    card.write_text(card.read_text().replace(file_sha256(folder / "onnx_fp32" / name), "0" * 64))
+    assert any("the statement 2d711642" in problem for problem in check_folder(folder).problems)
 
 
 @pytest.mark.parametrize(

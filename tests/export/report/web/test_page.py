@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import io
 from html.parser import HTMLParser
@@ -10,9 +11,12 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from export.report.config import GateConfig
 from export.report.evidence.gathering import Evidence
+from export.report.gate import judge
 from export.report.report import build_report
 from export.report.web.page import html_page
+from tests.export.report.hostile import HOSTILE, SHOWN, Markup, spoil
 from tests.export.report.test_report import inputs
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
@@ -99,6 +103,15 @@ def test_pictures_say_of_which_seed_they_are_where_there_are_several(html, evide
 def test_hostile_names_do_not_become_markup(elements, html):
     assert "alert(1)" in "".join(elements.texts)
     assert [tag for tag, _ in elements.found].count("script") == 1 and "<script>alert" not in html
+
+
+def test_no_text_from_outside_becomes_markup(evidence):
+    report = spoil(copy.deepcopy(build_report(inputs())))
+    names = (HOSTILE, *evidence.class_names[1:])
+    named = dataclasses.replace(evidence, class_names=names, missing={"samples": HOSTILE})
+    found = Markup(html_page(report, named, judge(report, GateConfig()), {}))
+    ours = Markup(html_page(build_report(inputs()), evidence, [], {})).found
+    assert found.found == ours and found.text.count(SHOWN) > 20
 
 
 def test_what_is_missing_is_said(evidence):
