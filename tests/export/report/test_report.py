@@ -25,7 +25,7 @@ from export.report.report import TARGET_KEYS, ReportInputs, build_report
 from export.report.series import accuracy_series
 from export.report.web.markdown import to_html
 from export.report.web.tables import seeds_blocks
-from tests.export.report.hostile import SHOWN, Markup, spoil
+from tests.export.report.hostile import HOSTILE, SHOWN, Markup, spoil
 
 GOLDEN = Path(__file__).parent / "golden"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -246,6 +246,8 @@ def test_no_text_from_outside_becomes_markup():
         text = to_markdown(page)
         found = Markup(to_html(text, "page"))
         assert found.found == [] and SHOWN in found.text and "&lt;" in found.text and "\n# q" not in text
+    certificate = {"methods": {"a": {"accuracy": {"reason": HOSTILE}}}}
+    assert Markup(to_html(to_markdown(seeds_blocks({"certificate": certificate})), "page")).found == []
     plain = "no file a_b.png in c: run `dvc repro`"
     text = to_markdown(report_page(spoil(copy.deepcopy(build_report(inputs())), plain)))
     assert text.count(plain) > 10, "what holds no markup is as it was, and what we mean as code is code"
