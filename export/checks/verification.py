@@ -210,6 +210,8 @@ def _row(
         "reference_boundary_iou": expected.boundary_iou,
         "checks": [dataclasses.asdict(check) for check in checks],
     }
+    if (quantisation := _known(lambda: _quantisation(context.manifest.details["quantisation"]))) is not None:
+        row["quantisation"] = quantisation
     evaluation = _known(lambda: context.evaluation)
     if evaluation is None:
         return row | dict.fromkeys(_ACCURACY), None
@@ -230,6 +232,16 @@ def _located(context: CheckContext, checks: Sequence[CheckResult]) -> dict[str, 
         "located": None if location.located is None else dataclasses.asdict(location.located),
         "located_reason": location.reason,
     }
+
+
+def _quantisation(said: Any) -> dict[str, Any]:
+    """What a manifest says of how an engine was quantised. Raises KeyError or TypeError where it says it otherwise."""
+    images, asked = said["images"], said["images"].get("asked", {})  # an older version did not note it
+    parts = {
+        name: {"images": int(images[name]["images"]), "asked": asked.get(name)} for name in ("calibration", "held_out")
+    }
+    numbers = {name: float(said[name]) for name in ("miou_drop_points", "limit_points")}
+    return parts | numbers | {"within_limit": bool(said["within_limit"])}
 
 
 def _accuracy(evaluation: Evaluation) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from export.pages.formatting import shortened, signed
 from export.report.config import GateConfig
+from export.report.evidence.quantisation import shortfalls
 from pipeline.layout.paths import ARTIFACTS_DIR
 
 Report = Mapping[str, Any]
@@ -22,7 +23,8 @@ class Finding:
     """One thing that is not as it must be, or is noted.
 
     Attributes:
-        severity: FAIL, WARNING (of prepare, on the data), SKIPPED or INCONCLUSIVE.
+        severity: FAIL, WARNING (of prepare, on the data; of an engine that was given less than was asked for), SKIPPED
+            or INCONCLUSIVE.
         subject: what it is about, such as `pixel_contrast-s0/ort_fp32`.
         rule: what must hold.
         found: what was found instead.
@@ -44,6 +46,7 @@ def judge(report: Report, config: GateConfig) -> list[Finding]:
         *_judge_stopwatch(report),
         *_judge_gpus(report),
         *_judge_targets(report, config),
+        *_judge_quantisation(report),
         *_judge_unexamined(report),
         *_judge_changed(report),
         *_judge_pictures(report),
@@ -147,6 +150,13 @@ def _judge_targets(report: Report, config: GateConfig) -> Iterator[Finding]:
         else:
             yield from _judge_numbers(row, subject, config)
             yield from _judge_measurement(report, row, subject)
+
+
+def _judge_quantisation(report: Report) -> Iterator[Finding]:
+    """Notes; what the engines lose on the reported images is judged by itself."""
+    for row in report["targets"]:
+        for rule, found in shortfalls(row["quantisation"]) if row.get("quantisation") else ():
+            yield Finding("WARNING", _subject(row), rule, found, fatal=False)
 
 
 def _judge_unexamined(report: Report) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from export.report.blocks import (
     training_blocks,
     training_time_blocks,
 )
+from export.report.evidence.quantisation import quantisation_blocks
 
 Report = Mapping[str, Any]
 
@@ -66,6 +67,7 @@ def report_page(report: Report, figures: Sequence[str] | None = None) -> list[Bl
         *plot("certificate"),
         Heading(2, "Engines"),
         *targets_blocks(report),
+        *quantisation_blocks(report),
         *plot("latency"),
         *plot("tradeoff"),
         *plot("size"),

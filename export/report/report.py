@@ -17,7 +17,7 @@ TARGET_KEYS = (
     *("miou", "miou_drop_points", "agreement", "latency_ms", "engine_bytes"),
 )
 # Present only where the stage `verify` gives them.
-OPTIONAL_KEYS = ("precision_measured", "miou_drop_ci95", "located", "located_reason")
+OPTIONAL_KEYS = ("precision_measured", "miou_drop_ci95", "located", "located_reason", "quantisation")
 LATENCY_PERCENTILES = ("p50", "p90", "p99")
 
 

@@ -27,7 +27,7 @@ def export(segmentor: Segmentor, context: ExportContext, options: OnnxInt8Option
     quantisation = {
         "scheme": options.scheme,
         "calibration": options.calibration,
-        "images": images.manifest_entry(),
+        "images": images.manifest_entry() | {"asked": {"calibration": options.images, "held_out": options.held_out}},
         "layers": found.layers,
         "kept_in_float": list(found.best.kept),
         "miou_drop_points": round(found.best.drop_points, 4),

@@ -24,6 +24,7 @@ from export.pages.formatting import (
 )
 from export.report.cards.branch import BranchReport
 from export.report.cards.licences import WEIGHTS_LICENCES, data_licence, hub_licence
+from export.report.evidence.quantisation import quantisation_blocks
 from export.report.verdict import seeds_note
 from serving.contract.errors import shown
 
@@ -136,7 +137,7 @@ def _engines(branch: BranchReport) -> list[Block]:
         for row in branch.targets
         if row["status"] != "ok"
     ]
-    return [*blocks, *([Bullets(reasons)] if reasons else [])]
+    return [*blocks, *([Bullets(reasons)] if reasons else []), *quantisation_blocks({"targets": branch.targets})]
 
 
 def _file(branch: BranchReport, row: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from export.report.blocks import (
 from export.report.encoding import inline_svg, svg
 from export.report.evidence.gathering import Evidence, shown_method
 from export.report.evidence.pictures import OUTCOMES, Picture
+from export.report.evidence.quantisation import quantisation_blocks
 from export.report.gate import Finding
 from export.report.page import FIGURES
 from export.report.verdict import verdict
@@ -101,7 +102,7 @@ def _texts(report: Report, evidence: Evidence) -> dict[str, list[Block]]:
         "origin": [Paragraph(origin(report))],
         "quick": [Paragraph(QUICK)] if report["profile"] == "quick" else [],
         "data": data_blocks(report)[1:],
-        "engines": targets_blocks(report),
+        "engines": [*targets_blocks(report), *quantisation_blocks(report)],
         "certificate": certificate_blocks(report["certificate"]),
         "benchmark": benchmark_blocks(report)[1:],
         "seeds": seeds_blocks(report),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from export.report.config import GateConfig
 from export.targets.config import TargetConfig
 from pipeline.evaluation.evaluation import Evaluation
 from serving.contract.files import write_json
-from serving.contract.manifest import verify_sidecar
+from serving.contract.manifest import read_sidecar, verify_sidecar, write_sidecar
 
 CONFIG = TargetConfig("onnx_fp32", "onnxruntime", {"threads": 1})
 
@@ -79,6 +80,30 @@ def test_a_bad_engine_is_a_failed_row_and_not_an_exception(kind, engine, referen
     assert (row["sha256"] is None) == (kind == "missing")
     assert set(verification.evaluations) == {"pytorch"}
     verification.save(tmp_path / "out")
+
+
+QUANTISED = {
+    "images": {"calibration": {"images": 7, "sha256": ""}, "held_out": {"images": 5}, "asked": {"calibration": 24}},
+    "miou_drop_points": 0.2,
+    "limit_points": 0.3,
+    "within_limit": True,
+}
+
+
+@pytest.mark.parametrize("said", [QUANTISED, {}, {"images": "many"}, QUANTISED | {"limit_points": "none"}])
+def test_what_an_engine_was_quantised_with_is_noted_where_its_manifest_says_it(said, engine, reference, prepared):
+    write_sidecar(dataclasses.replace(read_sidecar(engine), sha256=None, details={"quantisation": said}), engine)
+    (row,) = verified(engine, reference, prepared).report["targets"]
+    if said is not QUANTISED:
+        assert "quantisation" not in row
+        return
+    assert row["quantisation"] == {
+        "calibration": {"images": 7, "asked": 24},
+        "held_out": {"images": 5, "asked": None},
+        "miou_drop_points": 0.2,
+        "limit_points": 0.3,
+        "within_limit": True,
+    }
 
 
 def test_one_bad_target_does_not_stop_the_next(engine, exported, reference, prepared):

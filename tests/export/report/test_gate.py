@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from export.pages.document import to_markdown
 from export.report.blocks import left_out_blocks
 from export.report.cards.branch import branch_report
 from export.report.cards.card import model_card
 from export.report.config import GateConfig
+from export.report.evidence.quantisation import quantisation_blocks
 from export.report.gate import findings_table, judge, passed, rules_judged
 from export.report.page import report_page
 
@@ -119,6 +121,42 @@ def test_a_loss_term_without_anchors_is_no_failure(report):
 
 def break_data(report):
     report["dataset"]["warnings"] = ["unused class: bar: no pixel in any split"]
+
+
+@pytest.fixture
+def quantised(report):
+    """A report with an engine in INT8 of as many images as were asked for, and what its row says of them."""
+    parts = {name: {"images": 24, "asked": 24} for name in ("calibration", "held_out")}
+    found = parts | {"miou_drop_points": 0.1, "limit_points": 0.3, "within_limit": True}
+    next(row for row in report["targets"] if row["target"] == "openvino_int8")["quantisation"] = found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "words"),
+    [
+        ({"calibration": {"images": 7, "asked": 24}}, "ranges are measured", "7 training images (24 were asked for)"),
+        ({"held_out": {"images": 5, "asked": 24}}, "layers are chosen by", "5 other training images (24 were asked"),
+        ({"miou_drop_points": 0.41, "within_limit": False}, "INT8 loses at most 0.3 points", "0.410 points lost"),
+    ],
+)
+def test_less_than_was_asked_for_in_quantising_is_noted_and_shown(report, quantised, change, rule, words):
+    said = to_markdown(quantisation_blocks(report))
+    assert "ranges from 24 training images, layers chosen by 24 other training images" in said and "asked" not in said
+    assert not [finding for finding in judge(report, GateConfig()) if rule in finding.rule]
+    quantised.update(change)
+    (finding,) = (finding for finding in judge(report, GateConfig()) if rule in finding.rule)
+    assert (finding.severity, finding.subject, finding.fatal) == ("WARNING", "pixel_contrast-s0/openvino_int8", False)
+    assert words in finding.found
+    shown = to_markdown(quantisation_blocks(report))
+    assert ("asked for" in shown) == ("asked" in words) and ("**more** than the limit" in shown) == ("lost" in words)
+    assert shown in to_markdown(report_page(report))
+
+
+def test_an_engine_of_an_older_version_does_not_say_what_was_asked_for(report, quantised):
+    quantised.update({name: {"images": 7, "asked": None} for name in ("calibration", "held_out")})
+    assert "7 training images," in to_markdown(quantisation_blocks(report))
+    assert not [each for each in judge(report, GateConfig()) if each.severity == "WARNING"]
 
 
 def break_engines(report):

@@ -96,6 +96,7 @@ def test_the_manifest_tells_what_was_done(paths, prepared):
     details = manifest.details["quantisation"]
     assert manifest.precision == "int8" and details["scheme"] == "symmetric" and details["kept_in_float"] == []
     assert details["images"]["calibration"]["images"] == 3 and details["images"]["held_out"]["images"] == 2
+    assert set(details["images"]["asked"]) == {"calibration", "held_out"}
     assert details["images"]["split"] == "train" and details["images"]["not_in"] == ["val", "test"]
 
 
