@@ -19,6 +19,8 @@ TARGET_KEYS = (
 # Present only where the stage `verify` gives them.
 OPTIONAL_KEYS = ("precision_measured", "miou_drop_ci95", "located", "located_reason", "quantisation")
 LATENCY_PERCENTILES = ("p50", "p90", "p99")
+_NUMBERS = ("miou", "miou_drop_points", "agreement", "engine_bytes")
+_LISTS, _MAPPINGS = ("targets", "checks", "training"), ("device", "certificate", "benchmark", "dataset", "losses")
 
 
 @dataclass(frozen=True)
@@ -129,12 +131,25 @@ def load_report(path: Path) -> dict[str, Any]:
     missing = [key for key in keys if not isinstance(report, Mapping) or key not in report]
     if missing:
         raise UserError(f"{path}: not a report.json: without {', '.join(missing)}")
+    kinds = {name: list if name in _LISTS else Mapping for name in (*_LISTS, *_MAPPINGS) if name in report}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(report[name], kind)]:
+        raise UserError(f"{path}: not a report.json: damaged {', '.join(wrong)}; run `dvc repro` again")
     if report["schema"] != SCHEMA:
         raise UserError(f"{path}: report schema {report['schema']!r}; expected {SCHEMA}: run `dvc repro` again")
-    wrong = [str(i) for i, row in enumerate(report["targets"]) if not set(TARGET_KEYS) <= set(row)]
+    wrong = [str(i) for i, row in enumerate(report["targets"]) if not _is_row(row)]
     if wrong:
         raise UserError(f"{path}: targets {', '.join(wrong)} lack columns of a report; run `dvc repro` again")
+    if lacking := [f"device.{key}" for key in ("hardware", "software") if key not in report["device"]]:
+        raise UserError(f"{path}: not a report.json: without {', '.join(lacking)}; run `dvc repro` again")
     return report
+
+
+def _is_row(row: Any) -> bool:
+    """Whether this is a row of `targets`, with numbers where the others have some."""
+    if not isinstance(row, Mapping) or not set(TARGET_KEYS) <= set(row) or not isinstance(row["latency_ms"], Mapping):
+        return False
+    numbers = [row[key] for key in _NUMBERS] + [row["latency_ms"].get(name) for name in LATENCY_PERCENTILES]
+    return all(number is None or type(number) in (int, float) for number in numbers)
 
 
 def _target_row(

@@ -39,6 +39,35 @@ def run(monkeypatch, capsys, tmp_path, before, after, *flags):
     return status, capsys.readouterr().out
 
 
+def test_names_with_brackets_and_colons_are_printed_as_they_are(monkeypatch, capsys, tmp_path, before, after):
+    after["dataset"]["warnings"] = ["odd: [/b] a[red]b.png :car: [link=x]y"]
+    status, said = run(monkeypatch, capsys, tmp_path, before, after)
+    assert status == 0 and "odd: [/b] a[red]b.png :car: [link=x]y" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("targets",), {}, "damaged targets"),
+        (("certificate",), [], "damaged certificate"),
+        (("checks",), None, "damaged checks"),
+        (("device",), {"hardware": {}}, "without device.software"),
+        (("targets", 0), "x", "targets 0 lack columns"),
+        (("targets", 1, "latency_ms"), None, "targets 1 lack columns"),
+        (("targets", 1, "latency_ms", "p50"), "1.5", "targets 1 lack columns"),
+        (("targets", 1, "miou"), "0.5", "targets 1 lack columns"),
+    ],
+)
+def test_a_report_of_another_form_is_one_line(tmp_path, before, path, value, said):
+    place = before
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / "report.json").write_text(json.dumps(before))
+    with pytest.raises(UserError, match=rf"report\.json: .*{said}"):
+        load_report(tmp_path / "report.json")
+
+
 def test_changes_are_those_of_the_numbers(before, after):
     after["targets"][1]["miou"] += 0.01
     after["targets"][1]["latency_ms"]["p50"] *= 1.25

@@ -14,6 +14,7 @@ from export.report.gate import Finding
 from pipeline.layout.branches import BranchConfig
 from pipeline.layout.paths import branch_dir, stripped_dir
 from serving.card.checking import CARD_NAME, STATEMENT_NAME, shipped_sha256
+from serving.contract.errors import UserError
 from serving.contract.files import file_sha256, json_bytes, read_json
 
 
@@ -57,5 +58,8 @@ def _model(branch: BranchConfig) -> Mapping[str, Any]:
     path = stripped_dir(branch.method, branch.seed) / "segmentor.json"
     if not path.exists():
         return {}
-    model: Mapping[str, Any] = read_json(path, made_by="strip")["model"]
+    found = read_json(path, made_by="strip")
+    model = found.get("model") if isinstance(found, Mapping) else None
+    if not isinstance(model, Mapping) or not {"backbone", "head"} <= set(model):
+        raise UserError(f"{path}: expected what `strip` writes, got no network in `model`: run strip again")
     return model

@@ -79,6 +79,15 @@ def test_the_statement_names_every_file_that_ships_and_what_was_found(folder, re
     assert check_folder(folder).passed
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {}}', '{"model": {"backbone": "x"}}'])
+def test_a_stripped_network_that_is_described_otherwise_is_one_line(folder, report, content):
+    path = folder / "stripped" / "segmentor.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"segmentor\.json: expected what `strip` writes"):
+        card_files(report, [], BRANCHES, CLASSES, folder.parent.parent / "params.yaml")
+
+
 @pytest.mark.parametrize("what", ["check", "certificate", "engine"])
 def test_what_failed_fails_the_statement(report, what):
     broken = copy.deepcopy(report)
