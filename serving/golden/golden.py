@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,19 +162,33 @@ def _build(values: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Gol
         image, mask, margin = (arrays[f"{kind}_{index}"] for kind in ("image", "mask", "margin"))
         if image.dtype != np.uint8 or image.shape != (*mask.shape, 3) or margin.shape != mask.shape:
             raise ValueError(f"input {name!r}: image, mask and margin do not fit each other")
+        if mask.dtype != np.uint8 or margin.dtype != np.float16 or np.isnan(margin).any() or not mask.size:
+            raise ValueError(f"input {name!r}: expected a mask of uint8 and margins of float16 that are numbers")
         inputs.append(GoldenInput(str(name), image, mask, margin))
     problems = Problems()
     lab = []
     for number, entry in enumerate(values["lab"]):
         run = build(LabRun, entry, f"lab[{number}]", problems)
         if run is not None:
+            _require_sound(run, f"lab[{number}]")
             masks = tuple(arrays[f"lab_{number}_{index}"] for index in range(len(names)))
             if any(mask.shape != each.mask.shape for mask, each in zip(masks, inputs, strict=True)):
                 raise ValueError(f"lab[{number}]: masks of other sizes than the images")
+            if any(mask.dtype != np.uint8 for mask in masks):
+                raise ValueError(f"lab[{number}]: expected masks of uint8")
             lab.append(dataclasses.replace(run, masks=masks))
     if problems or not inputs or not lab:
         raise ValueError("; ".join(problems) or "no inputs, or no run of the lab")
     return Golden(str(values["engine_sha256"]), tuple(inputs), tuple(lab))
+
+
+def _require_sound(run: LabRun, where: str) -> None:
+    """Raise ValueError for numbers with which no engine could fail the test, or none pass it."""
+    if not 0 <= run.max_disagreement <= 1:
+        raise ValueError(f"{where}.max_disagreement: expected in [0, 1], got {run.max_disagreement}")
+    for name, value in (("logit_error", run.logit_error), ("largest_logit", run.largest_logit)):
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{where}.{name}: expected a finite number of at least 0, got {value}")
 
 
 def _pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:

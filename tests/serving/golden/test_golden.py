@@ -69,9 +69,36 @@ def edit(**changes):
     return change
 
 
+def of_the_lab(**changes):
+    def change(folder):
+        values = json.loads((folder / "golden.json").read_text())
+        values["lab"][1].update(changes)
+        (folder / "golden.json").write_text(json.dumps(values))
+
+    return change
+
+
+def with_arrays(**changes):
+    """With other arrays, consistently."""
+
+    def change(folder):
+        golden = Golden.load(folder)
+        dataclasses.replace(golden, inputs=(dataclasses.replace(golden.inputs[0], **changes),)).save(folder)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
+        (of_the_lab(max_disagreement=float("nan")), r"lab\[1\]\.max_disagreement: expected in \[0, 1\], got nan"),
+        (of_the_lab(max_disagreement=1.5), r"lab\[1\]\.max_disagreement: expected in"),
+        (of_the_lab(logit_error=float("inf")), r"lab\[1\]\.logit_error: expected a finite number"),
+        (of_the_lab(largest_logit=float("nan")), r"lab\[1\]\.largest_logit: expected a finite number"),
+        (of_the_lab(logit_error=-1.0), r"lab\[1\]\.logit_error: expected a finite number of at least 0"),
+        (with_arrays(margin=np.full((96, 128), np.nan, np.float16)), "margins of float16 that are numbers"),
+        (with_arrays(margin=np.full((96, 128), "x")), "margins of float16 that are numbers"),
+        (with_arrays(mask=np.zeros((96, 128))), "expected a mask of uint8"),
         (damage_archive, "golden.npz is not the file that golden.json names"),
         (cut_archive, "golden.npz is not the file that golden.json names"),
         (edit(schema=9), "expected schema 1"),
