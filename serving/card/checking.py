@@ -105,8 +105,14 @@ def shipped_files(folder: Path) -> list[str]:
 
 
 def shipped_sha256(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of `shipped_files`. Raises UserError where one cannot be read."""
-    return {name: file_sha256(folder / name) for name in shipped_files(folder)}
+    """Name -> SHA-256 of `shipped_files`. Raises UserError where one cannot be read, or is no file (a pipe, a link)."""
+    found = {}
+    for name in shipped_files(folder):
+        if (why := why_no_file(folder / name)) is not None:
+            kind = why.partition(";")[0]
+            raise UserError(f"{folder / name}: expected a file, since all that lies there ships; {kind}: remove it")
+        found[name] = file_sha256(folder / name)
+    return found
 
 
 def check_folder(folder: Path) -> CardResult:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from serving.card.checking import CARD_NAME, STATEMENT_NAME, STATEMENT_TYPE, check_folder
+from serving.card.checking import CARD_NAME, STATEMENT_NAME, STATEMENT_TYPE, check_folder, shipped_sha256
 from serving.contract.errors import UserError
 from serving.contract.files import file_sha256
 from serving.verify_card import main
@@ -45,6 +46,19 @@ def folder(tmp_path):
         (tmp_path / name).write_bytes(b"may be there")
     (tmp_path / "README.md").write_bytes((tmp_path / CARD_NAME).read_bytes())
     return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a folder", "link to nothing", "link to itself"])
+def test_what_is_no_file_is_named_and_not_waited_for(folder, kind):
+    odd = folder / "onnx_fp32" / "odd"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to({"link to a folder": folder, "link to nothing": "nothing", "link to itself": odd}[kind])
+    with pytest.raises(
+        UserError, match=r"onnx_fp32/odd: expected a file, since all that lies there ships; .*: remove it"
+    ):
+        shipped_sha256(folder)
 
 
 def flip(path: Path) -> None:
