@@ -246,17 +246,8 @@ def benchmark_blocks(report: Report) -> list[Block]:
         )
     if not rows:
         return []
-    header = [
-        "method",
-        "target",
-        "input",
-        "queries",
-        "sessions",
-        "p50 interval, ms",
-        "pre, ms",
-        "engine, ms",
-        "post, ms",
-    ]
+    header = ["method", "target", "input", "queries", "sessions"]
+    header += ["p50 interval, ms", "pre, ms", "engine, ms", "post, ms"]
     header += [f"images/s, batch {size}" for size in sizes]
     text = (
         "Fresh sessions of all engines take turns; intervals are clustered by session; no sample is left out. "
