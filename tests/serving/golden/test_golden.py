@@ -91,11 +91,11 @@ def with_arrays(**changes):
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (of_the_lab(max_disagreement=float("nan")), r"lab\[1\]\.max_disagreement: expected in \[0, 1\], got nan"),
+        (of_the_lab(max_disagreement=float("nan")), r"lab\[1\]\.max_disagreement: expected a finite number"),
         (of_the_lab(max_disagreement=1.5), r"lab\[1\]\.max_disagreement: expected in"),
         (of_the_lab(logit_error=float("inf")), r"lab\[1\]\.logit_error: expected a finite number"),
         (of_the_lab(largest_logit=float("nan")), r"lab\[1\]\.largest_logit: expected a finite number"),
-        (of_the_lab(logit_error=-1.0), r"lab\[1\]\.logit_error: expected a finite number of at least 0"),
+        (of_the_lab(logit_error=-1.0), r"lab\[1\]\.logit_error: expected at least 0"),
         (with_arrays(margin=np.full((96, 128), np.nan, np.float16)), "margins of float16 that are numbers"),
         (with_arrays(margin=np.full((96, 128), "x")), "margins of float16 that are numbers"),
         (with_arrays(mask=np.zeros((96, 128))), "expected a mask of uint8"),
