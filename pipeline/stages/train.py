@@ -65,7 +65,8 @@ def _train(arguments: argparse.Namespace) -> int:
                 "best_iteration": result.best_iteration,
                 "contrast_steps": result.contrast_steps,
                 "mean_anchors": result.mean_anchors,
-                **({"left_out": result.left_out} if result.left_out else {}),
+                # Names alone, as a list: `dvc metrics` would make a column of every key of a mapping.
+                **({"left_out": list(result.left_out)} if result.left_out else {}),
             },
         )
         # No output of the stage: DVC may later restore the weights of another training beside it, so it names its own.

@@ -226,7 +226,7 @@ def test_classes_that_a_split_lacks_are_named_and_fail_nothing(report):
 
 
 def test_pairs_that_a_training_left_out_are_named_and_fail_nothing(report):
-    report["training"][1]["left_out"] = {"drive/0007": "drive/0007.png: truncated"}
+    report["training"][1]["left_out"] = ["drive/0007"]
     findings = [finding for finding in judge(report, CONFIG) if finding.severity == "WARNING"]
     assert [(finding.subject, finding.found, finding.fatal) for finding in findings] == [
         ("pixel_contrast-s0", "1 could not be read: drive/0007", False)
